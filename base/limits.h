@@ -1,0 +1,122 @@
+#pragma once
+// Everything that can grow has its cap here, with its unit in its name. docs/architecture.md prints this table.
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+namespace sallyport::limits {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// Connections.
+inline constexpr std::size_t kConnectionsPerWorkerMax =
+    12'288;  // past it the acceptor waits: the kernel's backlog holds the rest
+inline constexpr int kNamespaceBacklogMax =
+    4'096;  // waiting at the listeners of `sallyport run`; somaxconn may lower it
+inline constexpr std::size_t kAcceptsPerWakeMax = 64;
+inline constexpr milliseconds kAcceptRetryDelay{100};  // after EMFILE, ENFILE, ENOBUFS, ENOMEM
+inline constexpr std::size_t kUpstreamIdlePerHostMax = 64;
+inline constexpr std::size_t kUpstreamIdlePerWorkerMax = 512;
+inline constexpr seconds kUpstreamIdleTimeout{55};   // under the 60 s of most servers
+inline constexpr seconds kUpstreamLifetimeMax{600};  // a name's addresses and certificate are looked at again
+inline constexpr seconds kUpstreamReapInterval{5};   // how late an idle connection may be closed
+inline constexpr std::size_t kTlsSessionsPerWorkerMax = 1'024;
+inline constexpr seconds kTlsSessionAgeMax{3'600};  // then an upstream's certificate is verified again
+
+// Sniffing.
+inline constexpr std::size_t kClientHelloBytesMax = 16'000;  // the handshake message; ML-KEM hellos need about 1,800
+inline constexpr std::size_t kSniffBytesMax = 16'384;        // hello plus record headers: one buffer
+inline constexpr seconds kSniffTimeout{10};
+inline constexpr seconds kHandshakeTimeout{10};
+
+// HTTP/1.
+inline constexpr std::size_t kHeadBytesMax = 65'536;  // start line and header section
+inline constexpr std::size_t kRequestTargetBytesMax = 32'768;
+inline constexpr std::size_t kHeaderCountMax = 256;
+inline constexpr std::size_t kConnectionOptionsMax = 32;  // fields that Connection names; each costs a pass
+inline constexpr std::size_t kTrailerBytesMax = 8'192;
+inline constexpr std::size_t kChunkLineBytesMax = 256;         // chunk size and its extensions
+inline constexpr std::size_t kInformationalResponsesMax = 16;  // 1xx before a final response
+inline constexpr seconds kRequestHeadTimeout{30};              // from the first byte of a head to its last
+inline constexpr seconds kKeepAliveTimeout{75};                // idle client connections
+inline constexpr seconds kBodyIdleTimeout{300};                // no byte in either direction
+inline constexpr seconds kResponseHeadTimeout{300};            // slow handlers exist; the client usually gives up first
+inline constexpr seconds kTunnelIdleTimeout{3'600};            // WebSocket and passed-through connections
+inline constexpr seconds kLingerTimeout{30};                   // draining an unread body after an early answer, in all
+inline constexpr seconds kLingerIdleTimeout{5};                // and while nothing comes
+inline constexpr std::uint64_t kLingerBytesMax = 1ULL << 30;
+inline constexpr milliseconds kDrainTick{20};              // how often a drain looks whether all has ended
+inline constexpr std::size_t kBufferBytes = 16'384;        // one TLS record
+inline constexpr std::size_t kFairnessBytes = 256 * 1024;  // moved before another connection gets its turn
+
+// Upstream.
+inline constexpr seconds kResolveTimeout{10};
+inline constexpr milliseconds kResolveTryTimeout{1'250};       // one question to one server; doubles with each round
+inline constexpr milliseconds kResolveSecondFamilyDelay{500};  // for AAAA once A is there and the other way round
+inline constexpr std::size_t kResolverLookupsMax = 256;        // names looked up at one time
+inline constexpr seconds kConnectTimeout{10};                  // per address
+inline constexpr milliseconds kHappyEyeballsDelay{250};        // RFC 8305 section 5
+inline constexpr std::size_t kAddressesPerNameMax = 16;
+inline constexpr std::size_t kResolverCacheMax = 1'024;
+inline constexpr seconds kResolverTtlMin{1}, kResolverTtlMax{300}, kResolverNegativeTtl{5};
+
+// DNS service for the function.
+inline constexpr std::size_t kDnsMessageBytesMax = 4'096;
+inline constexpr std::size_t kDnsNamesMax = 65'536;  // synthetic addresses handed out in one run
+inline constexpr std::uint32_t kDnsSyntheticTtlSeconds = 60;
+inline constexpr std::uint32_t kDnsNegativeTtlSeconds = 5;  // short: the next policy may allow the name
+inline constexpr std::size_t kDnsTcpConnectionsMax = 64;
+inline constexpr seconds kDnsTcpIdleTimeout{10};          // between two queries of a connection, and for each write
+inline constexpr std::size_t kDnsQueriesPerWakeMax = 64;  // answered before other sockets of the worker get their turn
+inline constexpr std::size_t kDnsReportsMax = 4'096;      // names reported as refused in one run
+
+// Certificates.
+inline constexpr std::size_t kLeafCacheMax = 1'024;  // per worker
+inline constexpr seconds kLeafLifetime{24 * 3600};
+inline constexpr seconds kCertificateBackdating{3'600};    // clocks that run behind
+inline constexpr seconds kLeafRenewal{4 * 3'600};          // minted anew with less left: clocks that run ahead
+inline constexpr std::size_t kLeafNamesMax = 64;           // of one certificate; the guard's leaves have one
+inline constexpr seconds kRootLifetime{365 * 24 * 3'600};  // bounds a long run: its root dies with it
+inline constexpr std::size_t kCaPemBytesMax = 1 << 20;
+inline constexpr std::size_t kCaChainMax = 8;                 // certificates in an external CA's file
+inline constexpr std::size_t kTrustBundleBytesMax = 8 << 20;  // the system's roots are about 0.2 MiB
+
+// Records.
+inline constexpr std::size_t kRecordsQueuedMax = 65'536;  // then exchanges wait: none goes unrecorded
+inline constexpr std::size_t kSummaryHostsMax = 10'000;   // whose times the summary compares
+inline constexpr std::size_t kRecordsBatchMax = 256;
+inline constexpr milliseconds kRecordsBatchDelay{50};  // how stale the log, the terminal and the metrics may be
+
+// Admin socket.
+inline constexpr seconds kAdminTimeout{10};
+inline constexpr std::uint32_t kAdminHeadBytesMax = 8'192;
+
+// Policy documents.
+inline constexpr milliseconds kPolicySettleDelay{20};  // quiet time after a change of the file
+inline constexpr milliseconds kPolicySettleMax{200};   // however busy its directory is
+inline constexpr std::size_t kPolicyBytesMax = 1 << 20;
+inline constexpr std::size_t kPolicyEndpointsMax = 4'096;
+inline constexpr std::size_t kPolicyRulesPerEndpointMax = 1'024;
+inline constexpr std::size_t kPolicyErrorsMax = 50;  // reported at once
+inline constexpr std::size_t kPolicyCredentialsMax = 1'024;
+inline constexpr std::size_t kPolicyMethodsPerRuleMax = 64;
+inline constexpr std::size_t kPolicyPortsPerEndpointMax = 64;
+inline constexpr std::size_t kPolicyAddressesPerEndpointMax = 256;
+inline constexpr std::size_t kPolicyDepthMax = 32;       // of YAML values inside each other; the schema needs 8
+inline constexpr std::size_t kPolicyNodesMax = 262'144;  // YAML values: a tree of 40 MiB at worst
+inline constexpr std::size_t kPolicyRegexesMax = 1'024;  // each may grow to the next line but one
+inline constexpr std::size_t kRegexBytesMax = 4'096;
+inline constexpr std::int64_t kRegexMemoryBytesMax = 512 * 1024;  // program and automaton of one expression
+inline constexpr std::size_t kDraftSiblingsMax = 8;               // paths under one directory before a draft joins them
+inline constexpr std::size_t kDraftRootSiblingsMax = 32;          // joining at the root means "everything"
+inline constexpr std::size_t kDraftPathDepthMax = 16;             // segments
+inline constexpr std::size_t kDraftSegmentBytesMax = 128;         // longer ones are taken for identifiers
+inline constexpr std::size_t kDraftPathsPerEndpointMax = 256;     // nodes of an endpoint's tree
+inline constexpr std::size_t kDraftPathsMax = 65'536;             // of all endpoints of a draft: 20 MiB at worst
+inline constexpr std::size_t kDraftMethodsMax = 16;               // of one path; with more it gets any
+inline constexpr std::size_t kDraftAddressesMax = 32;             // of one endpoint, before they are joined to prefixes
+inline constexpr std::size_t kSecretBytesMax = 16'384;
+
+}  // namespace sallyport::limits

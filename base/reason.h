@@ -1,0 +1,60 @@
+#pragma once
+// Why an exchange or a connection ended the way it did. The text is stable: it is the value of the
+// sallyport-denied header, of "reason" in records, and of a metric label, so the set is closed and small.
+
+#include <string_view>
+
+namespace sallyport {
+
+enum class Reason {
+  none,  // allowed, nothing to say
+  // Decided by policy: 403.
+  host_not_allowed,     // no endpoint has this host
+  port_not_allowed,     // an endpoint has the host, on other ports or with another scheme
+  method_not_allowed,   // no rule of the endpoint has this method for any path
+  path_not_allowed,     // no rule of the endpoint has this method and path
+  address_not_allowed,  // the name resolves to an address that the endpoint does not allow
+  host_mismatch,        // SNI, Host and the request target do not name one destination
+  opaque_not_allowed,   // neither TLS nor HTTP
+  ech_not_allowed,      // an encrypted ClientHello on a connection that would be passed through
+  foreign_credential,   // the function sent a credential of its own where the binding refuses that
+  placeholder_misuse,   // a placeholder somewhere else than its binding says
+  loop,                 // the guard's own listener as destination
+  // The function's bytes were wrong: 400, 413, 431, 501 or a closed connection.
+  malformed_tls,
+  malformed_http,
+  malformed_target,  // host or path that cannot be made canonical
+  head_too_large,
+  unsupported_method,  // CONNECT
+  downstream_tls,      // the handshake with the function failed: usually it does not trust the CA
+  downstream_closed,   // the function went away before the exchange was complete
+  downstream_timeout,
+  // The credential or the upstream failed: 502, 503, 504.
+  credential_unavailable,
+  unresolvable,
+  unreachable,       // connecting failed
+  upstream_expired,  // certificate reasons, each its own
+  upstream_not_yet_valid,
+  upstream_wrong_host,
+  upstream_self_signed,
+  upstream_untrusted,  // unknown or missing issuer
+  upstream_revoked,
+  upstream_weak_key,
+  upstream_own_ca,       // issued by the CA of this guard
+  upstream_certificate,  // any other certificate error
+  upstream_tls,          // the handshake failed otherwise
+  upstream_malformed,    // the response broke HTTP's rules
+  upstream_closed,       // closed or reset before the response was complete
+  upstream_timeout,
+  overloaded,  // a cap was reached
+  shutting_down,
+  internal,
+};
+
+// "host-not-allowed" and so on; never empty except for Reason::none ("").
+std::string_view to_string(Reason reason);
+
+// The HTTP status that tells a client of it: 403, 400, 431, 501, 502, 503 or 504.
+int http_status(Reason reason);
+
+}  // namespace sallyport
