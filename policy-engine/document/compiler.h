@@ -1,0 +1,62 @@
+#pragma once
+// A policy message → a Snapshot.
+
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "policy-engine/api/egress_policy.pb.h"
+#include "policy-engine/credentials/binding.h"
+#include "policy-engine/document/diagnostics.h"
+#include "policy-engine/document/load.h"
+#include "policy-engine/document/places.h"
+#include "policy-engine/document/snapshot.h"
+
+namespace sallyport::document {
+
+class Compiler {
+ public:
+  Compiler(const policy::v1alpha1::EgressPolicy& source, const Places& places, Diagnostics& diagnostics)
+      : source_(source), places_(places), diagnostics_(diagnostics) {}
+
+  // Null if `diagnostics` has an error, from here or from before. Parts that `places` knows as broken are passed over.
+  // `mode` overrides the document's; `previous` is as for load_policy.
+  std::shared_ptr<const Snapshot> compile(const SecretReader& secrets, std::optional<Mode> mode,
+                                          const Snapshot* previous);
+
+  static std::shared_ptr<const Snapshot> empty(Mode mode);
+
+ private:
+  struct KnownCredential {
+    const credentials::Binding* binding = nullptr;  // null if it had an error
+    Place place;
+    bool used = false;
+  };
+
+  static std::shared_ptr<Snapshot> make();
+  void check_header();
+  void compile_spec();
+  void compile_credentials(const SecretReader& secrets, const Snapshot* previous);
+  void compile_credential(const policy::v1alpha1::Credential& credential, const SecretReader& secrets,
+                          const Snapshot* previous);
+  void compile_endpoints();
+  void add_endpoint(const policy::v1alpha1::Endpoint& endpoint);
+  void bind_credential(const policy::v1alpha1::Endpoint& source, Endpoint& endpoint);
+  void check_unused_credentials();
+
+  const policy::v1alpha1::EgressPolicy& source_;
+  const Places& places_;
+  Diagnostics& diagnostics_;
+  std::shared_ptr<Snapshot> out_;
+  std::map<std::string, KnownCredential, std::less<>> credentials_;
+  std::map<std::string, int, std::less<>> placeholder_variables_;  // to the line of the first
+  std::map<std::string, int, std::less<>> endpoint_names_;         // to the line of the first
+  std::vector<Place> endpoint_places_;
+  std::size_t regexes_ = 0;
+};
+
+}  // namespace sallyport::document

@@ -1,0 +1,26 @@
+#include "policy-engine/document/load.h"
+
+#include "policy-engine/api/egress_policy.pb.h"
+#include "policy-engine/document/compiler.h"
+#include "policy-engine/document/diagnostics.h"
+#include "policy-engine/document/message_reader.h"
+#include "policy-engine/document/places.h"
+#include "policy-engine/document/yaml_tree.h"
+
+namespace sallyport::document {
+
+LoadResult load_policy(std::string_view yaml, const std::string& file, const SecretReader& secrets,
+                       std::optional<Mode> mode, const Snapshot* previous) {
+  Diagnostics diagnostics(file);
+  LoadResult result;
+  if (const auto tree = parse_yaml(yaml, diagnostics)) {
+    policy::v1alpha1::EgressPolicy policy;
+    Places places;
+    read_message(*tree, policy, places, diagnostics);
+    result.snapshot = Compiler(policy, places, diagnostics).compile(secrets, mode, previous);
+  }
+  result.diagnostics = diagnostics.take();
+  return result;
+}
+
+}  // namespace sallyport::document

@@ -1,0 +1,593 @@
+#include "policy-engine/document/load.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <string>
+
+#include "base/limits.h"
+#include "policy-engine/credentials/binding.h"
+#include "policy-engine/document/test_support.h"
+
+namespace sallyport::document {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr std::string_view kWhole = R"(apiVersion: sallyport.dev/v1alpha1
+kind: EgressPolicy
+metadata: {name: thumbnailer}
+spec:
+  function: resize
+  mode: audit
+  endpoints:
+  - name: photos
+    host: S3.us-east-1.amazonaws.com.
+    ports: [443, 8443]
+    rules:
+    - {methods: [GET], path: {prefix: /photos/}}
+    - methods: [PUT, POST]
+      path: {regex: '/thumbnails/[a-z0-9]+\.(jpg|png)'}
+    credential: aws
+    allowEncodedSlashes: true
+    caBundle: {file: /etc/ssl/aws.pem}
+    crl: {file: /etc/ssl/aws.crl}
+  - {name: plain, host: "*.example.com", scheme: http, rules: [{methods: [any], path: {exact: /}}]}
+  - {name: inside, host: 10.1.2.3, addresses: [10.0.0.0/8, "fd00::/8"], inspection: none, ports: [any]}
+  credentials:
+  - name: aws
+    secret: {env: AWS_TOKEN}
+    inject: {header: Authorization, format: "Bearer {}"}
+    placeholder: {value: placeholder-of-16-bytes, env: AWS_PLACEHOLDER}
+    foreign: deny
+)";
+
+TEST(Load, ReadsEveryField) {
+  const auto snapshot = load_clean(kWhole);
+  ASSERT_NE(snapshot, nullptr);
+  EXPECT_EQ(snapshot->summary(), "resize: audit, 3 endpoints, 3 rules, 1 credential");
+  const Endpoint& photos = snapshot->endpoints()[0];
+  EXPECT_EQ(photos.host_pattern, "s3.us-east-1.amazonaws.com");
+  EXPECT_EQ(photos.ports, (std::vector<std::uint16_t>{443, 8443}));
+  EXPECT_EQ(photos.ca_bundle_file, "/etc/ssl/aws.pem");
+  EXPECT_EQ(photos.crl_file, "/etc/ssl/aws.crl");
+  EXPECT_TRUE(photos.target.encoded_slashes);
+  EXPECT_FALSE(photos.target.merge_slashes);
+  EXPECT_EQ(photos.line, 8);
+  EXPECT_EQ(snapshot->rule_text(photos, 1).text, "PUT, POST on regex: /thumbnails/[a-z0-9]+\\.(jpg|png)");
+  EXPECT_EQ(snapshot->rule_text(photos, 1).line, 13);
+  ASSERT_NE(photos.credential, nullptr);
+  EXPECT_EQ(photos.credential->header, "Authorization");
+  EXPECT_EQ(photos.credential->prefix, "Bearer ");
+  EXPECT_EQ(photos.credential->suffix, "");
+  EXPECT_EQ(photos.credential->foreign, credentials::Foreign::deny);
+  EXPECT_EQ(photos.credential->placeholder, "placeholder-of-16-bytes");
+  EXPECT_EQ(photos.credential->placeholder_env, "AWS_PLACEHOLDER");
+  const Endpoint& plain = snapshot->endpoints()[1];
+  EXPECT_EQ(plain.scheme, request::Scheme::http);
+  EXPECT_EQ(plain.ports, std::vector<std::uint16_t>{80});
+  const Endpoint& inside = snapshot->endpoints()[2];
+  EXPECT_TRUE(inside.any_port);
+  EXPECT_EQ(inside.inspection, Inspection::none);
+  EXPECT_EQ(inside.addresses.size(), 2U);
+}
+
+TEST(Load, JsonIsYamlToo) {
+  load_clean(R"({"apiVersion": "sallyport.dev/v1alpha1", "kind": "EgressPolicy", "metadata": {"name": "a"},
+    "spec": {"endpoints": [{"name": "e", "host": "a.example", "ports": [443],
+    "rules": [{"methods": ["GET"], "path": {"exact": "/"}}]}]}})");
+}
+
+TEST(Load, DefaultsAreEnforceAndTheNameOfTheDocument) {
+  const auto snapshot = load_clean(kHead + "  - {name: a, host: a.example, inspection: none}\n");
+  ASSERT_NE(snapshot, nullptr);
+  EXPECT_EQ(snapshot->mode(), Mode::enforce);
+  EXPECT_EQ(snapshot->function(), "shop");
+  EXPECT_EQ(snapshot->endpoints()[0].ports, std::vector<std::uint16_t>{443});
+}
+
+struct Mistake {
+  std::string_view name;
+  std::string yaml;
+  std::string_view first_line;  // of what load_policy reports
+};
+
+std::ostream& operator<<(std::ostream& out, const Mistake& mistake) { return out << mistake.name; }
+
+class LoadMistake : public testing::TestWithParam<Mistake> {};
+
+TEST_P(LoadMistake, IsReportedWithPlaceAndRemedy) {
+  const LoadResult result = load_policy(GetParam().yaml, "p.yaml", nullptr);
+  ASSERT_FALSE(result.diagnostics.empty()) << GetParam().yaml;
+  EXPECT_EQ(result.diagnostics[0].to_string(), GetParam().first_line);
+  EXPECT_EQ(result.snapshot != nullptr, result.diagnostics[0].warning);
+}
+
+std::string endpoint(const std::string& fields) { return kHead + "  - {name: a, " + fields + "}\n"; }
+std::string rule(const std::string& fields) { return endpoint("host: a.example, rules: [{" + fields + "}]"); }
+std::string path(const std::string& fields) { return rule("methods: [GET], path: {" + fields + "}"); }
+std::string credential(const std::string& fields) {
+  return endpoint("host: a.example, credential: c, rules: [{methods: [GET], path: {prefix: /}}]") +
+         "  credentials:\n  - {name: c, " + fields + "}\n";
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Structure, LoadMistake,
+    testing::Values(
+        Mistake{"UnknownField", rule("method: [GET], path: {prefix: /}"),
+                R"(p.yaml:6:41: error: unknown field 'method' in a rule (hint: did you mean 'methods'?))"},
+        Mistake{
+            "UnknownFieldFarFromAll", endpoint("host: a.example, inspection: none, timeout: 3"),
+            R"(p.yaml:6:50: error: unknown field 'timeout' in an endpoint (hint: it has the fields name, host, ports, scheme, rules, inspection, addresses, caBundle, crl, allowEncodedSlashes, mergeSlashes and credential))"},
+        Mistake{"SnakeCaseField", endpoint("host: a.example, inspection: none, ca_bundle: {file: x}"),
+                R"(p.yaml:6:50: error: unknown field 'ca_bundle' in an endpoint (hint: did you mean 'caBundle'?))"},
+        Mistake{"FieldTwice", endpoint("host: a.example, inspection: none, host: b.example"),
+                R"(p.yaml:6:50: error: 'host' is given twice in an endpoint (hint: the first one is in line 6))"},
+        Mistake{"FieldWithoutValue", endpoint("host: a.example, inspection: none, ports: "),
+                R"(p.yaml:6:50: error: 'ports' has no value (hint: give it one, or remove the field))"},
+        Mistake{"MissingField", endpoint("inspection: none"),
+                R"(p.yaml:6:5: error: an endpoint has no 'host' (hint: it is required))"},
+        Mistake{"MissingSpec", "apiVersion: sallyport.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {name: a}\n",
+                R"(p.yaml:1:1: error: the policy has no 'spec' (hint: it is required))"},
+        Mistake{
+            "NotAMapping", "- a\n- b\n",
+            R"(p.yaml:1:1: error: the policy must be a mapping, but this is a list (hint: it has the fields apiVersion, kind, metadata and spec))"},
+        Mistake{
+            "JustAWord", "policy\n",
+            R"(p.yaml:1:1: error: the policy must be a mapping, but this is the string 'policy' (hint: it has the fields apiVersion, kind, metadata and spec))"},
+        Mistake{"WordForAList", rule("methods: GET, path: {prefix: /}"),
+                R"(p.yaml:6:50: error: 'methods' must be a list, but this is the string 'GET' (hint: write [GET]))"},
+        Mistake{
+            "MappingForAList", endpoint("host: a.example, rules: {methods: [GET], path: {prefix: /}}"),
+            R"(p.yaml:6:39: error: 'rules' must be a list, but this is a mapping (hint: start each element with '- '))"},
+        Mistake{
+            "WordForAMapping", rule("methods: [GET], path: /a"),
+            R"(p.yaml:6:63: error: a path must be a mapping, but this is the string '/a' (hint: it has the fields exact, prefix and regex))"},
+        Mistake{"ListForAWord", endpoint("host: [a.example], inspection: none"),
+                R"(p.yaml:6:21: error: 'host' must be a string, but this is a list)"},
+        Mistake{
+            "NumberForAWord", endpoint("host: 1.5, inspection: none"),
+            R"(p.yaml:6:21: error: 'host' must be a string, but this is the number '1.5' (hint: put it in quotes if it is meant as text))"},
+        Mistake{
+            "BooleanForAWord", kHead + "  - {name: no, host: a.example, inspection: none}\n",
+            R"(p.yaml:6:12: error: 'name' must be a string, but this is the boolean no (hint: put it in quotes if it is meant as text))"},
+        Mistake{"WordForABoolean",
+                endpoint("host: a.example, mergeSlashes: yes, rules: [{methods: [GET], path: {prefix: /}}]"),
+                R"(p.yaml:6:46: error: 'mergeSlashes' must be true or false, but this is the boolean yes)"},
+        Mistake{
+            "UnknownEnumValue", endpoint("host: a.example, inspection: non"),
+            R"(p.yaml:6:44: error: 'inspection' must be full or none, but this is the string 'non' (hint: did you mean 'none'?))"},
+        Mistake{"EmptyList", rule("methods: [], path: {prefix: /}"),
+                R"(p.yaml:6:41: error: 'methods' is empty (hint: an empty list is nothing; everything is [any]))"},
+        Mistake{
+            "EmptyRules", endpoint("host: a.example, rules: []"),
+            R"(p.yaml:6:32: error: 'rules' is empty (hint: an empty list is nothing; remove the field or add an element))"},
+        Mistake{"NeitherOfAChoice", rule("methods: [GET], path: {}"),
+                R"(p.yaml:6:63: error: a path has none of exact, prefix and regex (hint: one of them is required))"},
+        Mistake{"BothOfAChoice", path("exact: /a, prefix: /b"),
+                R"(p.yaml:6:75: error: a path has either 'exact' or 'prefix', not both)"},
+        Mistake{"ControlCharacter", endpoint("host: \"a.example\\0\", inspection: none"),
+                R"(p.yaml:6:21: error: a control character stands in 'host' (hint: remove it))"},
+        Mistake{
+            "EscapesInAKey", endpoint("host: a.example, inspection: none, \"\\e[31m\": 1"),
+            R"(p.yaml:6:50: error: unknown field '\x1b[31m' in an endpoint (hint: it has the fields name, host, ports, scheme, rules, inspection, addresses, caBundle, crl, allowEncodedSlashes, mergeSlashes and credential))"},
+        Mistake{"NullElement", rule("methods: [GET, ~], path: {prefix: /}"),
+                R"(p.yaml:6:56: error: 'methods' must be a string, but this is nothing)"}),
+    [](const auto& info) { return std::string(info.param.name); });
+
+INSTANTIATE_TEST_SUITE_P(
+    Header, LoadMistake,
+    testing::Values(
+        Mistake{
+            "UnknownApiVersion",
+            "apiVersion: sallyport.dev/v1\nkind: EgressPolicy\nmetadata: {name: a}\nspec: {endpoints: []}\n",
+            R"(p.yaml:1:13: error: apiVersion 'sallyport.dev/v1' is not known (hint: this version reads sallyport.dev/v1alpha1))"},
+        Mistake{"UnknownKind",
+                "apiVersion: sallyport.dev/v1alpha1\nkind: Policy\nmetadata: {name: a}\nspec: {endpoints: []}\n",
+                R"(p.yaml:2:7: error: the kind is 'Policy' (hint: it must be EgressPolicy))"},
+        Mistake{
+            "BadName",
+            "apiVersion: sallyport.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {name: My App}\nspec: {endpoints: []}\n",
+            R"(p.yaml:3:18: error: the name 'My App' is not valid (hint: up to 253 of a-z, 0-9, '.' and '-', starting and ending with a letter or digit))"},
+        Mistake{
+            "BadFunction",
+            "apiVersion: sallyport.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {name: a}\nspec: {function: a/b, "
+            "endpoints: []}\n",
+            R"(p.yaml:4:18: error: the function 'a/b' is not valid (hint: up to 253 of a-z, 0-9, '.' and '-', starting and ending with a letter or digit))"},
+        Mistake{
+            "NoEndpoints",
+            "apiVersion: sallyport.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {name: a}\nspec: {mode: enforce}\n",
+            R"(p.yaml:4:7: warning: the policy has no endpoints, so every request is denied (hint: write endpoints: [] if that is meant))"}),
+    [](const auto& info) { return std::string(info.param.name); });
+
+INSTANTIATE_TEST_SUITE_P(
+    Host, LoadMistake,
+    testing::Values(
+        Mistake{
+            "BareStar", endpoint("host: \"*\", inspection: none"),
+            R"(p.yaml:6:21: error: the host '*' is not allowed (hint: write any for every host, or *.example.com))"},
+        Mistake{
+            "TopLevelWildcard", endpoint("host: \"*.com\", inspection: none"),
+            R"(p.yaml:6:21: error: the host '*.com' would cover a whole top-level domain (hint: at least two labels must follow the *, as in *.example.com))"},
+        Mistake{"TwoStars", endpoint("host: \"*.*.com\", inspection: none"),
+                R"(p.yaml:6:21: error: the host '*.*.com' has more than one * (hint: write *.example.com))"},
+        Mistake{
+            "StarInALabel", endpoint("host: \"api-*.example.com\", inspection: none"),
+            R"(p.yaml:6:21: error: in the host 'api-*.example.com' the * does not stand for whole labels (hint: a * may only be the first label, as in *.example.com))"},
+        Mistake{
+            "WildcardBeforeAnAddress", endpoint("host: \"*.10.0.0.1\", inspection: none"),
+            R"(p.yaml:6:21: error: the host '*.10.0.0.1' has a wildcard before an address (hint: write the address alone))"},
+        Mistake{
+            "Url", endpoint("host: \"https://api.example.com/v1\", inspection: none"),
+            R"(p.yaml:6:21: error: 'https://api.example.com/v1' is not a host (hint: write the host alone, 'api.example.com'; ports and paths have their own fields))"},
+        Mistake{
+            "WithPort", endpoint("host: \"api.example.com:8443\", inspection: none"),
+            R"(p.yaml:6:21: error: 'api.example.com:8443' is not a host (hint: write host: api.example.com and ports: [8443]))"},
+        Mistake{
+            "WithPath", endpoint("host: api.example.com/v1, inspection: none"),
+            R"(p.yaml:6:21: error: 'api.example.com/v1' is not a host (hint: write the host alone, 'api.example.com'; paths belong to the rules))"},
+        Mistake{"Brackets", endpoint("host: \"[2001:db8::1]\", inspection: none"),
+                R"(p.yaml:6:21: error: '[2001:db8::1]' is not a host (hint: write the address without brackets))"},
+        Mistake{
+            "Unicode", endpoint("host: b\u00fccher.example, inspection: none"),
+            R"(p.yaml:6:21: error: the host 'bücher.example' is not valid: a host name is not in ASCII: write its IDNA form (xn--…))"},
+        Mistake{
+            "UnquotedWildcard", endpoint("host: *.example.com, inspection: none"),
+            R"(p.yaml:6:21: error: this is not YAML: the referenced anchor is not defined (hint: a value that starts with * needs quotes: "*.example.com"))"},
+        Mistake{
+            "PrivateLiteral", endpoint("host: 10.1.2.3, inspection: none"),
+            R"(p.yaml:6:21: error: the address 10.1.2.3 is private, and 'addresses' does not have it (hint: add addresses: ["10.1.2.3"]))"},
+        Mistake{
+            "BadEndpointName", kHead + "  - {name: A B, host: a.example, inspection: none}\n",
+            R"(p.yaml:6:12: error: the name 'A B' is not valid (hint: up to 63 of a-z, 0-9, '.', '_' and '-', starting and ending with a letter or digit))"},
+        Mistake{"EndpointTwice",
+                endpoint("host: a.example, inspection: none") + "  - {name: a, host: b.example, inspection: none}\n",
+                R"(p.yaml:7:12: error: endpoint 'a' is given twice (hint: the first one is in line 6))"}),
+    [](const auto& info) { return std::string(info.param.name); });
+
+INSTANTIATE_TEST_SUITE_P(
+    Ports, LoadMistake,
+    testing::Values(
+        Mistake{"Zero", endpoint("host: a.example, inspection: none, ports: [0]"),
+                R"(p.yaml:6:58: error: the port '0' is not valid (hint: a number from 1 to 65535, or [any]))"},
+        Mistake{"TooHigh", endpoint("host: a.example, inspection: none, ports: [65536]"),
+                R"(p.yaml:6:58: error: the port '65536' is not valid (hint: a number from 1 to 65535, or [any]))"},
+        Mistake{"AWord", endpoint("host: a.example, inspection: none, ports: [https]"),
+                R"(p.yaml:6:58: error: the port 'https' is not valid (hint: a number from 1 to 65535, or [any]))"},
+        Mistake{"Octal", endpoint("host: a.example, inspection: none, ports: [0443]"),
+                R"(p.yaml:6:58: error: the port '0443' is not valid (hint: a number from 1 to 65535, or [any]))"},
+        Mistake{"Negative", endpoint("host: a.example, inspection: none, ports: [-1]"),
+                R"(p.yaml:6:58: error: the port '-1' is not valid (hint: a number from 1 to 65535, or [any]))"},
+        Mistake{"AnyAndMore", endpoint("host: a.example, inspection: none, ports: [443, any]"),
+                R"(p.yaml:6:63: error: 'any' must be the only port)"}),
+    [](const auto& info) { return std::string(info.param.name); });
+
+INSTANTIATE_TEST_SUITE_P(
+    Addresses, LoadMistake,
+    testing::Values(
+        Mistake{
+            "HostBits", endpoint("host: a.example, inspection: none, addresses: [10.0.0.1/8]"),
+            R"(p.yaml:6:62: error: the address range '10.0.0.1/8' is not valid: '10.0.0.1/8' has bits set after its prefix: did you mean 10.0.0.0/8?)"},
+        Mistake{
+            "Nonsense", endpoint("host: a.example, inspection: none, addresses: [10.0.0.0/33]"),
+            R"(p.yaml:6:62: error: the address range '10.0.0.0/33' is not valid: '10.0.0.0/33' needs a prefix length from 0 to 32 after the slash)"}),
+    [](const auto& info) { return std::string(info.param.name); });
+
+INSTANTIATE_TEST_SUITE_P(
+    Inspection, LoadMistake,
+    testing::Values(
+        Mistake{
+            "NoneWithRules",
+            endpoint("host: a.example, inspection: none, rules: [{methods: [GET], path: {prefix: /}}]"),
+            R"(p.yaml:6:50: error: 'rules' cannot be used with inspection: none (hint: nobody looks into the connection; remove one of the two))"},
+        Mistake{
+            "NoneWithScheme", endpoint("host: a.example, inspection: none, scheme: http"),
+            R"(p.yaml:6:58: error: 'scheme' cannot be used with inspection: none (hint: whatever is spoken on its ports passes))"},
+        Mistake{
+            "NoneWithCredential",
+            endpoint("host: a.example, inspection: none, credential: c") +
+                "  credentials:\n  - {name: c, secret: {env: C}, inject: {header: X}}\n",
+            R"(p.yaml:6:62: error: 'credential' cannot be used with inspection: none (hint: nobody looks into the connection; remove one of the two))"},
+        Mistake{
+            "NoneWithCaBundle", endpoint("host: a.example, inspection: none, caBundle: {file: x}"),
+            R"(p.yaml:6:50: error: 'caBundle' cannot be used with inspection: none (hint: nobody looks into the connection; remove one of the two))"},
+        Mistake{
+            "NoneWithCrl", endpoint("host: a.example, inspection: none, crl: {file: x}"),
+            R"(p.yaml:6:50: error: 'crl' cannot be used with inspection: none (hint: nobody looks into the connection; remove one of the two))"},
+        Mistake{
+            "NoneWithSlashes", endpoint("host: a.example, inspection: none, allowEncodedSlashes: false"),
+            R"(p.yaml:6:71: error: 'allowEncodedSlashes' cannot be used with inspection: none (hint: nobody looks into the connection; remove one of the two))"},
+        Mistake{
+            "NoneWithMergedSlashes", endpoint("host: a.example, inspection: none, mergeSlashes: false"),
+            R"(p.yaml:6:64: error: 'mergeSlashes' cannot be used with inspection: none (hint: nobody looks into the connection; remove one of the two))"},
+        Mistake{
+            "FullWithoutRules", endpoint("host: a.example"),
+            R"(p.yaml:6:5: error: endpoint 'a' has no rules, so nothing would be allowed (hint: rules: [{methods: [any], path: {prefix: /}}] allows every request))"},
+        Mistake{
+            "CaBundleWithHttp",
+            endpoint(
+                "host: a.example, scheme: http, caBundle: {file: x}, rules: [{methods: [GET], path: {prefix: /}}]"),
+            R"(p.yaml:6:46: error: 'caBundle' cannot be used with scheme: http (hint: there is no certificate to check))"},
+        Mistake{
+            "ConflictingInspection",
+            endpoint("host: a.example, inspection: none") +
+                "  - {name: b, host: A.EXAMPLE., ports: [80, 443], rules: [{methods: [GET], path: {prefix: /}}]}\n",
+            R"(p.yaml:7:5: error: endpoints 'a' and 'b' have the same host and port, but one is inspected and the other is not (hint: the first is in line 6; give them different ports))"},
+        Mistake{
+            "ConflictingSlashes",
+            rule("methods: [GET], path: {prefix: /}") + "  - {name: b, host: a.example, ports: [any], mergeSlashes: "
+                                                        "true, rules: [{methods: [GET], path: {prefix: /}}]}\n",
+            R"(p.yaml:7:5: error: endpoints 'a' and 'b' have the same host and port, but not the same allowEncodedSlashes and mergeSlashes (hint: the first is in line 6; give both the same values))"}),
+    [](const auto& info) { return std::string(info.param.name); });
+
+INSTANTIATE_TEST_SUITE_P(
+    Rules, LoadMistake,
+    testing::Values(
+        Mistake{
+            "LowerCaseMethod", rule("methods: [GET, post], path: {prefix: /}"),
+            R"(p.yaml:6:56: error: the method 'post' is not in upper case, and methods are compared exactly (hint: write POST))"},
+        Mistake{"MethodStar", rule("methods: [\"*\"], path: {prefix: /}"),
+                R"(p.yaml:6:51: error: the method '*' is not valid (hint: write any for every method))"},
+        Mistake{"MethodAny", rule("methods: [ANY], path: {prefix: /}"),
+                R"(p.yaml:6:51: error: the method 'ANY' is not valid (hint: write any for every method))"},
+        Mistake{"MethodAnyAndMore", rule("methods: [any, GET], path: {prefix: /}"),
+                R"(p.yaml:6:51: error: 'any' must be the only method)"},
+        Mistake{"MethodWithSpace", rule("methods: [\"GET POST\"], path: {prefix: /}"),
+                R"(p.yaml:6:51: error: the method 'GET POST' is not valid (hint: a word such as GET or POST))"},
+        Mistake{
+            "Connect", rule("methods: [CONNECT], path: {prefix: /}"),
+            R"(p.yaml:6:51: error: the method CONNECT cannot be allowed: the guard relays no tunnels (hint: inspection: none lets whole connections through))"},
+        Mistake{"PathWithoutSlash", path("prefix: photos"),
+                R"(p.yaml:6:72: error: the path 'photos' does not start with / (hint: write '/photos'))"},
+        Mistake{"PathStar", path("prefix: \"*\""),
+                R"(p.yaml:6:72: error: the path '*' does not start with / (hint: every path is {prefix: /}))"},
+        Mistake{
+            "PathWithGlob", path("prefix: \"/photos/*\""),
+            R"(p.yaml:6:72: warning: in the prefix '/photos/*' the * stands for itself (hint: a prefix needs no wildcard: "/photos/" has all that is below it))"},
+        Mistake{
+            "PathWithQuery", path("exact: \"/photos?size=1\""),
+            R"(p.yaml:6:71: error: the path '/photos?size=1' has a query (hint: rules look at the path alone; write '/photos'))"},
+        Mistake{
+            "PathWithDots", path("prefix: /a/../b"),
+            R"(p.yaml:6:72: error: the path '/a/../b' is not canonical, so no request will have it (hint: write '/b'))"},
+        Mistake{
+            "PathWithEscape", path("exact: /%7euser"),
+            R"(p.yaml:6:71: error: the path '/%7euser' is not canonical, so no request will have it (hint: write '/~user'))"},
+        Mistake{
+            "PathWithLowerHex", path("exact: /a%c3%a4"),
+            R"(p.yaml:6:71: error: the path '/a%c3%a4' is not canonical, so no request will have it (hint: write '/a%C3%A4'))"},
+        Mistake{
+            "PathWithSpace", path("exact: /a b"),
+            R"(p.yaml:6:71: error: the path '/a b' is not valid: byte 0x20 at offset 2 is not allowed in a request target (hint: percent-encode what is not a visible ASCII character: a space is %20))"},
+        Mistake{
+            "PathWithEncodedSlash", path("exact: /a%2Fb"),
+            R"(p.yaml:6:71: error: the path '/a%2Fb' is not valid: the escape %2F at offset 2 is not allowed in a path (hint: allowEncodedSlashes: true lets them stand in this endpoint's paths))"},
+        Mistake{
+            "PathWithUnicode", path("exact: /\u00e4"),
+            R"(p.yaml:6:71: error: the path '/ä' is not valid: byte 0xC3 at offset 1 is not allowed in a request target (hint: percent-encode what is not a visible ASCII character: a space is %20))"},
+        Mistake{"BadRegex", path("regex: \"/(\""),
+                R"(p.yaml:6:71: error: the regex '/(' is not valid: missing ): /( (hint: the syntax is RE2's))"},
+        Mistake{
+            "RegexWithoutSlash", path("regex: photos/.*"),
+            R"(p.yaml:6:71: error: the regex 'photos/.*' matches no path, as every path starts with / (hint: it must match the whole path from its first /))"},
+        Mistake{"RegexTooLong", path("regex: /" + std::string(limits::kRegexBytesMax, 'a')),
+                R"(p.yaml:6:71: error: the regex is longer than 4096 bytes)"},
+        Mistake{
+            "RegexTooLarge", path("regex: \"/((a{100}){100}){10}\""),
+            R"(p.yaml:6:71: error: the regex '/((a{100}){100}){10}' is not valid: invalid repetition size: {100} (hint: the syntax is RE2's))"}),
+    [](const auto& info) { return std::string(info.param.name); });
+
+INSTANTIATE_TEST_SUITE_P(
+    Credentials, LoadMistake,
+    testing::Values(
+        Mistake{"Undefined",
+                endpoint("host: a.example, credential: strip, rules: [{methods: [GET], path: {prefix: /}}]") +
+                    "  credentials:\n  - {name: stripe, secret: {env: C}, inject: {header: X}}\n",
+                R"(p.yaml:6:44: error: credential 'strip' is not defined (hint: did you mean 'stripe'?))"},
+        Mistake{
+            "Unused",
+            endpoint("host: a.example, inspection: none") +
+                "  credentials:\n  - {name: c, secret: {env: C}, inject: {header: X}}\n",
+            R"(p.yaml:8:5: warning: credential 'c' is not used by any endpoint (hint: name it in an endpoint: credential: c))"},
+        Mistake{"Twice",
+                credential("secret: {env: C}, inject: {header: X}") +
+                    "  - {name: c, secret: {env: C}, inject: {header: X}}\n",
+                R"(p.yaml:9:12: error: credential 'c' is given twice (hint: the first one is in line 8))"},
+        Mistake{
+            "OverHttp",
+            endpoint("host: a.example, scheme: http, credential: c, rules: [{methods: [GET], path: {prefix: /}}]") +
+                "  credentials:\n  - {name: c, secret: {env: C}, inject: {header: X}}\n",
+            R"(p.yaml:6:58: error: a credential cannot be used with scheme: http (hint: it would cross the network unencrypted))"},
+        Mistake{
+            "ForAnyHost",
+            endpoint("host: any, credential: c, rules: [{methods: [GET], path: {prefix: /}}]") +
+                "  credentials:\n  - {name: c, secret: {env: C}, inject: {header: X}}\n",
+            R"(p.yaml:6:38: error: a credential cannot be used with host: any (hint: every server on the network could ask for it))"},
+        Mistake{"BothSources", credential("secret: {env: C, file: /c}, inject: {header: X}"),
+                R"(p.yaml:8:32: error: a secret has either 'env' or 'file', not both)"},
+        Mistake{"NoSource", credential("secret: {}, inject: {header: X}"),
+                R"(p.yaml:8:23: error: a secret has none of file and env (hint: one of them is required))"},
+        Mistake{"EmptySource", credential("secret: {file: \"\"}, inject: {header: X}"),
+                R"(p.yaml:8:30: error: the secret's source has no name (hint: a file, or a variable of the guard))"},
+        Mistake{"BadHeader", credential("secret: {env: C}, inject: {header: \"X Y\"}"),
+                R"(p.yaml:8:50: error: the header 'X Y' is not valid (hint: a name such as Authorization))"},
+        Mistake{
+            "ReservedHeader", credential("secret: {env: C}, inject: {header: content-LENGTH}"),
+            R"(p.yaml:8:50: error: the header 'content-LENGTH' cannot carry a credential (hint: it says how the message travels, and the guard writes it))"},
+        Mistake{
+            "FormatWithoutSlot", credential("secret: {env: C}, inject: {header: X, format: Bearer}"),
+            R"(p.yaml:8:61: error: the format 'Bearer' must have {} exactly once (hint: the secret goes there, as in "Bearer {}"))"},
+        Mistake{
+            "FormatWithTwoSlots", credential("secret: {env: C}, inject: {header: X, format: \"{}:{}\"}"),
+            R"(p.yaml:8:61: error: the format '{}:{}' must have {} exactly once (hint: the secret goes there, as in "Bearer {}"))"},
+        Mistake{
+            "FormatWithSpaceAtTheEnd", credential("secret: {env: C}, inject: {header: X, format: \"{} \"}"),
+            R"(p.yaml:8:61: error: the format '{} ' is not a header value (hint: printable ASCII without a space at either end))"},
+        Mistake{"BadVariable", credential("secret: {env: C}, inject: {header: X}, placeholder: {env: 1A}"),
+                R"(p.yaml:8:73: error: '1A' is not the name of a variable (hint: letters, digits and '_'))"},
+        Mistake{
+            "VariableTwice",
+            kHead + "  - {name: a, host: a.example, credential: c, rules: [{methods: [GET], path: {prefix: /}}]}\n  - "
+                    "{name: b, host: b.example, credential: d, rules: [{methods: [GET], path: {prefix: /}}]}\n  "
+                    "credentials:\n  - {name: c, secret: {env: C}, inject: {header: X}, placeholder: {env: V}}\n  - "
+                    "{name: d, secret: {env: C}, inject: {header: X}, placeholder: {env: V}}\n",
+            R"(p.yaml:10:73: error: two credentials put their placeholder into 'V' (hint: the first one is in line 9))"}),
+    [](const auto& info) { return std::string(info.param.name); });
+
+TEST(Load, TheCallersModeOverridesTheDocuments) {
+  EXPECT_EQ(load_policy(kWhole, "p.yaml", nullptr, Mode::learn).snapshot->mode(), Mode::learn);
+}
+
+TEST(Load, ReportsSeveralMistakesAtOnceInTheOrderOfTheFile) {
+  EXPECT_EQ(
+      diagnose(R"(apiVersion: sallyport.dev/v1alpha1
+kind: EgressPolicy
+metadata: {name: shop}
+spec:
+  mode: enforced
+  endpoints:
+  - name: a
+    host: a.example
+    rules:
+    - {method: [GET], path: {prefix: /}}
+  - name: b
+    host: "*"
+    rules: [{methods: [get], path: {prefix: /a/../b}}]
+  - {name: c, host: c.example, credential: k, inspection: none}
+)"),
+      R"(p.yaml:5:9: error: 'mode' must be learn, audit or enforce, but this is the string 'enforced' (hint: did you mean 'enforce'?)
+p.yaml:10:8: error: unknown field 'method' in a rule (hint: did you mean 'methods'?)
+p.yaml:12:11: error: the host '*' is not allowed (hint: write any for every host, or *.example.com)
+p.yaml:13:24: error: the method 'get' is not in upper case, and methods are compared exactly (hint: write GET)
+p.yaml:13:45: error: the path '/a/../b' is not canonical, so no request will have it (hint: write '/b')
+p.yaml:14:44: error: 'credential' cannot be used with inspection: none (hint: nobody looks into the connection; remove one of the two)
+p.yaml:14:44: error: credential 'k' is not defined (hint: define it in spec.credentials)
+)");
+}
+
+TEST(Load, ReportsAtMostTheLimitAndCountsTheRest) {
+  std::string yaml = kHead;
+  for (int i = 0; i < 1'000; ++i) yaml += "  - {nam: a}\n";
+  const LoadResult result = load_policy(yaml, "p.yaml", nullptr);
+  EXPECT_EQ(result.snapshot, nullptr);
+  ASSERT_EQ(result.diagnostics.size(), limits::kPolicyErrorsMax);
+  EXPECT_EQ(result.diagnostics[0].line, 6);
+  EXPECT_EQ(result.diagnostics.back().to_string(), "p.yaml: error: and 1951 more");
+}
+
+TEST(Load, PutsEachListUnderItsLimit) {
+  const auto many = [](const std::string& element, std::size_t count) {
+    std::string out;
+    for (std::size_t i = 0; i < count; ++i) out += element;
+    return out;
+  };
+  EXPECT_THAT(diagnose(endpoint("host: a.example, inspection: none, ports: [" +
+                                many("1,", limits::kPolicyPortsPerEndpointMax + 1) + "]")),
+              HasSubstr("has more than 64 ports"));
+  EXPECT_THAT(diagnose(endpoint("host: a.example, inspection: none, addresses: [" +
+                                many("10.0.0.1,", limits::kPolicyAddressesPerEndpointMax + 1) + "]")),
+              HasSubstr("has more than 256 addresses"));
+  EXPECT_THAT(
+      diagnose(rule("methods: [" + many("GET,", limits::kPolicyMethodsPerRuleMax + 1) + "], path: {prefix: /}")),
+      HasSubstr("the rule has too many methods"));
+  EXPECT_THAT(
+      diagnose(endpoint("host: a.example, rules: [" +
+                        many("{methods: [GET], path: {prefix: /}},", limits::kPolicyRulesPerEndpointMax + 1) + "]")),
+      HasSubstr("has more than 1024 rules"));
+  std::string endpoints = kHead;
+  for (std::size_t i = 0; i <= limits::kPolicyEndpointsMax; ++i) {
+    endpoints += "  - {name: e" + std::to_string(i) + ", host: e" + std::to_string(i) + ".example, inspection: none}\n";
+  }
+  EXPECT_THAT(diagnose(endpoints), HasSubstr("more than 4096 endpoints"));
+  EXPECT_THAT(
+      diagnose(endpoint("host: a.example, rules: [" + many("{methods: [GET], path: {regex: /}},", 1'000) + "]") +
+               "  - {name: b, host: b.example, rules: [" + many("{methods: [GET], path: {regex: /}},", 25) + "]}\n"),
+      HasSubstr("more than 1024 regexes"));
+}
+
+TEST(Load, ACaseOfTheSameHostIsTheSameHost) {
+  EXPECT_THAT(diagnose(endpoint("host: A.example., inspection: none") +
+                       "  - {name: b, host: a.EXAMPLE, rules: [{methods: [GET], path: {prefix: /}}]}\n"),
+              HasSubstr("have the same host and port"));
+}
+
+TEST(Load, EndpointsOfOneHostMayDifferOnDifferentPorts) {
+  load_clean(endpoint("host: a.example, inspection: none, ports: [444]") +
+             "  - {name: b, host: a.example, rules: [{methods: [GET], path: {prefix: /}}]}\n"
+             "  - {name: c, host: a.example, scheme: http, mergeSlashes: true, ports: [443],"
+             " rules: [{methods: [GET], path: {prefix: /}}]}\n");
+}
+
+TEST(Load, NeverThrowsOnPiecesOfAPolicy) {
+  const std::string whole(kWhole);
+  for (std::size_t cut = 0; cut < whole.size(); ++cut) {
+    const LoadResult head = load_policy(std::string_view(whole).substr(0, cut), "p.yaml", nullptr);
+    EXPECT_EQ(head.snapshot == nullptr, diagnostics_text(head).find(": error: ") != std::string::npos) << cut;
+    const LoadResult tail = load_policy(std::string_view(whole).substr(cut), "p.yaml", nullptr);
+    EXPECT_EQ(tail.snapshot == nullptr, diagnostics_text(tail).find(": error: ") != std::string::npos) << cut;
+  }
+}
+
+const std::string kWithSecret = credential("secret: {file: /run/secrets/c}, inject: {header: X-Key}");
+
+SecretReader reader_of(std::string value) {
+  return [value](const SecretRef& ref) -> Result<credentials::Secret> {
+    EXPECT_EQ(ref.file, "/run/secrets/c");
+    EXPECT_EQ(ref.env, "");
+    return credentials::Secret::copy_of(value);
+  };
+}
+
+TEST(LoadSecrets, AreReadOncePerCredential) {
+  const LoadResult result = load_policy(kWithSecret, "p.yaml", reader_of("hunter2"));
+  ASSERT_NE(result.snapshot, nullptr);
+  EXPECT_EQ(diagnostics_text(result), "");
+  EXPECT_EQ(result.snapshot->endpoints()[0].credential->secret.view(), "hunter2");
+}
+
+TEST(LoadSecrets, StayEmptyWithoutAReader) {
+  const auto snapshot = load_clean(kWithSecret);
+  ASSERT_NE(snapshot, nullptr);
+  EXPECT_TRUE(snapshot->endpoints()[0].credential->secret.empty());
+}
+
+TEST(LoadSecrets, ThatCannotBeReadOrSentAreWarningsAndTheBindingStaysEmpty) {
+  const SecretReader failing = [](const SecretRef&) -> Result<credentials::Secret> {
+    return fail(ErrorSource::policy, ErrorKind::unavailable, "no such file");
+  };
+  for (const auto& [reader, why] : {std::pair<SecretReader, std::string>(failing, "could not be read: no such file"),
+                                    {reader_of("a\nInjected: b"), "has a line break"},
+                                    {reader_of(std::string("a\0b", 3)), "or control character"},
+                                    {reader_of(""), "is empty"}}) {
+    const LoadResult result = load_policy(kWithSecret, "p.yaml", reader);
+    ASSERT_NE(result.snapshot, nullptr);
+    EXPECT_THAT(diagnostics_text(result), HasSubstr(why));
+    EXPECT_THAT(diagnostics_text(result), HasSubstr("p.yaml:8:30: warning: the secret of credential 'c'"));
+    EXPECT_THAT(diagnostics_text(result), testing::Not(HasSubstr("hunter")));
+    EXPECT_TRUE(result.snapshot->endpoints()[0].credential->secret.empty());
+  }
+}
+
+TEST(LoadPlaceholders, AreRandomUnlessGiven) {
+  const auto first = load_clean(kWithSecret), second = load_clean(kWithSecret);
+  const std::string& placeholder = first->bindings().all()[0]->placeholder;
+  EXPECT_THAT(placeholder, testing::MatchesRegex("sallyport-placeholder-[0-9a-f]+"));
+  EXPECT_EQ(placeholder.size(), std::string_view("sallyport-placeholder-").size() + 32);
+  EXPECT_NE(placeholder, second->bindings().all()[0]->placeholder);
+}
+
+TEST(LoadPlaceholders, SurviveAReloadAsTheFunctionHoldsThem) {
+  const LoadResult first = load_policy(kWithSecret, "p.yaml", nullptr);
+  const LoadResult second = load_policy(kWithSecret, "p.yaml", nullptr, {}, first.snapshot.get());
+  ASSERT_NE(second.snapshot, nullptr);
+  EXPECT_EQ(first.snapshot->bindings().all()[0]->placeholder, second.snapshot->bindings().all()[0]->placeholder);
+}
+
+TEST(LoadPlaceholders, ThatAreTooShortAreRefused) {
+  EXPECT_THAT(diagnose(credential("secret: {env: C}, inject: {header: X}, placeholder: {value: short}")),
+              HasSubstr("p.yaml:8:75: error: credential c: a placeholder has at least 16 characters"));
+}
+
+}  // namespace
+}  // namespace sallyport::document

@@ -1,0 +1,150 @@
+#pragma once
+// A compiled policy: immutable, shared between workers, swapped whole. Everything that the data path asks a policy is
+// asked here; nothing here does I/O, allocates on the allow path, or looks at the clock.
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "base/reason.h"
+#include "policy-engine/request/address.h"
+#include "policy-engine/request/head.h"
+#include "policy-engine/request/target.h"
+
+namespace sallyport::credentials {
+class Binding;
+class BindingSet;
+}  // namespace sallyport::credentials
+
+namespace sallyport::document {
+
+enum class Mode : std::uint8_t {
+  learn,    // everything passes and is recorded
+  audit,    // decided and recorded, everything passes
+  enforce,  // decided, and a denial denies
+};
+std::string_view to_string(Mode mode);
+std::optional<Mode> parse_mode(std::string_view text);
+
+enum class Inspection : std::uint8_t {
+  full,  // TLS is terminated and every request is decided
+  none,  // the connection is passed through whatever it speaks; only name, port and addresses are decided
+};
+
+class Rule;  // methods and a path match (rule.h); whoever has an Endpoint sees rules only by their index
+
+// One entry of spec.endpoints. Stable address for the life of its Snapshot.
+struct Endpoint {
+  std::string name;
+  std::string host_pattern;          // canonical: "api.example.com", "*.example.com", an IP literal, or "any"
+  std::vector<std::uint16_t> ports;  // sorted; empty only with any_port
+  bool any_port = false;
+  request::Scheme scheme = request::Scheme::https;
+  Inspection inspection = Inspection::full;
+  std::vector<request::Cidr> addresses;  // special ranges that this endpoint may reach
+  request::TargetOptions target;         // how its paths are made canonical
+  std::string ca_bundle_file;            // PEM; replaces the system's roots for this endpoint. Empty: the system's.
+  std::string crl_file;                  // PEM; certificates of the chain are checked against it. Empty: none.
+  std::vector<Rule> rules;
+  const credentials::Binding* credential = nullptr;  // owned by the Snapshot's BindingSet
+  std::uint32_t index = 0;                           // in document order: labels of metrics, key of upstream pools
+  int line = 0;                                      // in the document; 0 when it had no lines
+
+  // True for a public address, and for a special one that `addresses` contains.
+  bool allows(const request::IpAddress& address) const;
+
+  Endpoint();
+  ~Endpoint();
+  Endpoint(Endpoint&&) noexcept;
+};
+
+// A canonical destination (request/host.h).
+struct Destination {
+  request::Scheme scheme = request::Scheme::https;
+  std::string_view host;
+  std::uint16_t port = 0;
+};
+
+enum class ConnectionAction : std::uint8_t { intercept, pass_through, deny };
+
+struct ConnectionDecision {
+  ConnectionAction action = ConnectionAction::deny;
+  Reason reason = Reason::host_not_allowed;  // none unless action is deny
+  const Endpoint* endpoint = nullptr;        // the first that matches, if any
+};
+
+struct RequestDecision {
+  bool allowed = false;
+  Reason reason = Reason::host_not_allowed;
+  const Endpoint* endpoint = nullptr;  // also set on a denial when host and port matched one
+  int rule = -1;                       // index in endpoint->rules when allowed; -1 when inspection none allowed it
+};
+
+class Snapshot {
+ public:
+  ~Snapshot();
+  Snapshot(const Snapshot&) = delete;
+  Snapshot& operator=(const Snapshot&) = delete;
+
+  // A policy without endpoints: what `run` without --policy uses.
+  static std::shared_ptr<const Snapshot> empty(Mode mode);
+
+  Mode mode() const { return mode_; }
+  const std::string& function() const { return function_; }
+  const std::vector<Endpoint>& endpoints() const { return endpoints_; }
+  const credentials::BindingSet& bindings() const { return *bindings_; }
+
+  // What to do with a connection once its destination is known. Mode is not applied: the caller turns a denial into a
+  // record in learn and audit. Endpoints are tried in the order of decide_request. An endpoint with inspection none
+  // takes every connection to its host and port, unless an endpoint tried before has inspection full for that port with
+  // the other scheme: what is inspected for one host is not passed through for a wildcard around it.
+  ConnectionDecision decide_connection(const Destination& destination) const;
+
+  // May this request be sent? `path` is canonical and without its query. Exact hosts are tried before wildcards, longer
+  // wildcards before shorter, `any` last; among endpoints of one host pattern the document's order decides, and the
+  // first endpoint with a matching rule wins. Where decide_connection would pass the connection through, every request
+  // is allowed. Endpoints whose target options are not target_options() are passed over: `path` is not canonical for
+  // them.
+  RequestDecision decide_request(const Destination& destination, std::string_view method, std::string_view path) const;
+
+  // The options for canonicalising targets of this destination: of the first endpoint that matches it, else the
+  // defaults.
+  request::TargetOptions target_options(const Destination& destination) const;
+
+  // May this canonical name be looked up? True if some endpoint's host pattern matches it.
+  bool resolves(std::string_view host) const;
+
+  // The rule that allowed a request, for people. `rule` is a RequestDecision's, not -1.
+  struct RuleText {
+    std::string text;  // "GET, HEAD on prefix: /photos"
+    int line = 0;      // in the document; 0 when it had no lines
+  };
+  RuleText rule_text(const Endpoint& endpoint, int rule) const;
+
+  // Counted over all endpoints.
+  std::size_t rule_count() const;
+
+  // "thumbnailer: enforce, 4 endpoints, 6 rules, 2 credentials".
+  std::string summary() const;
+
+  // A sentence for the denied client and for `policy test`: names the host, method and path, what would have matched,
+  // and the remedy.
+  std::string explain(const RequestDecision& decision, const Destination& destination, std::string_view method,
+                      std::string_view path) const;
+
+ private:
+  friend class Compiler;
+  Snapshot();
+  Mode mode_ = Mode::enforce;
+  std::string function_;
+  std::vector<Endpoint> endpoints_;
+  std::unique_ptr<credentials::BindingSet> bindings_;
+  struct Index;
+  std::unique_ptr<Index> index_;
+};
+
+}  // namespace sallyport::document

@@ -1,0 +1,262 @@
+#include "policy-engine/document/snapshot.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "policy-engine/credentials/binding.h"
+#include "policy-engine/document/test_support.h"
+
+namespace sallyport::document {
+namespace {
+
+using request::Scheme;
+using testing::HasSubstr;
+
+constexpr Scheme kHttps = Scheme::https;
+
+// "endpoint/rule" when allowed, else the reason.
+std::string decide(const Snapshot& snapshot, const Destination& destination, std::string_view method,
+                   std::string_view path) {
+  const RequestDecision decision = snapshot.decide_request(destination, method, path);
+  if (!decision.allowed) return std::string(sallyport::to_string(decision.reason));
+  return decision.endpoint->name + "/" + std::to_string(decision.rule);
+}
+
+std::string connect(const Snapshot& snapshot, const Destination& destination) {
+  const ConnectionDecision decision = snapshot.decide_connection(destination);
+  switch (decision.action) {
+    case ConnectionAction::deny:
+      return std::string(sallyport::to_string(decision.reason));
+    case ConnectionAction::intercept:
+      return "intercept " + decision.endpoint->name;
+    case ConnectionAction::pass_through:
+      return "pass " + decision.endpoint->name;
+  }
+  return "";
+}
+
+TEST(Snapshot, EmptyDeniesEverything) {
+  const auto snapshot = Snapshot::empty(Mode::learn);
+  EXPECT_EQ(snapshot->mode(), Mode::learn);
+  EXPECT_EQ(connect(*snapshot, {kHttps, "a.example", 443}), "host-not-allowed");
+  EXPECT_EQ(decide(*snapshot, {kHttps, "a.example", 443}, "GET", "/"), "host-not-allowed");
+  EXPECT_FALSE(snapshot->resolves("a.example"));
+  EXPECT_TRUE(snapshot->bindings().all().empty());
+  EXPECT_EQ(snapshot->summary(), "learn, 0 endpoints, 0 rules, 0 credentials");
+}
+
+TEST(Snapshot, ModesHaveWords) {
+  for (const Mode mode : {Mode::learn, Mode::audit, Mode::enforce}) EXPECT_EQ(parse_mode(to_string(mode)), mode);
+  EXPECT_EQ(parse_mode("Enforce"), std::nullopt);
+  EXPECT_EQ(parse_mode(""), std::nullopt);
+}
+
+TEST(Snapshot, PrefixesAreWholeSegments) {
+  const auto snapshot =
+      load_clean(kHead +
+                 "  - {name: flat, host: flat.example, rules: [{methods: [GET], path: {prefix: /photos}}]}\n"
+                 "  - {name: deep, host: deep.example, rules: [{methods: [GET], path: {prefix: /photos/}}]}\n"
+                 "  - {name: all, host: all.example, rules: [{methods: [GET], path: {prefix: /}}]}\n");
+  const Destination flat{kHttps, "flat.example", 443}, deep{kHttps, "deep.example", 443},
+      all{kHttps, "all.example", 443};
+  for (const std::string_view path : {"/photos", "/photos/", "/photos/x"}) {
+    EXPECT_EQ(decide(*snapshot, flat, "GET", path), "flat/0") << path;
+  }
+  for (const std::string_view path :
+       {"/photosx", "/photo", "/", "/x/photos", "/PHOTOS", "/photos%2Fx", "/photos;a=b"}) {
+    EXPECT_EQ(decide(*snapshot, flat, "GET", path), "path-not-allowed") << path;
+  }
+  EXPECT_EQ(decide(*snapshot, deep, "GET", "/photos"), "path-not-allowed");
+  EXPECT_EQ(decide(*snapshot, deep, "GET", "/photos/"), "deep/0");
+  EXPECT_EQ(decide(*snapshot, deep, "GET", "/photos/x/y"), "deep/0");
+  EXPECT_EQ(decide(*snapshot, all, "GET", "/"), "all/0");
+  EXPECT_EQ(decide(*snapshot, all, "GET", "/anything"), "all/0");
+  EXPECT_EQ(decide(*snapshot, all, "GET", "*"), "path-not-allowed");
+  EXPECT_EQ(decide(*snapshot, all, "GET", ""), "path-not-allowed");
+}
+
+TEST(Snapshot, RegexesMatchTheWholePath) {
+  const auto snapshot = load_clean(
+      kHead +
+      "  - {name: a, host: a.example, rules: [{methods: [GET], path: {regex: '/v[12]/(users|items)/[0-9]+'}}]}\n");
+  const Destination to{kHttps, "a.example", 443};
+  EXPECT_EQ(decide(*snapshot, to, "GET", "/v1/users/7"), "a/0");
+  for (const std::string_view path :
+       {"/v1/users/7/", "/x/v1/users/7", "/v3/users/7", "/v1/users/7?", "/v1/users/7\n"}) {
+    EXPECT_EQ(decide(*snapshot, to, "GET", path), "path-not-allowed") << path;
+  }
+  EXPECT_EQ(decide(*snapshot, to, "GET", "/v1/users/" + std::string(30'000, '7')), "a/0");
+}
+
+TEST(Snapshot, AnExpressionThatExplodesInABacktrackerIsDecidedSoon) {
+  const auto snapshot =
+      load_clean(kHead + "  - {name: a, host: a.example, rules: [{methods: [GET], path: {regex: '/(a*)*b'}}]}\n");
+  EXPECT_EQ(decide(*snapshot, {kHttps, "a.example", 443}, "GET", "/" + std::string(30'000, 'a')), "path-not-allowed");
+}
+
+TEST(Snapshot, MethodsAreComparedExactly) {
+  const auto snapshot = load_clean(kHead +
+                                   "  - {name: a, host: a.example, rules: [{methods: [GET, PURGE], path: {exact: /}}, "
+                                   "{methods: [any], path: {exact: /b}}]}\n");
+  const Destination to{kHttps, "a.example", 443};
+  EXPECT_EQ(decide(*snapshot, to, "GET", "/"), "a/0");
+  EXPECT_EQ(decide(*snapshot, to, "PURGE", "/"), "a/0");
+  for (const std::string_view method : {"get", "HEAD", "GETS", "GE", "", "purge", "any", "PURGEX"}) {
+    EXPECT_EQ(decide(*snapshot, to, method, "/"), "path-not-allowed") << method;
+    EXPECT_EQ(decide(*snapshot, to, method, "/b"), "a/1") << method;
+  }
+}
+
+TEST(Snapshot, ExactThenLongerWildcardsThenShorterThenAny) {
+  const std::string rules = "rules: [{methods: [GET], path: {prefix: /}}]}\n";
+  const auto snapshot = load_clean(
+      kHead + "  - {name: any, host: any, " + rules + "  - {name: short, host: '*.example.com', " + rules +
+      "  - {name: long, host: '*.b.example.com', " + rules + "  - {name: exact, host: a.b.example.com, " + rules);
+  const auto by = [&](std::string_view host) { return decide(*snapshot, {kHttps, host, 443}, "GET", "/"); };
+  EXPECT_EQ(by("a.b.example.com"), "exact/0");
+  EXPECT_EQ(by("x.b.example.com"), "long/0");
+  EXPECT_EQ(by("y.x.b.example.com"), "long/0");
+  EXPECT_EQ(by("b.example.com"), "short/0");
+  EXPECT_EQ(by("example.com"), "any/0");
+  EXPECT_EQ(by("notexample.com"), "any/0");
+  EXPECT_EQ(by("xb.example.com"), "short/0");
+  EXPECT_EQ(by("192.0.2.1"), "any/0");
+  EXPECT_EQ(by("localhost"), "any/0");
+  EXPECT_EQ(by(""), "host-not-allowed");
+}
+
+TEST(Snapshot, TheFirstEndpointWithAMatchingRuleWins) {
+  const auto snapshot =
+      load_clean(kHead +
+                 "  - {name: a, host: a.example, rules: [{methods: [GET], path: {exact: /a}}]}\n"
+                 "  - {name: b, host: a.example, rules: [{methods: [GET, PUT], path: {prefix: /}}]}\n"
+                 "  - {name: w, host: '*.a.example', rules: [{methods: [POST], path: {prefix: /}}]}\n");
+  const Destination to{kHttps, "a.example", 443};
+  EXPECT_EQ(decide(*snapshot, to, "GET", "/a"), "a/0");
+  EXPECT_EQ(decide(*snapshot, to, "PUT", "/a"), "b/0");
+  EXPECT_EQ(decide(*snapshot, to, "POST", "/a"), "method-not-allowed");
+}
+
+TEST(Snapshot, SaysHostThenPortThenMethodThenPath) {
+  const auto snapshot =
+      load_clean(kHead + "  - {name: a, host: a.example, rules: [{methods: [GET], path: {exact: /a}}]}\n");
+  EXPECT_EQ(decide(*snapshot, {kHttps, "b.example", 443}, "GET", "/a"), "host-not-allowed");
+  EXPECT_EQ(decide(*snapshot, {kHttps, "a.example", 444}, "GET", "/a"), "port-not-allowed");
+  EXPECT_EQ(decide(*snapshot, {Scheme::http, "a.example", 443}, "GET", "/a"), "port-not-allowed");
+  EXPECT_EQ(decide(*snapshot, {kHttps, "a.example", 443}, "PUT", "/a"), "method-not-allowed");
+  EXPECT_EQ(decide(*snapshot, {kHttps, "a.example", 443}, "GET", "/b"), "path-not-allowed");
+  EXPECT_EQ(snapshot->decide_request({kHttps, "a.example", 444}, "GET", "/a").endpoint, nullptr);
+  EXPECT_EQ(snapshot->decide_request({kHttps, "a.example", 443}, "PUT", "/a").endpoint, &snapshot->endpoints()[0]);
+  EXPECT_EQ(connect(*snapshot, {kHttps, "b.example", 443}), "host-not-allowed");
+  EXPECT_EQ(connect(*snapshot, {kHttps, "a.example", 444}), "port-not-allowed");
+  EXPECT_EQ(connect(*snapshot, {kHttps, "a.example", 443}), "intercept a");
+}
+
+TEST(Snapshot, InspectionNoneTakesWhateverIsSpokenOnItsPorts) {
+  const auto snapshot = load_clean(kHead + "  - {name: db, host: db.example, ports: [443, 5432], inspection: none}\n");
+  for (const Scheme scheme : {Scheme::http, Scheme::https}) {
+    EXPECT_EQ(connect(*snapshot, {scheme, "db.example", 5432}), "pass db");
+    EXPECT_EQ(connect(*snapshot, {scheme, "db.example", 80}), "port-not-allowed");
+    EXPECT_EQ(decide(*snapshot, {scheme, "db.example", 443}, "DELETE", "/"), "db/-1");
+  }
+}
+
+TEST(Snapshot, WhatIsInspectedIsNotPassedThroughForAWildcardAroundIt) {
+  const auto snapshot =
+      load_clean(kHead +
+                 "  - {name: around, host: '*.example.com', ports: [any], inspection: none}\n"
+                 "  - {name: api, host: api.example.com, rules: [{methods: [GET], path: {exact: /a}}]}\n");
+  EXPECT_EQ(connect(*snapshot, {kHttps, "api.example.com", 443}), "intercept api");
+  EXPECT_EQ(connect(*snapshot, {Scheme::http, "api.example.com", 443}), "port-not-allowed");
+  EXPECT_EQ(connect(*snapshot, {kHttps, "api.example.com", 444}), "pass around");
+  EXPECT_EQ(connect(*snapshot, {kHttps, "www.example.com", 443}), "pass around");
+  EXPECT_EQ(decide(*snapshot, {kHttps, "api.example.com", 443}, "GET", "/b"), "path-not-allowed");
+  EXPECT_EQ(decide(*snapshot, {Scheme::http, "api.example.com", 443}, "GET", "/b"), "port-not-allowed");
+}
+
+TEST(Snapshot, APathIsNotDecidedByAnEndpointForWhichItIsNotCanonical) {
+  const auto snapshot =
+      load_clean(kHead +
+                 "  - {name: bucket, host: s3.example.com, allowEncodedSlashes: true, rules: [{methods: [PUT], path: "
+                 "{prefix: /}}]}\n"
+                 "  - {name: around, host: '*.example.com', rules: [{methods: [GET], path: {prefix: /public}}]}\n");
+  EXPECT_TRUE(snapshot->target_options({kHttps, "s3.example.com", 443}).encoded_slashes);
+  EXPECT_FALSE(snapshot->target_options({kHttps, "www.example.com", 443}).encoded_slashes);
+  EXPECT_FALSE(snapshot->target_options({kHttps, "other.example", 443}).encoded_slashes);
+  EXPECT_EQ(decide(*snapshot, {kHttps, "s3.example.com", 443}, "GET", "/public/..%2Fsecret"), "method-not-allowed");
+  EXPECT_EQ(decide(*snapshot, {kHttps, "www.example.com", 443}, "GET", "/public/a"), "around/0");
+}
+
+TEST(Snapshot, ResolvesWhatAnEndpointMatches) {
+  const auto snapshot = load_clean(kHead +
+                                   "  - {name: a, host: a.example, inspection: none}\n"
+                                   "  - {name: w, host: '*.w.example', inspection: none}\n");
+  EXPECT_TRUE(snapshot->resolves("a.example"));
+  EXPECT_TRUE(snapshot->resolves("x.y.w.example"));
+  for (const std::string_view host : {"w.example", "b.example", "xw.example", "example", "", ".w.example."}) {
+    EXPECT_FALSE(snapshot->resolves(host)) << host;
+  }
+}
+
+TEST(Snapshot, SpecialAddressesNeedAnEntry) {
+  const auto snapshot =
+      load_clean(kHead + "  - {name: a, host: a.example, addresses: [10.1.0.0/16, 'fd00::/8'], inspection: none}\n");
+  const auto allows = [&](std::string_view text) {
+    return snapshot->endpoints()[0].allows(request::IpAddress::parse(text).value());
+  };
+  EXPECT_TRUE(allows("93.184.216.34"));
+  EXPECT_TRUE(allows("10.1.255.1"));
+  EXPECT_TRUE(allows("fd12::1"));
+  EXPECT_FALSE(allows("10.2.0.1"));
+  EXPECT_FALSE(allows("127.0.0.1"));
+  EXPECT_FALSE(allows("169.254.169.254"));
+  EXPECT_FALSE(allows("::1"));
+  EXPECT_FALSE(allows("64:ff9b::a01:1"));  // 10.1.0.1 behind NAT64 is another way to it, which nobody named
+}
+
+TEST(Snapshot, AHostWithVeryManyLabelsIsDecided) {
+  const auto snapshot = load_clean(kHead + "  - {name: w, host: '*.w.example', inspection: none}\n");
+  std::string host;
+  for (int i = 0; i < 120; ++i) host += "a.";
+  EXPECT_TRUE(snapshot->resolves(host + "w.example"));
+  EXPECT_FALSE(snapshot->resolves(host + "v.example"));
+}
+
+TEST(Explain, NamesWhatWasAskedWhatIsAllowedAndTheRemedy) {
+  const auto snapshot =
+      load_clean(kHead +
+                 "  - {name: api, host: api.example, ports: [443, 8443], rules: [{methods: [GET], path: {prefix: /v1}},"
+                 " {methods: [GET, PUT], path: {exact: /v2}}]}\n"
+                 "  - {name: db, host: db.example, ports: [5432], inspection: none}\n");
+  const auto explain = [&](const Destination& to, std::string_view method, std::string_view path) {
+    return snapshot->explain(snapshot->decide_request(to, method, path), to, method, path);
+  };
+  EXPECT_EQ(explain({kHttps, "api.example", 443}, "GET", "/v1"), "");
+  EXPECT_EQ(
+      explain({kHttps, "evil.example", 443}, "GET", "/"),
+      "No endpoint of the policy of 'shop' has the host 'evil.example'. To allow it, add an endpoint with this host.");
+  EXPECT_EQ(
+      explain({Scheme::http, "api.example", 80}, "GET", "/"),
+      "The policy has the host 'api.example' for https on ports 443 and 8443, not for http on port 80. To allow it, "
+      "add an endpoint with this host and port.");
+  EXPECT_EQ(
+      explain({kHttps, "db.example", 443}, "GET", "/"),
+      "The policy has the host 'db.example' for port 5432, not for https on port 443. To allow it, add an endpoint "
+      "with this host and port.");
+  EXPECT_EQ(
+      explain({kHttps, "api.example", 443}, "DELETE", "/v1"),
+      "Endpoint 'api' has no rule for the method 'DELETE', only for GET and PUT. To allow it, add the method to a "
+      "rule.");
+  EXPECT_EQ(
+      explain({kHttps, "api.example", 443}, "GET", "/v3"),
+      "No rule of endpoint 'api' has the path '/v3' for GET. What it has is exact: /v2 and prefix: /v1. To allow it, "
+      "add a rule for this path.");
+  EXPECT_LT(explain({kHttps, "api.example", 443}, "GET", "/" + std::string(30'000, 'x')).size(), 400U);
+  EXPECT_THAT(snapshot->explain({false, Reason::address_not_allowed, nullptr, -1}, {}, "GET", "/"),
+              HasSubstr("address-not-allowed"));
+}
+
+}  // namespace
+}  // namespace sallyport::document
