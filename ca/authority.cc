@@ -1,0 +1,249 @@
+#include "ca/authority.h"
+
+#include <openssl/pem.h>
+
+#include <algorithm>
+#include <array>
+#include <optional>
+
+#include "ca/certificate_form.h"
+
+namespace sallyport::ca {
+namespace {
+
+// Bit numbers of keyUsage (RFC 5280 section 4.2.1.3).
+constexpr int kDigitalSignature = 0, kKeyEncipherment = 2, kKeyCertSign = 5, kCrlSign = 6;
+
+// What to hash with when this key signs. EdDSA takes the message as it is.
+const EVP_MD* signature_digest(EVP_PKEY* key) {
+  if (EVP_PKEY_is_a(key, "ED25519") == 1 || EVP_PKEY_is_a(key, "ED448") == 1) return nullptr;
+  if (EVP_PKEY_is_a(key, "EC") != 1) return EVP_sha256();
+  const int bits = EVP_PKEY_get_bits(key);
+  return bits > 384 ? EVP_sha512() : bits > 256 ? EVP_sha384() : EVP_sha256();
+}
+
+bool has_control_characters(std::string_view text) {
+  return std::ranges::any_of(text, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
+}
+
+struct CaForm {
+  std::string_view name;
+  TimePoint not_before, not_after;
+  std::optional<long> path_length;
+};
+
+// Everything of a CA certificate but its issuer.
+bool fill_ca(X509* certificate, EVP_PKEY* key, OSSL_LIB_CTX* lib, const CaForm& form) {
+  const std::array usage{kKeyCertSign, kCrlSign};
+  return set_random_serial(certificate, lib) && set_common_name(X509_get_subject_name(certificate), form.name) &&
+         set_validity(certificate, form.not_before, form.not_after) && X509_set_pubkey(certificate, key) == 1 &&
+         add_basic_constraints(certificate, true, form.path_length) && add_key_usage(certificate, usage) &&
+         add_subject_key_id(certificate);
+}
+
+std::optional<Error> why_no_name(std::string_view name) {
+  if (!name.empty() && name.size() <= 64 && !has_control_characters(name)) return std::nullopt;
+  return Error{ErrorSource::internal, ErrorKind::invalid,
+               "the name of a CA is 1 to 64 bytes of UTF-8 without control characters"};
+}
+
+std::unexpected<Error> not_a_host(std::string_view host) {
+  return fail(ErrorSource::internal, ErrorKind::invalid,
+              "no certificate is issued for '" + std::string(host) +
+                  "': a canonical host name or IP address is needed, without wildcard, port or trailing dot");
+}
+
+Result<X509Ptr> copy_certificate(OSSL_LIB_CTX* lib, X509* source) {
+  unsigned char* der = nullptr;
+  const int size = i2d_X509(source, &der);
+  if (size <= 0) return openssl_failure("copying a certificate");
+  const std::unique_ptr<unsigned char, decltype([](unsigned char* p) { OPENSSL_free(p); })> owner(der);
+  const unsigned char* cursor = der;
+  X509* copy = X509_new_ex(lib, nullptr);
+  if (copy == nullptr || d2i_X509(&copy, &cursor, size) == nullptr) return openssl_failure("copying a certificate");
+  return X509Ptr(copy);
+}
+
+Result<EvpPkeyPtr> copy_key(OSSL_LIB_CTX* lib, EVP_PKEY* source) {
+  const BioPtr bio(BIO_new(BIO_s_secmem()));  // wiped when it goes
+  if (!bio || i2d_PKCS8PrivateKey_bio(bio.get(), source, nullptr, nullptr, 0, nullptr, nullptr) != 1) {
+    return openssl_failure("copying the CA's key");
+  }
+  const std::string_view der = bio_view(bio.get());
+  const auto* cursor = reinterpret_cast<const unsigned char*>(der.data());
+  EvpPkeyPtr key(d2i_AutoPrivateKey_ex(nullptr, &cursor, static_cast<long>(der.size()), lib, nullptr));
+  if (!key) return openssl_failure("copying the CA's key");
+  return key;
+}
+
+}  // namespace
+
+Result<EvpPkeyPtr> make_p256_key(OSSL_LIB_CTX* lib) {
+  EvpPkeyPtr key(EVP_PKEY_Q_keygen(lib, nullptr, "EC", "P-256"));
+  if (!key) return openssl_failure("making a P-256 key");
+  return key;
+}
+
+Result<std::string> chain_pem(X509* certificate, const STACK_OF(X509) * chain) {
+  const BioPtr bio(BIO_new(BIO_s_mem()));
+  bool written = bio && PEM_write_bio_X509(bio.get(), certificate) == 1;
+  for (int i = 0; written && i < sk_X509_num(chain); ++i) {
+    written = PEM_write_bio_X509(bio.get(), sk_X509_value(chain, i)) == 1;
+  }
+  if (!written) return openssl_failure("writing a certificate");
+  return std::string(bio_view(bio.get()));
+}
+
+Result<BioPtr> private_key_pem(EVP_PKEY* key) {
+  BioPtr bio(BIO_new(BIO_s_secmem()));
+  if (!bio || PEM_write_bio_PKCS8PrivateKey(bio.get(), key, nullptr, nullptr, 0, nullptr, nullptr) != 1) {
+    return openssl_failure("writing a private key");
+  }
+  return bio;
+}
+
+Result<Authority> Authority::create_root(OSSL_LIB_CTX* lib, const RootOptions& options, TimePoint now) {
+  if (auto error = why_no_name(options.name)) return std::unexpected(std::move(*error));
+  if (options.lifetime.count() <= 0) {
+    return fail(ErrorSource::internal, ErrorKind::invalid, "the lifetime of a CA must be more than nothing");
+  }
+  auto key = make_p256_key(lib);
+  if (!key) return std::unexpected(key.error());
+  X509Ptr root = new_certificate(lib);
+  const CaForm form{options.name, now - limits::kCertificateBackdating, now + options.lifetime, std::nullopt};
+  if (!root || !fill_ca(root.get(), key->get(), lib, form) ||
+      X509_set_issuer_name(root.get(), X509_get_subject_name(root.get())) != 1 ||
+      X509_sign(root.get(), key->get(), signature_digest(key->get())) <= 0) {
+    return openssl_failure("making a root certificate");
+  }
+  std::vector<X509Ptr> certificates;
+  certificates.push_back(std::move(root));
+  return assemble(lib, std::move(*key), std::move(certificates));
+}
+
+Result<Authority> Authority::clone_into(OSSL_LIB_CTX* lib) const {
+  auto key = copy_key(lib, key_.get());
+  if (!key) return std::unexpected(key.error());
+  std::vector<X509Ptr> certificates;
+  for (const X509Ptr& certificate : path_) {
+    auto copy = copy_certificate(lib, certificate.get());
+    if (!copy) return std::unexpected(copy.error());
+    certificates.push_back(std::move(*copy));
+  }
+  return assemble(lib, std::move(*key), std::move(certificates));
+}
+
+Result<Authority> Authority::assemble(OSSL_LIB_CTX* lib, EvpPkeyPtr key, std::vector<X509Ptr> certificates) {
+  Authority authority;
+  authority.lib_ = lib;
+  authority.key_ = std::move(key);
+  authority.not_before_ = TimePoint::min();
+  authority.not_after_ = TimePoint::max();
+  for (const X509Ptr& certificate : certificates) {
+    auto pem = chain_pem(certificate.get(), nullptr);
+    if (!pem) return std::unexpected(pem.error());
+    authority.certificate_pem_ += *pem;
+    const bool root = is_self_signed(certificate.get());
+    if (root || certificate == certificates.front()) authority.trust_pem_ = *pem;
+    if (!root) {
+      if (!authority.chain_) authority.chain_.reset(sk_X509_new_null());
+      X509Ptr shared = share(certificate.get());
+      if (!authority.chain_ || sk_X509_push(authority.chain_.get(), shared.get()) == 0)
+        return openssl_failure("keeping a chain");
+      disown(shared);
+    }
+    // Without a readable date (load() refuses such) nothing would be issued.
+    authority.not_before_ =
+        std::max(authority.not_before_, time_of(X509_get0_notBefore(certificate.get())).value_or(TimePoint::max()));
+    authority.not_after_ =
+        std::min(authority.not_after_, time_of(X509_get0_notAfter(certificate.get())).value_or(TimePoint::min()));
+  }
+  authority.authority_key_id_ = authority_key_id(certificates.front().get());
+  if (!authority.authority_key_id_) return openssl_failure("reading the CA's key identifier");
+  authority.path_ = std::move(certificates);
+  return authority;
+}
+
+Result<Authority> Authority::issue_intermediate(std::string_view name, std::span<const std::string> permitted_dns,
+                                                std::chrono::seconds lifetime, TimePoint now) const {
+  if (auto error = why_not_now(now)) return std::unexpected(std::move(*error));
+  if (auto error = why_no_name(name)) return std::unexpected(std::move(*error));
+  for (const std::string& host : permitted_dns) {
+    if (!is_dns_name(host)) return not_a_host(host);
+  }
+  if (X509_get_pathlen(certificate()) == 0) {
+    return fail(ErrorSource::internal, ErrorKind::refused,
+                subject_text(certificate()) + " may not issue other CAs: its pathLenConstraint is 0");
+  }
+  auto key = make_p256_key(lib_);
+  if (!key) return std::unexpected(key.error());
+  X509Ptr below = new_certificate(lib_);
+  const CaForm form{name, backdated(now), std::min(not_after_, now + lifetime), 0};
+  if (!below || !fill_ca(below.get(), key->get(), lib_, form) || !name_issuer(below.get()) ||
+      (!permitted_dns.empty() && !add_name_constraints(below.get(), permitted_dns)) || !sign(below.get())) {
+    return openssl_failure("issuing an intermediate CA");
+  }
+  std::vector<X509Ptr> path;
+  path.push_back(std::move(below));
+  for (const X509Ptr& above : path_) path.push_back(share(above.get()));
+  return assemble(lib_, std::move(*key), std::move(path));
+}
+
+Result<X509Ptr> Authority::issue_leaf(std::span<const std::string_view> hosts, EVP_PKEY* key,
+                                      std::chrono::seconds lifetime, TimePoint now) const {
+  auto form = leaf_form(key);
+  if (!form) return form;
+  return complete_leaf(form->get(), hosts, lifetime, now);
+}
+
+Result<X509Ptr> Authority::leaf_form(EVP_PKEY* key) const {
+  X509Ptr form = new_certificate(lib_);
+  const std::array usage{kDigitalSignature, kKeyEncipherment};
+  const std::size_t usages = EVP_PKEY_is_a(key, "RSA") == 1 ? 2 : 1;
+  if (!form || !set_random_serial(form.get(), lib_) || !set_validity(form.get(), not_before_, not_after_) ||
+      X509_set_pubkey(form.get(), key) != 1 || !add_basic_constraints(form.get(), false, std::nullopt) ||
+      !add_key_usage(form.get(), std::span(usage).first(usages)) || !add_server_auth(form.get()) ||
+      !name_issuer(form.get()) || !sign(form.get())) {
+    return openssl_failure("preparing a certificate");
+  }
+  return form;
+}
+
+Result<X509Ptr> Authority::complete_leaf(X509* form, std::span<const std::string_view> hosts,
+                                         std::chrono::seconds lifetime, TimePoint now) const {
+  if (auto error = why_not_now(now)) return std::unexpected(std::move(*error));
+  if (hosts.empty() || hosts.size() > limits::kLeafNamesMax) {
+    return fail(ErrorSource::internal, ErrorKind::limit,
+                "a certificate is for 1 to " + std::to_string(limits::kLeafNamesMax) + " hosts");
+  }
+  for (const std::string_view host : hosts) {
+    if (!is_certificate_host(host)) return not_a_host(host);
+  }
+  X509Ptr leaf(X509_dup(form));
+  if (!leaf || !set_random_serial(leaf.get(), lib_) ||
+      !set_validity(leaf.get(), backdated(now), std::min(not_after_, now + lifetime)) ||
+      !add_subject_alt_names(leaf.get(), hosts) || !sign(leaf.get())) {
+    return openssl_failure("issuing a certificate");
+  }
+  return leaf;
+}
+
+bool Authority::name_issuer(X509* below) const {
+  return X509_set_issuer_name(below, X509_get_subject_name(certificate())) == 1 &&
+         X509_add_ext(below, authority_key_id_.get(), -1) == 1;
+}
+
+bool Authority::sign(X509* below) const { return X509_sign(below, key_.get(), signature_digest(key_.get())) > 0; }
+
+TimePoint Authority::backdated(TimePoint now) const {
+  return std::max(not_before_, now - limits::kCertificateBackdating);
+}
+
+// Fails closed: clients would refuse what an expired CA issues, so nothing is served in its name.
+std::optional<Error> Authority::why_not_now(TimePoint now) const {
+  if (now < not_after_) return std::nullopt;
+  return Error{ErrorSource::internal, ErrorKind::unverified,
+               "the CA " + subject_text(certificate()) + " has expired and issues nothing any more; give a new one"};
+}
+
+}  // namespace sallyport::ca
