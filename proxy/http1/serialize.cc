@@ -1,0 +1,163 @@
+#include "proxy/http1/serialize.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+#include <optional>
+
+#include "proxy/http1/fields.h"
+#include "proxy/http1/syntax.h"
+
+namespace sallyport::http1 {
+namespace {
+
+using request::Header;
+using request::HeaderList;
+
+// The start line and the framing fields take no more than this besides what is passed in.
+constexpr std::size_t kFixedBytesMax = 256;
+
+char* put(char* at, std::string_view text) {
+  if (!text.empty()) std::memcpy(at, text.data(), text.size());
+  return at + text.size();
+}
+
+char* put_number(char* at, std::uint64_t number) { return std::to_chars(at, at + 20, number).ptr; }
+
+bool frames_message(std::string_view name) {
+  switch (classify(name)) {
+    case Field::host:
+    case Field::content_length:
+    case Field::transfer_encoding:
+    case Field::connection:
+    case Field::upgrade:
+    case Field::te:
+    case Field::disguised:
+      return true;
+    case Field::other:
+    case Field::expect:
+    case Field::hop_by_hop:
+      return false;
+  }
+  return true;
+}
+
+// The bytes that the fields take, or nothing if one of them must not be written.
+std::optional<std::size_t> size_of(const HeaderList& headers) {
+  std::size_t size = 0;
+  for (const Header& field : headers) {
+    if (!is_token(field.name) || !is_value(field.value) || frames_message(field.name)) return std::nullopt;
+    size += field.name.size() + field.value.size() + 4;
+  }
+  return size;
+}
+
+char* put_fields(char* at, const HeaderList& headers) {
+  for (const Header& field : headers) {
+    at = put(at, field.name);
+    at = put(at, ": ");
+    at = put(at, field.value);
+    at = put(at, "\r\n");
+  }
+  return at;
+}
+
+char* put_connection(char* at, const Framing& framing) {
+  const bool close = !framing.keep_alive || framing.body == BodyKind::until_close;
+  std::string_view option;
+  if (framing.upgrade_websocket) {
+    at = put(at, "Upgrade: websocket\r\n");
+    option = "Upgrade";
+  } else if (close) {
+    option = "close";
+  } else if (framing.keep_alive_spoken) {
+    option = "keep-alive";
+  }
+  if (framing.te_trailers) at = put(at, "TE: trailers\r\n");
+  if (option.empty() && !framing.te_trailers) return at;
+  at = put(at, "Connection: ");
+  at = put(at, option);
+  if (framing.te_trailers) at = put(at, option.empty() ? "TE" : ", TE");
+  return put(at, "\r\n");
+}
+
+char* put_framing(char* at, const Framing& framing) {
+  switch (framing.body) {
+    case BodyKind::length:
+      at = put(at, "Content-Length: ");
+      at = put_number(at, framing.content_length);
+      at = put(at, "\r\n");
+      break;
+    case BodyKind::chunked:
+      at = put(at, "Transfer-Encoding: chunked\r\n");
+      break;
+    case BodyKind::none:
+    case BodyKind::until_close:
+      break;
+  }
+  return put_connection(at, framing);
+}
+
+// Appends at most `size` bytes: those that `write(begin)` writes; it returns their end.
+template <class Write>
+void append(std::string& out, std::size_t size, Write write) {
+  const std::size_t before = out.size();
+  out.resize_and_overwrite(
+      before + size, [&](char* bytes, std::size_t) { return static_cast<std::size_t>(write(bytes + before) - bytes); });
+}
+
+bool is_visible(std::string_view text) {
+  return !text.empty() && std::ranges::all_of(text, [](char c) { return c >= 0x21 && c <= 0x7e; });
+}
+
+}  // namespace
+
+bool serialize_request(std::string& out, std::string_view method, std::string_view target, std::string_view authority,
+                       const HeaderList& headers, const Framing& framing) {
+  const std::optional<std::size_t> size = size_of(headers);
+  if (!size || !is_token(method) || !is_visible(target) || !is_visible(authority)) return false;
+  if (framing.body == BodyKind::until_close) return false;
+  append(out, *size + method.size() + target.size() + authority.size() + kFixedBytesMax, [&](char* at) {
+    at = put(at, method);
+    at = put(at, " ");
+    at = put(at, target);
+    at = put(at, " HTTP/1.1\r\nHost: ");
+    at = put(at, authority);
+    at = put(at, "\r\n");
+    at = put_fields(at, headers);
+    return put(put_framing(at, framing), "\r\n");
+  });
+  return true;
+}
+
+bool serialize_response(std::string& out, int status, std::string_view reason, const HeaderList& headers,
+                        const Framing& framing) {
+  const std::optional<std::size_t> size = size_of(headers);
+  if (!size || status < 100 || status > 599 || !is_value(reason)) return false;
+  append(out, *size + reason.size() + kFixedBytesMax, [&](char* at) {
+    at = put(at, "HTTP/1.1 ");
+    at = put_number(at, static_cast<std::uint64_t>(status));
+    at = put(at, " ");
+    at = put(at, reason);
+    at = put(at, "\r\n");
+    at = put_fields(at, headers);
+    return put(put_framing(at, framing), "\r\n");
+  });
+  return true;
+}
+
+bool serialize_trailers(std::string& out, const HeaderList& trailers) {
+  const std::optional<std::size_t> size = size_of(trailers);
+  if (!size) return false;
+  for (const Header& field : trailers) {
+    if (trailer_use(field.name) != TrailerUse::keep) return false;
+  }
+  append(out, *size + 5, [&](char* at) {
+    at = put(at, "0\r\n");
+    at = put_fields(at, trailers);
+    return put(at, "\r\n");
+  });
+  return true;
+}
+
+}  // namespace sallyport::http1

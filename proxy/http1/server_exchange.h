@@ -1,0 +1,79 @@
+#pragma once
+// HTTP/1 towards the function: reads one request after the other from a stream and answers it. One object serves one
+// exchange at a time; an idle connection keeps none (they are recycled per worker).
+
+#include <cstdint>
+#include <string>
+
+#include "base/reason.h"
+#include "proxy/http/exchange.h"
+#include "proxy/http1/body_reader.h"
+#include "proxy/http1/parser.h"
+#include "proxy/net/read_buffer.h"
+
+namespace sallyport::http1 {
+
+// Why no request could be read. `answer`: the client should get an HTTP error before the connection closes.
+struct RequestFailure {
+  Reason reason = Reason::malformed_http;
+  std::string text;
+  bool answer = false;
+};
+
+class ServerExchange final : public http::Exchange {
+ public:
+  // Takes the stream for one or more exchanges; `first_bytes` (kBufferBytes at most) were read from it already.
+  void attach(net::Stream& stream, std::string_view first_bytes);
+  // Forgets the stream, wipes heads, gives the buffer back.
+  void detach();
+
+  enum class Read : std::uint8_t { request, end };
+  // The next request head, or the end of the stream between requests.
+  net::Task<std::expected<Read, RequestFailure>> read_request(net::Deadline deadline);
+  // True when bytes of a next (pipelined) request are here already.
+  bool has_buffered() const { return !in_.empty(); }
+  // True if the connection can carry another exchange: request read to its end, response complete, nobody wants to
+  // close.
+  bool can_continue() const;
+  // Before the stream is closed: lets a client that is still sending read the answer (RFC 9112 section 9.6).
+  net::Task<void> linger();
+
+  request::RequestHead& head() override { return head_; }
+  http::BodyInfo body() const override;
+  bool expects_continue() const override { return info_.expect_continue; }
+  bool wants_websocket() const override { return info_.upgrade_websocket; }
+  net::Task<Result<http::Chunk>> read_body(net::Deadline deadline) override;
+  Result<http::Chunk> buffered_body() override { return body_.take(in_, ErrorSource::downstream); }
+  const request::HeaderList& trailers() const override { return body_.trailers(); }
+
+  net::Task<Result<void>> inform(const request::ResponseHead& head) override;
+  net::Task<Result<void>> respond(const request::ResponseHead& head, http::BodyInfo body, http::Chunk first) override;
+  net::Task<Result<void>> write_body(http::Chunk chunk) override;
+  net::Task<Result<void>> finish(const request::HeaderList* trailers) override;
+  net::Task<Result<net::Stream*>> switch_protocols(const request::ResponseHead& head,
+                                                   std::string_view& leftover) override;
+  void abort() override { response_ = Response::broken; }
+  void close_after() override { close_ = true; }
+  void end_response() override;
+  void cancel() override { stream_->cancel(); }
+  void watch_peer(std::function<void()> gone) override;
+
+ private:
+  enum class Response : std::uint8_t { none, bodyless, sized, chunked, until_close, complete, broken };
+  void begin();
+  RequestFailure failure_of(const Error& error, bool begun) const;
+  Response body_form(const request::ResponseHead& head, http::BodyInfo body, Framing& framing) const;
+  net::Task<Result<void>> write(std::string_view first, std::string_view second);
+
+  net::Stream* stream_ = nullptr;
+  net::ReadBuffer in_;
+  request::RequestHead head_;
+  RequestInfo info_;
+  BodyReader body_;
+  std::string out_;                  // what is being sent beside body bytes
+  std::uint64_t response_left_ = 0;  // bytes that a sized response still owes
+  Response response_ = Response::none;
+  bool close_ = false;
+};
+
+}  // namespace sallyport::http1

@@ -1,0 +1,79 @@
+#pragma once
+// The accept loop of one listening socket.
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/unique_fd.h"
+#include "proxy/net/loop.h"
+
+namespace sallyport::net {
+
+// Counts open connections, of one worker or of one service. Acceptors share one and wait while it is full: the kernel's
+// backlog holds the rest. A copy counts the same connections. One thread.
+class ConnectionLimit {
+ public:
+  // A place for one connection; given back when it goes. Move-only.
+  class Slot;
+
+  explicit ConnectionLimit(std::size_t connections_max);
+  std::size_t open() const;
+  bool full() const;
+  Slot take();  // counts even when full(): the caller has looked
+
+ private:
+  friend class Acceptor;
+  struct Counter;
+  std::shared_ptr<Counter> counter_;
+};
+
+class ConnectionLimit::Slot {
+ public:
+  Slot() = default;
+  Slot(Slot&& other) noexcept = default;
+  Slot& operator=(Slot&& other) noexcept {
+    std::swap(counter_, other.counter_);
+    return *this;
+  }
+  ~Slot();
+
+ private:
+  friend class ConnectionLimit;
+  explicit Slot(std::shared_ptr<Counter> counter) : counter_(std::move(counter)) {}
+  std::shared_ptr<Counter> counter_;
+};
+
+using ConnectionSlot = ConnectionLimit::Slot;
+
+// Accepts until it is destroyed or cancelled, limits::kAcceptsPerWakeMax connections a wake; the new descriptors are
+// non-blocking and close-on-exec. When the machine has no descriptor or memory for one more (EMFILE, ENFILE, ENOBUFS,
+// ENOMEM), it pauses for limits::kAcceptRetryDelay: the connection waits in the backlog, none is dropped by us.
+class Acceptor {
+ public:
+  struct Handlers {
+    // A new connection. The slot is held as long as the connection lives.
+    std::function<void(UniqueFd, ConnectionSlot)> on_connection;
+    // What has stopped accepting for a while, in words; once a second at most. May be empty.
+    std::function<void(const std::string&)> on_trouble;
+  };
+
+  // `listening` is a listening socket.
+  Acceptor(Loop& loop, UniqueFd listening, ConnectionLimit limit, Handlers handlers);
+  Acceptor(const Acceptor&) = delete;
+  Acceptor& operator=(const Acceptor&) = delete;
+  ~Acceptor();  // cancels
+
+  // No connection is handed out afterwards. The socket is closed when the loop has run once more.
+  void cancel();
+
+ private:
+  struct State;
+  static Task<void> run(std::shared_ptr<State> state);
+  static bool accept_batch(State& state);
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace sallyport::net

@@ -1,0 +1,182 @@
+#include "proxy/net/dial.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <cstring>
+#include <list>
+
+#include "base/limits.h"
+#include "proxy/net/concurrent.h"
+
+namespace sallyport::net {
+namespace {
+
+using request::IpAddress;
+
+using Addresses = std::vector<IpAddress>;
+
+std::unexpected<UpstreamFailure> failed(Reason reason, std::string text) {
+  return std::unexpected(UpstreamFailure{reason, std::move(text)});
+}
+
+bool may_dial(const UpstreamRequest& request, const IpAddress& address) {
+  if (!request.enforce_addresses) return true;
+  if (request.endpoint != nullptr) return request.endpoint->allows(address);
+  return request::special_range(address).empty();
+}
+
+std::string list_of(const Addresses& addresses) {
+  std::string text;
+  for (const IpAddress& address : addresses) {
+    if (!text.empty()) text += ", ";
+    text += address.to_string();
+    if (std::string_view range = request::special_range(address); !range.empty())
+      text += " (" + std::string(range) + ")";
+  }
+  return text;
+}
+
+struct Checked {
+  Addresses allowed, refused;
+};
+
+// Every address of the name is looked at, whichever would have been dialled.
+Checked check(const UpstreamRequest& request, const Addresses& found) {
+  Checked checked;
+  for (const IpAddress& address : found) {
+    (may_dial(request, address) ? checked.allowed : checked.refused).push_back(address);
+  }
+  return checked;
+}
+
+std::string policy_name(const UpstreamRequest& request) {
+  return request.endpoint != nullptr ? "endpoint '" + request.endpoint->name + "'" : "the policy";
+}
+
+UpstreamFailure not_allowed(const UpstreamRequest& request, const Addresses& refused) {
+  std::string text = request.literal ? request.host + " is an address" : request.host + " leads to " + list_of(refused);
+  text += " that " + policy_name(request) + " does not allow; if it is meant, say so there: addresses: [" +
+          refused.front().to_string() + "]";
+  return {Reason::address_not_allowed, std::move(text)};
+}
+
+struct Attempt {
+  Attempt(Loop& loop, const IpAddress& address) : peer(address), task(loop) {}
+  IpAddress peer;
+  std::unique_ptr<UpstreamConnection> connection;
+  int error = 0;
+  bool ended = false;
+  Concurrent task;  // last: it refers to the others
+};
+
+sockaddr_storage socket_address(const IpAddress& address, std::uint16_t port, socklen_t& size) {
+  sockaddr_storage storage{};
+  if (address.is_v4()) {
+    auto* v4 = reinterpret_cast<sockaddr_in*>(&storage);
+    v4->sin_family = AF_INET;
+    v4->sin_port = htons(port);
+    std::memcpy(&v4->sin_addr, address.bytes().data(), 4);
+    size = sizeof *v4;
+  } else {
+    auto* v6 = reinterpret_cast<sockaddr_in6*>(&storage);
+    v6->sin6_family = AF_INET6;
+    v6->sin6_port = htons(port);
+    std::memcpy(&v6->sin6_addr, address.bytes().data(), 16);
+    size = sizeof *v6;
+  }
+  return storage;
+}
+
+// The errno of connecting: 0 on success, ETIMEDOUT at the deadline.
+Task<int> connect_to(Loop& loop, Attempt& attempt, std::uint16_t port, Deadline deadline) {
+  socklen_t size = 0;
+  sockaddr_storage address = socket_address(attempt.peer, port, size);
+  UniqueFd fd(::socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!fd) co_return errno;
+  int on = 1;
+  setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  setsockopt(fd.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+  const bool connected = ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), size) == 0;
+  if (!connected && errno != EINPROGRESS) co_return errno;
+  attempt.connection = std::make_unique<UpstreamConnection>(loop, std::move(fd), attempt.peer, port);
+  if (connected) co_return 0;
+  Socket& socket = attempt.connection->stream().socket();
+  Wait wait = co_await socket.wait_writable(deadline);
+  if (wait == Wait::timeout) co_return ETIMEDOUT;
+  if (wait == Wait::cancelled) co_return ECANCELED;
+  int error = 0;
+  socklen_t error_size = sizeof error;
+  if (getsockopt(socket.fd(), SOL_SOCKET, SO_ERROR, &error, &error_size) != 0) error = errno;
+  co_return error;
+}
+
+Task<void> run_attempt(Loop& loop, Attempt& attempt, std::uint16_t port, Deadline deadline, Event& progress) {
+  attempt.error = co_await connect_to(loop, attempt, port, deadline);
+  if (attempt.error != 0) attempt.connection.reset();
+  attempt.ended = true;
+  progress.set();
+}
+
+UpstreamFailure unreachable(const UpstreamRequest& request, const std::list<Attempt>& attempts,
+                            const Addresses& refused) {
+  std::string text = "can't connect to " + request.host + " port " + std::to_string(request.port) + ":";
+  for (const Attempt& attempt : attempts) {
+    text += " " + attempt.peer.to_string() + " ";
+    text += attempt.ended ? std::strerror(attempt.error) : "no answer yet";
+    text += ";";
+  }
+  text.pop_back();
+  if (!refused.empty()) text += "; not tried, as " + policy_name(request) + " does not allow them: " + list_of(refused);
+  return {Reason::unreachable, std::move(text)};
+}
+
+// The connection races: the next address starts when the one before has failed, or has not answered for a while.
+Task<UpstreamResult> race(Loop& loop, const UpstreamRequest& request, const Checked& checked, Deadline deadline) {
+  const Addresses& addresses = checked.allowed;
+  Event progress(loop);
+  std::list<Attempt> attempts;
+  std::size_t next = 0;
+  while (true) {
+    bool running = false;
+    for (Attempt& attempt : attempts) {
+      if (attempt.connection && attempt.ended) co_return std::move(attempt.connection);
+      running = running || !attempt.ended;
+    }
+    const bool out_of_time = loop.now() >= deadline;
+    if (out_of_time || (!running && next == addresses.size()))
+      co_return std::unexpected(unreachable(request, attempts, checked.refused));
+    // Reached after a failure, or after the stagger delay.
+    if (next < addresses.size()) {
+      Attempt& attempt = attempts.emplace_back(loop, addresses[next++]);
+      Deadline attempt_deadline = std::min(deadline, loop.in(limits::kConnectTimeout));
+      attempt.task.start(run_attempt(loop, attempt, request.port, attempt_deadline, progress));
+      if (attempt.ended) continue;
+    }
+    progress.reset();
+    Deadline until = next < addresses.size() ? std::min(deadline, loop.in(limits::kHappyEyeballsDelay)) : deadline;
+    co_await progress.wait(until);
+  }
+}
+
+}  // namespace
+
+Task<UpstreamResult> dial(Loop& loop, Resolver& resolver, const UpstreamRequest& request, Deadline deadline) {
+  Addresses found;
+  if (request.literal) {
+    found.push_back(*request.literal);
+  } else {
+    ResolveResult resolved = co_await resolver.resolve(request.host, deadline);
+    if (!resolved) co_return failed(Reason::unresolvable, std::move(resolved.error().text));
+    found = std::move(*resolved);
+  }
+  if (found.empty()) co_return failed(Reason::unresolvable, request.host + " has no address");
+  const Checked checked = check(request, found);
+  if (checked.allowed.empty()) co_return std::unexpected(not_allowed(request, checked.refused));
+  UpstreamResult result = co_await race(loop, request, checked, deadline);
+  co_return result;
+}
+
+}  // namespace sallyport::net

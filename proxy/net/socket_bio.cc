@@ -1,0 +1,118 @@
+#include "proxy/net/socket_bio.h"
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+namespace sallyport::net {
+
+namespace {
+
+bool would_block(int error) { return error == EAGAIN || error == EWOULDBLOCK || error == EINTR; }
+
+Transport& transport_of(BIO* bio) { return *static_cast<Transport*>(BIO_get_data(bio)); }
+
+int bio_read(BIO* bio, char* data, std::size_t size, std::size_t* done) {
+  Transport& transport = transport_of(bio);
+  BIO_clear_retry_flags(bio);
+  const auto count = transport.receive({data, size});
+  if (count > 0) {
+    *done = static_cast<std::size_t>(count);
+    return 1;
+  }
+  if (count < 0 && transport.receive_error == 0) BIO_set_retry_read(bio);
+  return 0;
+}
+
+int bio_write(BIO* bio, const char* data, std::size_t size, std::size_t* done) {
+  Transport& transport = transport_of(bio);
+  BIO_clear_retry_flags(bio);
+  const auto count = transport.send({data, size});
+  if (count >= 0) {
+    *done = static_cast<std::size_t>(count);
+    return 1;
+  }
+  if (transport.send_error == 0) BIO_set_retry_write(bio);
+  return 0;
+}
+
+long bio_control(BIO* bio, int command, long, void*) {
+  switch (command) {
+    case BIO_CTRL_FLUSH:
+      return 1;  // nothing is held back
+    case BIO_CTRL_EOF:
+      return transport_of(bio).ended ? 1 : 0;
+    default:
+      return 0;
+  }
+}
+
+// Never freed: it lasts as long as the program.
+BIO_METHOD* socket_method() {
+  static BIO_METHOD* const method = [] {
+    BIO_METHOD* made = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "sallyport socket");
+    if (made == nullptr) return made;
+    BIO_meth_set_read_ex(made, bio_read);
+    BIO_meth_set_write_ex(made, bio_write);
+    BIO_meth_set_ctrl(made, bio_control);
+    return made;
+  }();
+  return method;
+}
+
+}  // namespace
+
+std::ptrdiff_t Transport::receive(std::span<char> buffer) {
+  if (!sniffed.empty()) {
+    const std::size_t count = sniffed.copy(buffer.data(), buffer.size());
+    sniffed.remove_prefix(count);
+    received += count;
+    spoke_last = false;
+    return static_cast<std::ptrdiff_t>(count);
+  }
+  if (ended) return 0;
+  if (drained || receive_error != 0) return -1;
+  const ssize_t count = ::recv(fd, buffer.data(), buffer.size(), 0);
+  if (count < 0) {
+    drained = true;
+    if (!would_block(errno)) receive_error = errno;
+    return -1;
+  }
+  ended = count == 0;
+  drained = static_cast<std::size_t>(count) < buffer.size();
+  received += static_cast<std::uint64_t>(count);
+  spoke_last = false;
+  return count;
+}
+
+std::ptrdiff_t Transport::send(std::string_view first, std::string_view second) {
+  if (send_error != 0) return -1;
+  std::array<iovec, 2> parts{
+      {{const_cast<char*>(first.data()), first.size()}, {const_cast<char*>(second.data()), second.size()}}};
+  msghdr message{};
+  message.msg_iov = parts.data();
+  message.msg_iovlen = second.empty() ? 1 : 2;
+  const ssize_t count = ::sendmsg(fd, &message, MSG_NOSIGNAL);
+  if (count < 0) {
+    if (!would_block(errno)) send_error = errno;
+    return -1;
+  }
+  sent += static_cast<std::uint64_t>(count);
+  spoke_last = true;
+  return count;
+}
+
+BIO* new_socket_bio(Transport& transport) {
+  BIO_METHOD* method = socket_method();
+  BIO* bio = method == nullptr ? nullptr : BIO_new(method);
+  if (bio == nullptr) return nullptr;
+  BIO_set_data(bio, &transport);
+  BIO_set_init(bio, 1);
+  return bio;
+}
+
+}  // namespace sallyport::net

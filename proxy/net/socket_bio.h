@@ -1,0 +1,38 @@
+#pragma once
+// The bottom of a TLS connection: an OpenSSL BIO over a non-blocking socket that knows more than the stock one. It
+// feeds bytes that were sniffed before TLS began, spares the system call that would only say EAGAIN, sends without
+// SIGPIPE, and remembers how the socket ended. Plain streams use the same two functions without the BIO.
+
+#include <openssl/bio.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace sallyport::net {
+
+struct Transport {
+  int fd = -1;
+  std::string_view sniffed;  // read before the socket is; belongs to whoever set it
+  // Nothing can be there to read until the loop says so: a read came up short, or the socket is new.
+  bool drained = true;
+  bool ended = false;       // the peer's FIN has been read
+  bool spoke_last = false;  // we have sent since we last received
+  // errno of a failed call: that direction is of no use any more. The other may be: a server that refuses a body early
+  // has often sent its answer before the write fails.
+  int receive_error = 0;
+  int send_error = 0;
+  std::uint64_t received = 0;  // bytes on the wire, the sniffed ones included
+  std::uint64_t sent = 0;
+
+  // As recv() and send(): bytes moved; 0 at the end of the stream (receive only); -1 with an error set, or
+  // without one if the call would have blocked.
+  std::ptrdiff_t receive(std::span<char> buffer);
+  std::ptrdiff_t send(std::string_view first, std::string_view second = {});
+};
+
+// A BIO over `transport`, which must outlive it. nullptr when out of memory.
+BIO* new_socket_bio(Transport& transport);
+
+}  // namespace sallyport::net

@@ -1,0 +1,297 @@
+#include "proxy/net/upstream_tls.h"
+
+#include <openssl/err.h>
+#include <openssl/x509v3.h>
+
+#include <map>
+
+#include "base/limits.h"
+#include "ca/openssl_ptr.h"
+#include "ca/trust.h"
+#include "proxy/net/certificate_failure.h"
+#include "proxy/net/tls_session_cache.h"
+#include "proxy/net/trust_store.h"
+
+namespace sallyport::net {
+
+namespace {
+
+// As towards the function: AES-128-GCM is the cheapest handshake. For TLS 1.2 the modern suites come first, and what
+// old servers still need comes after them.
+constexpr const char* kSuites13 = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
+constexpr const char* kSuites12 = "ECDHE+AESGCM:ECDHE+CHACHA20:DEFAULT:!aNULL:!eNULL:!PSK:!SRP";
+constexpr const char* kGroups = "X25519:P-256:P-384:P-521";
+constexpr int kSecurityLevel = 2;  // 112 bits: RSA 2048, EC 224, no SHA-1 or MD5 signatures in a chain
+
+// What goes with one SSL, and what its verification came to.
+struct PeerCheck {
+  ca::X509Ptr own_ca;                 // may be null
+  std::shared_ptr<TlsSession> place;  // null: its session is not kept
+  int error = X509_V_OK;
+  int depth = 0;
+  ca::X509Ptr certificate;  // the one that failed
+  bool own_ca_found = false;
+
+  void failed(X509_STORE_CTX* verification) {
+    error = X509_STORE_CTX_get_error(verification);
+    depth = X509_STORE_CTX_get_error_depth(verification);
+    X509* current = X509_STORE_CTX_get_current_cert(verification);
+    certificate = ca::share(current != nullptr ? current : X509_STORE_CTX_get0_cert(verification));
+  }
+};
+
+int peer_check_index() {
+  static const int index =
+      SSL_get_ex_new_index(0, nullptr, nullptr, nullptr, [](void*, void* check, CRYPTO_EX_DATA*, int, long, void*) {
+        const std::unique_ptr<PeerCheck> last_owner(static_cast<PeerCheck*>(check));
+      });
+  return index;
+}
+
+PeerCheck* peer_check(const SSL* ssl) { return static_cast<PeerCheck*>(SSL_get_ex_data(ssl, peer_check_index())); }
+
+bool is_of(X509* own_ca, X509* certificate) {
+  if (X509_cmp(own_ca, certificate) == 0) return true;
+  return X509_check_issued(own_ca, certificate) == X509_V_OK && X509_verify(certificate, X509_get0_pubkey(own_ca)) == 1;
+}
+
+bool any_is_of(X509* own_ca, const STACK_OF(X509) * certificates) {
+  for (int i = 0; i < sk_X509_num(certificates); ++i) {
+    if (is_of(own_ca, sk_X509_value(certificates, i))) return true;
+  }
+  return false;
+}
+
+// Instead of OpenSSL's own verification, which it calls: our own CA is looked for in what the server sent and in the
+// chain that was built from it.
+int verify_chain(X509_STORE_CTX* verification, void*) {
+  auto* ssl = static_cast<SSL*>(X509_STORE_CTX_get_ex_data(verification, SSL_get_ex_data_X509_STORE_CTX_idx()));
+  PeerCheck& check = *peer_check(ssl);
+  X509* own_ca = check.own_ca.get();
+  if (own_ca != nullptr) {
+    check.own_ca_found = is_of(own_ca, X509_STORE_CTX_get0_cert(verification)) ||
+                         any_is_of(own_ca, X509_STORE_CTX_get0_untrusted(verification));
+  }
+  const bool good = !check.own_ca_found && X509_verify_cert(verification) == 1;
+  if (good && own_ca != nullptr) {
+    check.own_ca_found = any_is_of(own_ca, X509_STORE_CTX_get0_chain(verification));
+  }
+  if (check.own_ca_found) X509_STORE_CTX_set_error(verification, X509_V_ERR_CERT_REJECTED);
+  if (good && !check.own_ca_found) return 1;
+  check.failed(verification);
+  return 0;
+}
+
+// A CRL is demanded for the server's certificate only; the CAs above it are checked where there is one.
+int allow_missing_ca_crl(int good, X509_STORE_CTX* verification) {
+  if (good == 1 || X509_STORE_CTX_get_error(verification) != X509_V_ERR_UNABLE_TO_GET_CRL ||
+      X509_STORE_CTX_get_error_depth(verification) == 0) {
+    return good;
+  }
+  X509_STORE_CTX_set_error(verification, X509_V_OK);
+  return 1;
+}
+
+int keep_session(SSL* ssl, SSL_SESSION* session) {
+  PeerCheck* check = peer_check(ssl);
+  if (check == nullptr || !check->place || SSL_get_verify_result(ssl) != X509_V_OK) return 0;
+  if (SSL_session_reused(ssl) != 1) check->place->verified_at = Clock::now();
+  check->place->session.reset(session);
+  return 1;
+}
+
+std::unexpected<UpstreamFailure> refuse(std::string text) {
+  return std::unexpected(UpstreamFailure{Reason::upstream_certificate, std::move(text)});
+}
+
+}  // namespace
+
+struct UpstreamTls::Impl {
+  Impl(OSSL_LIB_CTX* l, std::string more_roots_pem) : lib(l), roots(l, std::move(more_roots_pem)) {}
+
+  // The store of one pair of files.
+  struct Profile {
+    std::optional<FileStamp> bundle_stamp, crl_stamp;
+    std::uint64_t version = 0;  // no two profiles have the same: sessions of a file's old version are not resumed
+    ca::X509StorePtr store;
+    std::string roots;  // where they came from
+  };
+
+  bool configure(const std::vector<std::string>& protocols);
+  std::expected<Profile*, UpstreamFailure> profile_for(const document::Endpoint* endpoint);
+  std::expected<Profile, UpstreamFailure> read_profile(const std::string& bundle_file, const std::string& crl_file);
+  bool prepare(SSL* ssl, const TlsTarget& target, Profile& profile);
+  bool expect_name(SSL* ssl, const TlsTarget& target);
+
+  OSSL_LIB_CTX* lib;
+  SystemRoots roots;
+  ca::SslCtxPtr context;
+  ca::X509Ptr own_ca;
+  std::map<std::pair<std::string, std::string>, Profile> profiles;  // by CA bundle and CRL
+  std::uint64_t versions = 0;
+  TlsSessionCache sessions;
+};
+
+bool UpstreamTls::Impl::configure(const std::vector<std::string>& protocols) {
+  SSL_CTX* c = context.get();
+  std::string alpn;
+  for (const std::string& protocol : protocols) {
+    if (protocol.empty() || protocol.size() > 255) return false;
+    alpn.append(1, static_cast<char>(protocol.size())).append(protocol);
+  }
+  SSL_CTX_set_min_proto_version(c, TLS1_2_VERSION);
+  SSL_CTX_set_security_level(c, kSecurityLevel);
+  SSL_CTX_set_options(c, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
+  SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+  SSL_CTX_set_timeout(c, limits::kTlsSessionAgeMax.count());
+  SSL_CTX_sess_set_new_cb(c, keep_session);
+  SSL_CTX_set_cert_verify_callback(c, verify_chain, nullptr);
+  SSL_CTX_set_verify(c, SSL_VERIFY_PEER, nullptr);
+  // ALPN's setter alone says 0 for success.
+  return SSL_CTX_set_ciphersuites(c, kSuites13) == 1 && SSL_CTX_set_cipher_list(c, kSuites12) == 1 &&
+         SSL_CTX_set1_groups_list(c, kGroups) == 1 &&
+         SSL_CTX_set_alpn_protos(c, reinterpret_cast<const unsigned char*>(alpn.data()),
+                                 static_cast<unsigned>(alpn.size())) == 0;
+}
+
+// Files may be replaced while the guard runs (a CRL has to be): a new version is read at the next connection.
+std::expected<UpstreamTls::Impl::Profile*, UpstreamFailure> UpstreamTls::Impl::profile_for(
+    const document::Endpoint* endpoint) {
+  const std::string bundle = endpoint == nullptr ? std::string() : endpoint->ca_bundle_file;
+  const std::string crl = endpoint == nullptr ? std::string() : endpoint->crl_file;
+  const auto bundle_stamp = bundle.empty() ? std::nullopt : stamp_of(bundle);
+  const auto crl_stamp = crl.empty() ? std::nullopt : stamp_of(crl);
+  Profile& profile = profiles[{bundle, crl}];
+  if (profile.store && profile.bundle_stamp == bundle_stamp && profile.crl_stamp == crl_stamp) return &profile;
+  profile.store.reset();
+  auto read = read_profile(bundle, crl);
+  if (!read) return std::unexpected(std::move(read.error()));
+  profile = std::move(*read);
+  profile.bundle_stamp = bundle_stamp;
+  profile.crl_stamp = crl_stamp;
+  profile.version = ++versions;
+  return &profile;
+}
+
+std::expected<UpstreamTls::Impl::Profile, UpstreamFailure> UpstreamTls::Impl::read_profile(
+    const std::string& bundle_file, const std::string& crl_file) {
+  Profile profile;
+  profile.store.reset(X509_STORE_new());
+  if (!profile.store) return refuse("out of memory for a certificate store");
+  const auto trust = [&](const std::vector<ca::X509Ptr>& certificates) {
+    for (const ca::X509Ptr& certificate : certificates) X509_STORE_add_cert(profile.store.get(), certificate.get());
+  };
+  if (bundle_file.empty()) {
+    const SystemRoots::Loaded& system = roots.get();
+    trust(system.certificates);
+    profile.roots = system.source;
+  } else {
+    const auto pem = read_trust_file(bundle_file);
+    if (!pem) return refuse("caBundle " + pem.error().text);
+    const PemObjects objects = read_pem_objects(lib, *pem);
+    if (objects.certificates.empty()) return refuse("caBundle " + bundle_file + ": holds no certificate in PEM");
+    if (objects.malformed > 0) return refuse("caBundle " + bundle_file + ": holds a certificate that can't be decoded");
+    trust(objects.certificates);
+    profile.roots = bundle_file;
+  }
+  if (crl_file.empty()) return profile;
+  const auto pem = read_trust_file(crl_file);
+  if (!pem) return refuse("crl " + pem.error().text);
+  const PemObjects objects = read_pem_objects(lib, *pem);
+  if (objects.crls.empty()) return refuse("crl " + crl_file + ": holds no CRL in PEM");
+  if (objects.malformed > 0) return refuse("crl " + crl_file + ": holds a CRL that can't be decoded");
+  for (const ca::X509CrlPtr& crl : objects.crls) X509_STORE_add_crl(profile.store.get(), crl.get());
+  return profile;
+}
+
+bool UpstreamTls::Impl::expect_name(SSL* ssl, const TlsTarget& target) {
+  X509_VERIFY_PARAM* parameters = SSL_get0_param(ssl);
+  // The subject is not looked at: a name stands in the SAN (RFC 9525).
+  X509_VERIFY_PARAM_set_hostflags(parameters,
+                                  X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
+  if (target.literal) {
+    return X509_VERIFY_PARAM_set1_ip(parameters, target.literal->bytes().data(), target.literal->is_v4() ? 4 : 16) == 1;
+  }
+  // An empty name would switch the check off.
+  return !target.host.empty() && SSL_set_tlsext_host_name(ssl, target.host.c_str()) == 1 &&
+         X509_VERIFY_PARAM_set1_host(parameters, target.host.data(), target.host.size()) == 1;
+}
+
+bool UpstreamTls::Impl::prepare(SSL* ssl, const TlsTarget& target, Profile& profile) {
+  X509_VERIFY_PARAM* parameters = SSL_get0_param(ssl);
+  X509_VERIFY_PARAM_set_purpose(parameters, X509_PURPOSE_SSL_SERVER);
+  // A CA bundle may hold the intermediate, or the server's certificate itself: what is in it is what is trusted.
+  X509_VERIFY_PARAM_set_flags(parameters, X509_V_FLAG_PARTIAL_CHAIN);
+  auto check = std::make_unique<PeerCheck>();
+  check->own_ca = ca::share(own_ca.get());
+  const bool with_crl = target.endpoint != nullptr && !target.endpoint->crl_file.empty();
+  if (with_crl) {
+    X509_VERIFY_PARAM_set_flags(parameters, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
+    SSL_set_verify(ssl, SSL_VERIFY_PEER, allow_missing_ca_crl);
+  } else {
+    std::string destination = target.host + ":" + std::to_string(target.port) + "/" + std::to_string(profile.version);
+    if (target.endpoint != nullptr) destination += "/" + std::to_string(target.endpoint->index);
+    check->place = sessions.at(destination, target.policy);
+    if (SSL_SESSION* session = TlsSessionCache::usable(*check->place, Clock::now())) SSL_set_session(ssl, session);
+  }
+  if (SSL_set_ex_data(ssl, peer_check_index(), check.get()) != 1) return false;
+  check.release();  // it goes with the SSL
+  return SSL_set1_verify_cert_store(ssl, profile.store.get()) == 1 && expect_name(ssl, target);
+}
+
+UpstreamTls::UpstreamTls(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+UpstreamTls::~UpstreamTls() = default;
+
+Result<std::unique_ptr<UpstreamTls>> UpstreamTls::create(OSSL_LIB_CTX* lib, UpstreamTlsOptions options) {
+  if (!options.more_roots_pem.empty() && ca::certificates_of(options.more_roots_pem).empty()) {
+    return fail(ErrorSource::internal, ErrorKind::invalid, "--upstream-ca: no certificate in the file");
+  }
+  auto impl = std::make_unique<Impl>(lib, std::move(options.more_roots_pem));
+  impl->context.reset(SSL_CTX_new_ex(lib, nullptr, TLS_client_method()));
+  if (!impl->context || peer_check_index() < 0 || !impl->configure(options.protocols)) {
+    return ca::openssl_failure("setting up TLS towards upstream servers");
+  }
+  if (!options.own_ca_pem.empty()) {
+    PemObjects own = read_pem_objects(lib, options.own_ca_pem);
+    if (own.certificates.empty()) {
+      return fail(ErrorSource::internal, ErrorKind::invalid, "the guard's own CA certificate can't be read");
+    }
+    impl->own_ca = std::move(own.certificates.front());
+  }
+  return std::unique_ptr<UpstreamTls>(new UpstreamTls(std::move(impl)));
+}
+
+std::expected<SslPtr, UpstreamFailure> UpstreamTls::connect_for(const TlsTarget& target) {
+  const auto profile = impl_->profile_for(target.endpoint);
+  if (!profile) return std::unexpected(profile.error());
+  SslPtr ssl(SSL_new(impl_->context.get()));
+  if (!ssl || !impl_->prepare(ssl.get(), target, **profile)) {
+    return std::unexpected(
+        UpstreamFailure{Reason::internal, "preparing TLS for " + target.host + ": " + ca::openssl_error()});
+  }
+  SSL_set_connect_state(ssl.get());
+  return ssl;
+}
+
+UpstreamFailure UpstreamTls::explain(SSL* ssl, const TlsTarget& target, const Error& handshake_error) {
+  const PeerCheck* check = ssl == nullptr ? nullptr : peer_check(ssl);
+  if (check != nullptr && (check->own_ca_found || check->error != X509_V_OK)) {
+    const auto profile = impl_->profile_for(target.endpoint);
+    return explain_certificate({.error = check->error,
+                                .depth = check->depth,
+                                .certificate = check->certificate.get(),
+                                .own_ca = check->own_ca_found,
+                                .roots = profile ? std::string_view((*profile)->roots) : std::string_view()},
+                               target);
+  }
+  std::string text = target.host + " port " + std::to_string(target.port) + ": " + handshake_error.text;
+  const bool late = handshake_error.kind == ErrorKind::timeout;
+  return {late ? Reason::upstream_timeout : Reason::upstream_tls, std::move(text)};
+}
+
+void UpstreamTls::policy_changed(const std::shared_ptr<const document::Snapshot>& policy) {
+  impl_->sessions.keep_only(policy);
+  impl_->profiles.clear();  // those in use belong to their connections
+}
+
+}  // namespace sallyport::net
