@@ -1,0 +1,34 @@
+#include "proxy/run/descriptors.h"
+
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <utility>
+
+namespace sallyport::run {
+
+UniqueFd close_all_but(UniqueFd keep) {
+  constexpr int kFirst = 3;  // out of the way of the standard descriptors, should those have been closed
+  UniqueFd kept(::fcntl(keep.get(), F_DUPFD_CLOEXEC, kFirst));
+  keep.reset();
+  auto number = static_cast<unsigned>(kept.get());
+  if (number > kFirst) ::syscall(SYS_close_range, static_cast<unsigned>(kFirst), number - 1, 0U);
+  ::syscall(SYS_close_range, number + 1, ~0U, 0U);
+  return kept;
+}
+
+void drop_standard_streams() {
+  UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  for (int fd : {0, 1, 2}) ::dup2(null.get(), fd);
+}
+
+void open_missing_standard_streams() {
+  // The lowest free number is the one that is given, so each open fills the gap that was found.
+  for (int fd : {0, 1, 2}) {
+    if (::fcntl(fd, F_GETFD) < 0) [[maybe_unused]]
+      int opened = ::open("/dev/null", O_RDWR);
+  }
+}
+
+}  // namespace sallyport::run
