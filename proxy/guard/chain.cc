@@ -1,0 +1,162 @@
+#include "proxy/guard/chain.h"
+
+namespace sallyport::guard {
+namespace {
+
+std::uint16_t default_port(request::Scheme scheme) { return scheme == request::Scheme::https ? 443 : 80; }
+
+Verdict refuse(Reason reason, std::string text) { return {Outcome::deny, reason, std::move(text)}; }
+
+bool same_scheme(std::string_view text, request::Scheme scheme) {
+  return request::name_equals(text, scheme == request::Scheme::https ? "https" : "http");
+}
+
+std::string authority_of(const Route& route) {
+  std::string text = route.literal && !route.literal->is_v4() ? "[" + route.host + "]" : route.host;
+  if (route.port != default_port(route.scheme)) text += ":" + std::to_string(route.port);
+  return text;
+}
+
+// One destination for everything that names it: SNI, Host or :authority, and an absolute-form target.
+std::optional<Verdict> settle_destination(const ConnectionFacts& facts, std::string_view authority, Route& route) {
+  route.scheme = facts.scheme;
+  route.port = facts.port;
+  if (authority.empty() || authority == facts.host.name) {
+    route.host = facts.host.name;
+    route.literal = facts.host.address;
+    return std::nullopt;
+  }
+  Result<request::Authority> parsed = request::parse_authority(authority);
+  if (!parsed) return refuse(Reason::malformed_target, "Host: " + parsed.error().text);
+  // TLS was agreed on for one name, and the port is the one that was dialled. A request that names another destination
+  // is domain fronting, whatever the policy says of either name.
+  if (facts.scheme == request::Scheme::https && parsed->host.name != facts.host.name) {
+    return refuse(Reason::host_mismatch, "the request names the host " + parsed->host.name +
+                                             ", but the connection was made for " + facts.host.name +
+                                             ": one connection speaks for one host");
+  }
+  if (parsed->port && *parsed->port != facts.port) {
+    return refuse(Reason::host_mismatch, "the request names port " + std::to_string(*parsed->port) +
+                                             ", but the connection was made to port " + std::to_string(facts.port));
+  }
+  route.host = std::move(parsed->host.name);
+  route.literal = parsed->host.address;
+  return std::nullopt;
+}
+
+std::optional<Verdict> settle_target(const request::RequestHead& head, Route& route) {
+  std::string_view raw = head.target;
+  if (raw == "*") {
+    route.target = {"*", 1};
+    return std::nullopt;
+  }
+  if (!raw.empty() && raw[0] != '/') {
+    Result<request::AbsoluteForm> absolute = request::split_absolute_form(raw);
+    if (!absolute) return refuse(Reason::malformed_target, absolute.error().text);
+    Result<request::Authority> named = request::parse_authority(absolute->authority);
+    if (!named) return refuse(Reason::malformed_target, "request target: " + named.error().text);
+    bool same = same_scheme(absolute->scheme, route.scheme) && named->host.name == route.host &&
+                named->port.value_or(default_port(route.scheme)) == route.port;
+    if (!same)
+      return refuse(Reason::host_mismatch, "the request target and the Host field name different destinations");
+    raw = absolute->origin;
+  }
+  Result<request::Target> target = request::canonical_target(raw, route.policy->target_options(route.destination()));
+  if (!target) return refuse(Reason::malformed_target, target.error().text);
+  route.target = std::move(*target);
+  return std::nullopt;
+}
+
+std::string describe(const credentials::Applied& applied) {
+  std::string name = applied.binding ? "'" + applied.binding->name + "'" : "";
+  switch (applied.reason) {
+    case Reason::placeholder_misuse:
+      return "the placeholder of credential " + name + " was found in " + std::string(applied.place) +
+             ": it is good only in its own field, for its own endpoint";
+    case Reason::foreign_credential:
+      return "the request carries a credential of its own where only " + name + " may be used";
+    case Reason::credential_unavailable:
+      return "the credential " + name +
+             " could not be injected: its secret was not read, or the way to the server is not TLS";
+    default:
+      return "the credential " + name + " could not be injected";
+  }
+}
+
+bool must_not_leave(std::string_view name) {
+  switch (name.empty() ? 0 : name[0] | 0x20) {
+    case 'x':
+      return request::name_equals(name, "x-http-method-override") || request::name_equals(name, "x-http-method") ||
+             request::name_equals(name, "x-method-override");
+    case 's':  // tags and the guard's own fields can't be forged by the function
+      return name.size() > 10 && request::name_equals(name.substr(0, 10), "sallyport-");
+    default:
+      return false;
+  }
+}
+
+// A method override would make the request another one than the one that was decided.
+void strip_request(request::RequestHead& head) {
+  for (std::size_t i = head.headers.size(); i-- > 0;) {
+    if (must_not_leave(head.headers[i].name)) head.headers.erase_at(i);
+  }
+}
+
+}  // namespace
+
+Verdict decide(const ConnectionFacts& facts, std::shared_ptr<const document::Snapshot> policy,
+               request::RequestHead& head, Route& route) {
+  route.policy = std::move(policy);
+  route.endpoint = nullptr;
+  route.binding = nullptr;
+  route.rule = -1;
+  if (auto refused = settle_destination(facts, head.authority, route)) return std::move(*refused);
+  route.authority = authority_of(route);
+  if (auto refused = settle_target(head, route)) return std::move(*refused);
+
+  const document::Snapshot& snapshot = *route.policy;
+  const bool enforce = snapshot.mode() == document::Mode::enforce;
+  Verdict verdict{Outcome::allow, Reason::none, {}};
+  document::RequestDecision decision = snapshot.decide_request(route.destination(), head.method, route.target.path());
+  route.endpoint = decision.endpoint;
+  route.rule = decision.rule;
+  // Learning without a policy: there is nothing that the request could break.
+  const bool nothing_to_break = snapshot.mode() == document::Mode::learn && snapshot.endpoints().empty();
+  if (!decision.allowed && !nothing_to_break) {
+    verdict = {enforce ? Outcome::deny : Outcome::would_deny, decision.reason,
+               snapshot.explain(decision, route.destination(), head.method, route.target.path())};
+    if (enforce) return verdict;
+  }
+
+  // A credential goes only with a request that its endpoint allows: in learn and audit a would-be denial gets none.
+  const credentials::Binding* bound =
+      decision.allowed && route.endpoint != nullptr ? route.endpoint->credential : nullptr;
+  const bool verified_tls = route.scheme == request::Scheme::https;
+  credentials::Applied applied = snapshot.bindings().apply(bound, verified_tls, route.target.text, head);
+  if (applied.reason != Reason::none) {
+    // A missing secret fails closed in every mode: the request could only fail at the server, or go there with a
+    // placeholder.
+    bool lets_through = !enforce && applied.reason != Reason::credential_unavailable;
+    if (verdict.outcome == Outcome::allow) {
+      verdict = {lets_through ? Outcome::would_deny : Outcome::deny, applied.reason, describe(applied)};
+    }
+    route.binding = applied.binding;
+    if (!lets_through) return {Outcome::deny, applied.reason, describe(applied)};
+  } else {
+    route.binding = applied.binding;
+  }
+  strip_request(head);
+  return verdict;
+}
+
+void clean_response(request::ResponseHead& head) {
+  for (std::size_t i = head.headers.size(); i-- > 0;) {
+    std::string_view name = head.headers[i].name;
+    char first = name.empty() ? '\0' : static_cast<char>(name[0] | 0x20);
+    if (first == 'a' && request::name_equals(name, "alt-svc")) head.headers.erase_at(i);
+    if (first == 's' && name.size() > 10 && request::name_equals(name.substr(0, 10), "sallyport-"))
+      head.headers.erase_at(i);
+  }
+}
+
+}  // namespace sallyport::guard

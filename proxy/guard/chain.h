@@ -1,0 +1,56 @@
+#pragma once
+// The request side of the chain: what may be sent, to whom, with which credential. No sockets. The stages run in a
+// fixed order, and the first denial ends it: destination → canonical target → endpoint rule → credentials → hygiene.
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "policy-engine/credentials/binding.h"
+#include "policy-engine/document/snapshot.h"
+#include "policy-engine/request/host.h"
+#include "policy-engine/request/target.h"
+#include "proxy/guard/record.h"
+
+namespace sallyport::guard {
+
+// What the connection says of its destination before any request.
+struct ConnectionFacts {
+  request::Scheme scheme = request::Scheme::https;
+  // From SNI, else from the name behind the synthetic address, else the address that was dialled. With https the only
+  // host that requests may name; with http what a request without Host (HTTP/1.0) means.
+  request::Host host;
+  std::uint16_t port = 0;
+};
+
+// Where an allowed request goes. Filled by decide(), kept for the life of the exchange.
+struct Route {
+  std::shared_ptr<const document::Snapshot> policy;  // keeps endpoint and binding alive
+  const document::Endpoint* endpoint = nullptr;      // null in learn and audit when none matches
+  request::Scheme scheme = request::Scheme::https;
+  std::string host;
+  std::optional<request::IpAddress> literal;
+  std::uint16_t port = 0;
+  std::string authority;   // what is sent as Host: the port is left out when it is the scheme's default
+  request::Target target;  // what is sent
+  int rule = -1;
+  const credentials::Binding* binding = nullptr;  // injected
+  document::Destination destination() const { return {scheme, host, port}; }
+};
+
+struct Verdict {
+  Outcome outcome = Outcome::deny;  // allow, would_deny or deny
+  Reason reason = Reason::none;
+  std::string text;
+};
+
+// Edits `head` (credential, stripped fields) when the verdict lets the request through. What would have to be guessed
+// at is denied in every mode: a target or host without canonical form, hosts that contradict each other.
+Verdict decide(const ConnectionFacts& facts, std::shared_ptr<const document::Snapshot> policy,
+               request::RequestHead& head, Route& route);
+
+// Response side: takes out what must not reach the function (Alt-Svc, which would lead around the guard).
+void clean_response(request::ResponseHead& head);
+
+}  // namespace sallyport::guard

@@ -1,0 +1,291 @@
+#include "proxy/guard/connection.h"
+
+#include "base/limits.h"
+#include "proxy/guard/serve.h"
+#include "proxy/guard/tunnel.h"
+#include "proxy/net/original_destination.h"
+#include "proxy/net/sniff.h"
+
+namespace sallyport::guard {
+namespace {
+
+using document::ConnectionAction;
+using document::Mode;
+
+// Where the connection was going, and under which name the guard knows that address.
+struct Arrival {
+  net::OriginalDst destination;
+  request::Host host;  // the name behind a synthetic address, else the address itself
+};
+
+// What the first bytes said.
+struct Opening {
+  net::Sniffed sniffed;
+  net::ReadBuffer bytes;  // everything read so far, the hello included
+  std::string_view early() const { return bytes.unread(); }
+};
+
+// The record of a connection that carries no HTTP. Submitted when it goes, so exactly once.
+class ConnectionRecord {
+ public:
+  ConnectionRecord(Worker& worker, const Arrival& arrival) : record(worker.new_record()), worker_(worker) {
+    record.kind = RecordKind::connection;
+    record.host = arrival.host.name;
+    record.port = arrival.destination.port;
+    record.inspected = false;
+  }
+  ConnectionRecord(const ConnectionRecord&) = delete;
+  ConnectionRecord& operator=(const ConnectionRecord&) = delete;
+  ~ConnectionRecord() {
+    record.duration = std::chrono::duration_cast<std::chrono::microseconds>(net::Clock::now() - started_);
+    worker_.submit(std::move(record));
+  }
+
+  Record record;
+
+ private:
+  Worker& worker_;
+  net::Deadline started_ = net::Clock::now();
+};
+
+void report(Worker& worker, const Arrival& arrival, Outcome outcome, Reason reason, std::string text) {
+  ConnectionRecord connection(worker, arrival);
+  connection.record.outcome = outcome;
+  connection.record.reason = reason;
+  connection.record.text = std::move(text);
+}
+
+// Refuses connections that were not redirected and those to the guard itself: a probe, or a loop.
+std::optional<Arrival> arrive(Worker& worker, int fd) {
+  std::optional<net::LocalAddr> local = net::local_address(fd);
+  std::optional<net::OriginalDst> destination = net::original_destination(fd);
+  if (!local) return std::nullopt;  // already gone
+  Arrival arrival;
+  if (destination) arrival.destination = *destination;
+  arrival.host = {arrival.destination.address.to_string(), arrival.destination.address};
+  if (!destination || net::is_own_listener(*destination, *local)) {
+    if (!destination) arrival.host.name.clear();
+    report(worker, arrival, Outcome::deny, Reason::loop,
+           "a connection straight to the guard: only redirected connections have a destination");
+    return std::nullopt;
+  }
+  if (net::is_synthetic(arrival.destination.address)) {
+    std::optional<std::string> name =
+        worker.names() == nullptr ? std::nullopt : worker.names()->name_of(arrival.destination.address);
+    if (!name) {
+      report(worker, arrival, Outcome::deny, Reason::host_not_allowed,
+             "the address is one of those that stand for names, but it stands for none");
+      return std::nullopt;
+    }
+    arrival.host = {std::move(*name), std::nullopt};
+  }
+  return arrival;
+}
+
+// A tunnel that a new policy may end.
+class WatchedTunnel final : public InFlight {
+ public:
+  WatchedTunnel(Worker& worker, document::Destination destination, net::Stream& function, net::Stream& upstream)
+      : worker_(worker), destination_(destination), function_(function), upstream_(upstream) {
+    worker_.enter(*this);
+  }
+  ~WatchedTunnel() override { worker_.leave(*this); }
+  void policy_changed(const document::Snapshot& policy) override {
+    if (policy.mode() != Mode::enforce) return;
+    document::ConnectionDecision decision = policy.decide_connection(destination_);
+    if (decision.action == ConnectionAction::pass_through) return;
+    revoked = decision.action == ConnectionAction::deny ? decision.reason : Reason::host_not_allowed;
+    cancel();
+  }
+  void cancel() override {
+    function_.cancel();
+    upstream_.cancel();
+  }
+  std::optional<Reason> revoked;
+
+ private:
+  Worker& worker_;
+  document::Destination destination_;
+  net::Stream& function_;
+  net::Stream& upstream_;
+};
+
+// Relays the connection unread to the name that it is for.
+net::Task<void> pass_through(Worker& worker, const Arrival& arrival, const request::Host& host, net::Stream& function,
+                             const Opening& opening, const document::Endpoint* endpoint, Outcome outcome,
+                             Reason reason) {
+  ConnectionRecord connection(worker, arrival);
+  Record& record = connection.record;
+  record.host = host.name;
+  record.outcome = Outcome::error;
+  record.reason = reason;
+  if (endpoint != nullptr) record.endpoint = endpoint->name;
+  if (opening.sniffed.protocol == net::Protocol::tls) record.scheme = request::Scheme::https;
+  net::UpstreamRequest request;
+  request.scheme = request::Scheme::https;
+  request.host = host.name;
+  request.literal = host.address;
+  request.port = arrival.destination.port;
+  request.endpoint = endpoint;
+  request.policy = worker.policy();
+  request.enforce_addresses = request.policy->mode() == Mode::enforce;
+  auto upstream = co_await worker.upstream().connect_plain(
+      std::move(request), worker.loop().in(limits::kResolveTimeout + 3 * limits::kConnectTimeout));
+  if (!upstream) {
+    record.reason = upstream.error().reason;
+    record.text = std::move(upstream.error().text);
+    if (record.reason == Reason::address_not_allowed) record.outcome = Outcome::deny;
+    co_return;
+  }
+  record.upstream = (*upstream)->peer_text();
+  record.upstream_address = (*upstream)->peer();
+  WatchedTunnel watched(worker, {request::Scheme::https, host.name, arrival.destination.port}, function,
+                        (*upstream)->stream());
+  TunnelBytes bytes;
+  Result<void> ended = co_await tunnel(function, (*upstream)->stream(), opening.early(), {}, bytes);
+  record.bytes_up = bytes.up;
+  record.bytes_down = bytes.down;
+  record.outcome = outcome;
+  if (!ended) record.text = ended.error().text;
+  if (watched.revoked) {
+    record.outcome = Outcome::deny;
+    record.reason = *watched.revoked;
+    record.text = "the policy was changed while the connection was open, and the new one does not allow it";
+  }
+}
+
+// Anything but TLS and HTTP/1 is refused, but for learn and audit, which let it through to where it was going.
+net::Task<void> serve_opaque(Worker& worker, const Arrival& arrival, net::Stream& stream, const Opening& opening) {
+  const char* what = opening.sniffed.protocol == net::Protocol::h2_preface
+                         ? "HTTP/2 without TLS: not spoken here; use HTTP/1.1, or HTTPS"
+                     : opening.sniffed.server_first ? "a protocol in which the server speaks first"
+                                                    : "neither TLS nor HTTP";
+  if (worker.policy()->mode() == Mode::enforce) {
+    report(worker, arrival, Outcome::deny, Reason::opaque_not_allowed, what);
+    co_return;
+  }
+  Outcome outcome = worker.policy()->endpoints().empty() ? Outcome::allow : Outcome::would_deny;
+  Reason reason = outcome == Outcome::allow ? Reason::none : Reason::opaque_not_allowed;
+  co_await pass_through(worker, arrival, arrival.host, stream, opening, nullptr, outcome, reason);
+}
+
+// Reads and serves requests until the connection ends. Between requests nothing is held but the stream.
+net::Task<void> serve_http1(Worker& worker, ConnectionLease& connection, const ConnectionFacts& facts,
+                            net::Stream& stream, std::string_view early) {
+  bool more = true;
+  bool waited = !early.empty();
+  while (more) {
+    if (!waited) {
+      if (worker.draining()) break;
+      connection.set_idle(true);
+      net::Wait wait = co_await stream.wait_readable(worker.loop().in(limits::kKeepAliveTimeout));
+      connection.set_idle(false);
+      if (wait != net::Wait::ready) break;
+    }
+    waited = false;
+    SlotLease lease(worker);
+    ExchangeSlot& slot = lease.slot();
+    slot.server.attach(stream, std::exchange(early, {}));
+    do {
+      auto read = co_await slot.server.read_request(worker.loop().in(limits::kRequestHeadTimeout));
+      if (!read) {
+        if (read.error().answer) co_await serve_malformed(worker, facts, slot, read.error());
+        more = false;
+      } else if (*read == http1::ServerExchange::Read::end) {
+        more = false;
+      } else {
+        if (worker.draining()) slot.server.close_after();
+        co_await serve_exchange(worker, facts, slot);
+        more = slot.server.can_continue();
+      }
+    } while (more && slot.server.has_buffered());
+    if (!more) co_await slot.server.linger();
+  }
+}
+
+// TLS with the function, under the name that it asked for.
+net::Task<bool> terminate_tls(Worker& worker, const Arrival& arrival, const request::Host& host, net::Stream& stream,
+                              const Opening& opening) {
+  Result<net::SslPtr> ssl = worker.accept_tls(host.name);
+  if (!ssl) {  // no leaf can be minted (an expired CA, a name that it may not have): fails closed
+    report(worker, arrival, Outcome::deny, Reason::internal, ssl.error().text);
+    co_return false;
+  }
+  Result<void> done =
+      co_await stream.handshake(std::move(*ssl), opening.early(), worker.loop().in(limits::kHandshakeTimeout));
+  if (!done) {
+    Arrival named{arrival.destination, host};
+    report(worker, named, Outcome::error, Reason::downstream_tls, done.error().text);
+    co_return false;
+  }
+  co_return true;
+}
+
+net::Task<void> serve_tls(Worker& worker, ConnectionLease& connection, Arrival arrival, net::Stream& stream,
+                          Opening& opening) {
+  const net::ClientHello& hello = opening.sniffed.hello;
+  const request::Host host = hello.sni ? *hello.sni : arrival.host;
+  std::shared_ptr<const document::Snapshot> policy = worker.policy();
+  document::ConnectionDecision decision =
+      policy->decide_connection({request::Scheme::https, host.name, arrival.destination.port});
+  if (decision.action == ConnectionAction::pass_through) {
+    // Inside an encrypted hello another name may stand, which nobody here could check.
+    Arrival named{arrival.destination, host};
+    if (hello.has_ech) {
+      report(worker, named, Outcome::deny, Reason::ech_not_allowed,
+             "the ClientHello carries an encrypted one: a connection that is not inspected must show its name");
+      co_return;
+    }
+    co_await pass_through(worker, arrival, host, stream, opening, decision.endpoint, Outcome::allow, Reason::none);
+    co_return;
+  }
+  // A host that is denied is terminated too, so that the client gets to read why.
+  bool secured = co_await terminate_tls(worker, arrival, host, stream, opening);
+  if (!secured) co_return;
+  opening.bytes.release();
+  opening.sniffed = {};
+  ConnectionFacts facts{request::Scheme::https, host, arrival.destination.port};
+  co_await serve_http1(worker, connection, facts, stream, {});
+  stream.shutdown_write();
+}
+
+}  // namespace
+
+net::Task<void> serve_connection(Worker& worker, UniqueFd fd) {
+  std::optional<Arrival> arrival = arrive(worker, fd.get());
+  if (!arrival) co_return;
+
+  net::Stream stream(worker.loop(), std::move(fd), ErrorSource::downstream);
+  ConnectionLease connection(worker, stream);
+  Opening opening;
+  auto sniffed = co_await net::sniff(stream.socket(), opening.bytes.space(), worker.loop().in(limits::kSniffTimeout));
+  if (!sniffed) {
+    if (sniffed.error().kind == ErrorKind::malformed) {
+      report(worker, *arrival, Outcome::deny, Reason::malformed_tls, sniffed.error().text);
+    } else if (sniffed.error().kind == ErrorKind::timeout) {
+      report(worker, *arrival, Outcome::deny, Reason::downstream_timeout, sniffed.error().text);
+    }
+    co_return;  // a connection that came and went without a word needs no record
+  }
+  opening.sniffed = std::move(*sniffed);
+  opening.bytes.filled(opening.sniffed.bytes);
+
+  switch (opening.sniffed.protocol) {
+    case net::Protocol::tls:
+      co_await serve_tls(worker, connection, std::move(*arrival), stream, opening);
+      break;
+    case net::Protocol::http1: {
+      ConnectionFacts facts{request::Scheme::http, arrival->host, arrival->destination.port};
+      co_await serve_http1(worker, connection, facts, stream, opening.early());
+      stream.shutdown_write();
+      break;
+    }
+    case net::Protocol::h2_preface:
+    case net::Protocol::opaque:
+    case net::Protocol::need_more:
+      co_await serve_opaque(worker, *arrival, stream, opening);
+      break;
+  }
+}
+
+}  // namespace sallyport::guard

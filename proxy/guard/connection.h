@@ -1,0 +1,12 @@
+#pragma once
+// One connection of the function, from accept to close: the table of contents of the guard's path.
+
+#include "proxy/guard/worker.h"
+
+namespace sallyport::guard {
+
+// Original destination → sniff → decide → TLS → requests, each exchange in serve_exchange(). Ends when the connection
+// does.
+net::Task<void> serve_connection(Worker& worker, UniqueFd fd);
+
+}  // namespace sallyport::guard

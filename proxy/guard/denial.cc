@@ -1,0 +1,67 @@
+#include "proxy/guard/denial.h"
+
+#include "proxy/guard/json.h"
+
+namespace sallyport::guard {
+namespace {
+
+std::string_view headline(Outcome outcome, int status) {
+  if (outcome == Outcome::deny && status == 403) return "refused by the egress policy of this function";
+  if (outcome == Outcome::deny) return "refused: not an acceptable request";
+  return "allowed, but it failed on the way";
+}
+
+// RFC 9110 section 15, for the statuses of http_status().
+std::string_view phrase_of(int status) {
+  switch (status) {
+    case 400:
+      return "Bad Request";
+    case 403:
+      return "Forbidden";
+    case 408:
+      return "Request Timeout";
+    case 431:
+      return "Request Header Fields Too Large";
+    case 500:
+      return "Internal Server Error";
+    case 501:
+      return "Not Implemented";
+    case 502:
+      return "Bad Gateway";
+    case 503:
+      return "Service Unavailable";
+    case 504:
+      return "Gateway Timeout";
+    default:
+      return "";
+  }
+}
+
+}  // namespace
+
+void make_denial(const Record& record, Denial& denial) {
+  const int status = http_status(record.reason);
+  std::string& body = denial.body;
+  body = "{\"error\":";
+  append_json_string(body, headline(record.outcome, status));
+  body += ",\"reason\":";
+  append_json_string(body, to_string(record.reason));
+  if (!record.endpoint.empty()) {
+    body += ",\"endpoint\":";
+    append_json_string(body, record.endpoint);
+  }
+  if (!record.text.empty()) {
+    body += ",\"text\":";
+    append_json_string(body, record.text);
+  }
+  body += ",\"id\":\"" + id_text(record.id) + "\"}\n";
+  denial.head.status = status;
+  denial.head.reason = phrase_of(status);
+  denial.head.headers.clear();
+  denial.head.headers.add("content-type", "application/json");
+  denial.head.headers.add("cache-control", "no-store");
+  denial.head.headers.add("sallyport-denied", to_string(record.reason));
+  if (status == 503) denial.head.headers.add("retry-after", "1");
+}
+
+}  // namespace sallyport::guard

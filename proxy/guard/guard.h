@@ -1,0 +1,92 @@
+#pragma once
+// The whole guard in one process: workers, records and where they go, the policy and its changes, the admin socket.
+// `sallyport run` and `sallyport-proxy` both are this plus where their listening sockets come from.
+
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/unique_fd.h"
+#include "ca/authority.h"
+#include "policy-engine/document/draft.h"
+#include "policy-engine/document/load.h"
+#include "proxy/guard/admin.h"
+#include "proxy/guard/console.h"
+#include "proxy/guard/metrics.h"
+#include "proxy/guard/policy_source.h"
+#include "proxy/guard/recorder.h"
+#include "proxy/guard/worker.h"
+#include "proxy/net/dns_service.h"
+
+namespace sallyport::guard {
+
+struct GuardOptions {
+  std::string policy_file;             // empty: learn without a policy
+  std::optional<document::Mode> mode;  // overrides the document's
+  std::string function;                // for records, when the policy names none
+  std::string record_file;             // empty: none
+  std::string draft_file;              // --learn; empty: none
+  std::string admin_socket;            // empty: none
+  std::string upstream_ca_file;        // more roots for upstream servers; empty: none
+  std::size_t workers = 1;
+  Console::Options console;
+  bool quiet = false;  // no notices, only what is wrong
+};
+
+class Guard {
+ public:
+  // Opens every file and checks everything that can be wrong before the first connection. `policy` is what
+  // read_policy() gave.
+  static Result<std::unique_ptr<Guard>> create(const GuardOptions& options,
+                                               std::shared_ptr<const document::Snapshot> policy,
+                                               ca::Authority authority);
+  ~Guard();
+  Guard(const Guard&) = delete;
+  Guard& operator=(const Guard&) = delete;
+
+  // Before start(). The sockets of `listening` are spread over the workers; the others are served by the first.
+  void listen(std::vector<UniqueFd> listening);
+  void serve_dns(std::vector<UniqueFd> udp, std::vector<UniqueFd> tcp);
+  // Makes the threads: workers, recorder, policy watch, admin.
+  Result<void> start();
+  // Stops accepting, lets open exchanges end within `grace`, writes every record, the draft and the summary. Once.
+  void stop(std::chrono::milliseconds grace);
+
+  std::shared_ptr<const document::Snapshot> policy();
+
+ private:
+  Guard(const GuardOptions& options, std::shared_ptr<const document::Snapshot> policy, ca::Authority authority);
+  std::vector<RecordSink> sinks();
+  void write_log(const Record& record);
+  void flush_log();
+  void learn(const Record& record);
+  void write_draft();
+  void reload();
+  void say(const std::string& text) const;
+  net::DnsPolicy dns_policy();
+  WorkerTotals totals() const;
+
+  GuardOptions options_;
+  std::mutex policy_mutex_;
+  std::shared_ptr<const document::Snapshot> policy_;
+  std::string function_;
+  ca::Authority authority_;
+  net::DnsTable names_;
+  Console console_;
+  Metrics metrics_;
+  UniqueFd log_;
+  std::string log_pending_;
+  document::Draft draft_;
+  std::unique_ptr<Recorder> recorder_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::unique_ptr<net::DnsService> dns_;
+  std::vector<std::thread> threads_;
+  std::unique_ptr<PolicyWatcher> watcher_;
+  std::unique_ptr<Admin> admin_;
+  std::atomic<bool> ready_{false};
+};
+
+}  // namespace sallyport::guard

@@ -1,0 +1,13 @@
+#pragma once
+// JSON text by hand: records are made on the data path, one string each.
+
+#include <string>
+#include <string_view>
+
+namespace sallyport::guard {
+
+// Appends `text` as a JSON string with its quotes. Control characters and bytes that are not valid UTF-8 become \u00XX,
+// so that hostile bytes can neither break a line of the log nor reach a terminal.
+void append_json_string(std::string& out, std::string_view text);
+
+}  // namespace sallyport::guard

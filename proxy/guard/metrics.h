@@ -1,0 +1,37 @@
+#pragma once
+// The guard's metrics, in Prometheus' terms. Labels are bounded: function, endpoint (from the policy), decision,
+// reason. Never a path, never a host.
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "proxy/guard/record.h"
+
+namespace sallyport::guard {
+
+// What the workers count by themselves, read at each scrape.
+struct WorkerTotals {
+  std::uint64_t connections_accepted = 0;
+  std::uint64_t connections_open = 0;
+  std::uint64_t upstream_connects = 0;
+  std::uint64_t leaves_minted = 0;
+};
+
+// All calls from any thread.
+class Metrics {
+ public:
+  Metrics(std::string function, std::function<WorkerTotals()> totals);
+  ~Metrics();
+
+  void count(const Record& record);
+  void policy_loaded(bool accepted);
+  // The Prometheus text format, version 0.0.4.
+  std::string text();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace sallyport::guard

@@ -1,0 +1,66 @@
+#pragma once
+// The decision record: exactly one per exchange, per connection that ended without one, and per refused name. Log line,
+// metrics, terminal line, policy draft and summary are all made from it.
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "base/reason.h"
+#include "policy-engine/document/snapshot.h"
+#include "policy-engine/request/address.h"
+
+namespace sallyport::guard {
+
+enum class RecordKind : std::uint8_t {
+  exchange,    // one HTTP request and its response
+  connection,  // a connection that carried no HTTP: passed through, opaque, or ended before a request
+  dns,         // a name that was not resolved
+};
+
+enum class Outcome : std::uint8_t {
+  allow,       // the policy allowed it, and an upstream's answer was relayed
+  deny,        // refused: by the policy, or because it was malformed
+  would_deny,  // the policy refuses it; the mode let it through
+  error,       // allowed, but it failed
+};
+
+struct Record {
+  RecordKind kind = RecordKind::exchange;
+  Outcome outcome = Outcome::error;
+  Reason reason = Reason::none;
+  document::Mode mode = document::Mode::enforce;
+  std::chrono::system_clock::time_point time;
+  std::uint64_t id = 0;  // random: names the record in the client's error body
+  std::optional<request::Scheme> scheme;
+  std::string host;  // canonical; empty if never known
+  std::uint16_t port = 0;
+  std::string method;
+  std::string path;  // canonical, never with the query
+  std::string endpoint;
+  std::string credential;  // name of the binding that was injected or misused
+  std::string text;        // for a person; empty when there is nothing to say
+  int rule = -1;
+  int status = 0;                // that the client got; 0 if none
+  std::uint64_t bytes_up = 0;    // body bytes from the function
+  std::uint64_t bytes_down = 0;  // body bytes to the function
+  std::chrono::microseconds duration{0};
+  std::optional<std::chrono::microseconds> first_byte;  // until the upstream's response head
+  std::string upstream;                                 // "192.0.2.1:443"
+  std::optional<request::IpAddress> upstream_address;
+  bool reused = false;
+  bool inspected = true;
+  const char* protocol = "";  // "HTTP/1.1"
+};
+
+// "0123456789abcdef"
+std::string id_text(std::uint64_t id);
+
+// One line of JSON without the line feed. Bytes that are not valid UTF-8 are escaped as \u00XX.
+std::string to_json(const Record& record, const std::string& function);
+
+std::string_view to_string(RecordKind kind);
+std::string_view to_string(Outcome outcome);
+
+}  // namespace sallyport::guard

@@ -1,0 +1,478 @@
+#include "proxy/guard/serve.h"
+
+#include "base/limits.h"
+#include "proxy/guard/denial.h"
+#include "proxy/guard/tunnel.h"
+#include "proxy/net/concurrent.h"
+
+namespace sallyport::guard {
+namespace {
+
+using http::Chunk;
+
+// Which reason an I/O error stands for, by the side that it happened on.
+Reason reason_of(const Error& error) {
+  const bool upstream = error.source == ErrorSource::upstream;
+  switch (error.kind) {
+    case ErrorKind::timeout:
+      return upstream ? Reason::upstream_timeout : Reason::downstream_timeout;
+    case ErrorKind::malformed:
+    case ErrorKind::limit:
+    case ErrorKind::invalid:
+      return upstream ? Reason::upstream_malformed : Reason::malformed_http;
+    case ErrorKind::closed:
+    case ErrorKind::reset:
+    case ErrorKind::refused:
+    case ErrorKind::unverified:
+    case ErrorKind::unresolved:
+    case ErrorKind::unavailable:
+      return upstream ? Reason::upstream_closed : Reason::downstream_closed;
+    case ErrorKind::cancelled:
+      return Reason::shutting_down;
+  }
+  return Reason::internal;
+}
+
+bool idempotent(std::string_view method) {  // RFC 9110 section 9.2.2
+  return method == "GET" || method == "HEAD" || method == "OPTIONS" || method == "PUT" || method == "DELETE" ||
+         method == "TRACE";
+}
+
+// The life of one exchange. Lives in the coroutine frame of serve_exchange; its parts run one after the other there,
+// but for the upload, which runs beside the response.
+class Service final : public InFlight {
+ public:
+  Service(Worker& worker, ExchangeSlot& slot, const ConnectionFacts& facts)
+      : worker_(worker),
+        exchange_(slot.server),
+        client_(slot.client),
+        response_(slot.response),
+        route_(slot.route),
+        facts_(facts),
+        started_(net::Clock::now()),
+        record_(worker.new_record()),
+        upload_(worker.loop()) {
+    record_.scheme = facts.scheme;
+    record_.port = facts.port;
+    record_.protocol = "HTTP/1.1";
+    worker_.enter(*this);
+    exchange_.watch_peer([this] {
+      peer_gone_ = true;
+      if (connection_) client_.cancel();
+    });
+  }
+  Service(const Service&) = delete;
+  Service& operator=(const Service&) = delete;
+
+  // The one place where the record of an exchange is made final: whatever happened, it ends here.
+  ~Service() override {
+    worker_.leave(*this);
+    exchange_.watch_peer(nullptr);
+    record_.duration = std::chrono::duration_cast<std::chrono::microseconds>(net::Clock::now() - started_);
+    worker_.submit(std::move(record_));
+  }
+
+  net::Task<void> run() {
+    Verdict verdict = decide(facts_, worker_.policy(), exchange_.head(), route_);
+    describe(verdict);
+    if (verdict.outcome == Outcome::deny) {
+      co_await answer_denial();
+      co_return;
+    }
+    decided_ = verdict.outcome;
+    record_.outcome = Outcome::error;  // until an answer has been relayed
+    bool sent = co_await send_request();
+    if (sent) co_await relay_response();
+    co_await end_upload();
+    release();
+  }
+
+  net::Task<void> refuse(Reason reason, std::string text) {
+    record_.outcome = Outcome::deny;
+    record_.reason = reason;
+    record_.text = std::move(text);
+    record_.host = facts_.host.name;
+    exchange_.close_after();
+    co_await answer_denial();
+  }
+
+  void policy_changed(const document::Snapshot& policy) override {
+    if (!connection_ || policy.mode() != document::Mode::enforce) return;
+    document::RequestDecision decision =
+        policy.decide_request(route_.destination(), record_.method, route_.target.path());
+    if (decision.allowed) return;
+    revoked_ = decision.reason;
+    client_.cancel();
+  }
+
+  void cancel() override {
+    exchange_.cancel();
+    if (connection_) client_.cancel();
+  }
+
+ private:
+  void describe(const Verdict& verdict) {
+    record_.outcome = verdict.outcome;
+    record_.reason = verdict.reason;
+    record_.text = verdict.text;
+    record_.method = exchange_.head().method;
+    record_.host = route_.host.empty() ? facts_.host.name : route_.host;
+    if (verdict.reason != Reason::malformed_target) record_.path = route_.target.path();
+    record_.rule = route_.rule;
+    if (route_.endpoint != nullptr) record_.endpoint = route_.endpoint->name;
+    if (route_.binding != nullptr) record_.credential = route_.binding->name;
+  }
+
+  // An answer of our own, if the response has not begun. An unread body makes the connection useless for a next
+  // request.
+  net::Task<void> answer_denial() {
+    Denial denial;
+    make_denial(record_, denial);
+    record_.status = denial.head.status;
+    if (exchange_.body().kind != http::BodyInfo::Kind::empty) exchange_.close_after();
+    http::BodyInfo body{http::BodyInfo::Kind::sized, denial.body.size(), false};
+    responded_ = true;
+    // Nobody is left to tell when this fails: the connection is closed, and the record says what was decided.
+    Result<void> written = co_await exchange_.respond(denial.head, body, Chunk{denial.body, true});
+    if (!written) exchange_.abort();
+  }
+
+  // Gives up: with an error response if none has begun, else by breaking the response off so that the client can tell.
+  net::Task<void> give_up(Reason reason, std::string text) {
+    record_.outcome = Outcome::error;
+    if (revoked_) {
+      record_.outcome = Outcome::deny;
+      reason = *revoked_;
+      text = "the policy was changed while the exchange was under way, and the new one does not allow it";
+    } else if (peer_gone_) {
+      reason = Reason::downstream_closed;
+      text = "the function closed its connection before the response was there";
+    }
+    record_.reason = reason;
+    record_.text = std::move(text);
+    keep_upstream_ = false;
+    if (responded_ || record_.reason == Reason::downstream_closed) {
+      exchange_.abort();
+    } else {
+      co_await answer_denial();
+    }
+  }
+
+  net::Task<bool> connect(bool fresh) {
+    net::UpstreamRequest request;
+    request.scheme = route_.scheme;
+    request.host = route_.host;
+    request.literal = route_.literal;
+    request.port = route_.port;
+    request.endpoint = route_.endpoint;
+    request.policy = route_.policy;
+    request.enforce_addresses = route_.policy->mode() == document::Mode::enforce;
+    request.fresh = fresh;
+    net::Deadline deadline = worker_.loop().in(limits::kResolveTimeout + 3 * limits::kConnectTimeout);
+    auto acquired = co_await worker_.upstream().acquire(std::move(request), deadline);
+    if (!acquired) {
+      // An address that the endpoint does not allow is the policy's decision, not the network's failure.
+      bool policy = acquired.error().reason == Reason::address_not_allowed;
+      co_await give_up(acquired.error().reason, std::move(acquired.error().text));
+      if (policy) record_.outcome = Outcome::deny;
+      co_return false;
+    }
+    connection_ = std::move(*acquired);
+    record_.upstream = connection_->peer_text();
+    record_.upstream_address = connection_->peer();
+    record_.reused = connection_->reused();
+    client_.attach(connection_->stream());
+    note_address();
+    co_return true;
+  }
+
+  // Audit and learn dial any address; enforcing would not have.
+  void note_address() {
+    if (decided_ != Outcome::allow || route_.endpoint == nullptr) return;
+    if (route_.endpoint->allows(connection_->peer())) return;
+    decided_ = Outcome::would_deny;
+    record_.reason = Reason::address_not_allowed;
+    record_.text = "the address is one that endpoint '" + route_.endpoint->name + "' does not allow";
+  }
+
+  // Connects, sends head and what is there of the body, starts the upload of the rest, and reads the final response
+  // head's first part. A pooled connection that turns out to be dead is replaced once, if the request may be repeated.
+  net::Task<bool> send_request() {
+    const bool bodyless = exchange_.body().kind == http::BodyInfo::Kind::empty;
+    http::UpstreamExchange::Request request;
+    request.head = &exchange_.head();
+    request.target = route_.target.text;
+    request.authority = route_.authority;
+    request.body = exchange_.body();
+    request.websocket = exchange_.wants_websocket();
+    request.trailers = &exchange_.trailers();
+    Result<Chunk> first = exchange_.buffered_body();
+    if (!first) {
+      co_await give_up(reason_of(first.error()), first.error().text);
+      co_return false;
+    }
+    record_.bytes_up += first->data.size();
+    for (bool fresh = false;; fresh = true) {
+      bool connected = co_await connect(fresh);
+      if (!connected) co_return false;
+      Result<void> sent = co_await client_.send(request, *first);
+      Result<http::UpstreamHead> head;
+      if (sent) {
+        if (!first->end) upload_.start(upload());
+        head = co_await client_.read_head(response_, worker_.loop().in(limits::kResponseHeadTimeout));
+      } else {
+        head = std::unexpected(sent.error());
+      }
+      if (head) {
+        head_ = *head;
+        co_return true;
+      }
+      const bool repeat = record_.reused && !fresh && bodyless && !client_.response_started() && !revoked_ &&
+                          idempotent(record_.method) && reason_of(head.error()) == Reason::upstream_closed;
+      if (repeat) {
+        client_.detach();
+        connection_.reset();
+        continue;
+      }
+      co_await fail_upstream(head.error());
+      co_return false;
+    }
+  }
+
+  // The upstream's side failed. If the cause is that the function's side failed first, that is what is said.
+  net::Task<void> fail_upstream(const Error& error) {
+    if (!upload_result_ && upload_result_.error().source == ErrorSource::downstream) {
+      co_await give_up(reason_of(upload_result_.error()), upload_result_.error().text);
+    } else {
+      co_await give_up(reason_of(error), error.text);
+    }
+  }
+
+  // Runs beside the response. Stops at the first failure of either side; in `discarding_` it only empties the request,
+  // so that a client that still sends gets to read its answer (RFC 9112 section 9.6).
+  net::Task<void> upload() {
+    std::uint64_t discarded = 0;
+    std::uint64_t turn_ends = limits::kFairnessBytes;
+    while (true) {
+      Result<Chunk> chunk = co_await exchange_.read_body(worker_.loop().in(limits::kBodyIdleTimeout));
+      if (!chunk) {
+        upload_result_ = std::unexpected(chunk.error());
+        if (!discarding_) client_.cancel();  // without its request the response means nothing
+        co_return;
+      }
+      record_.bytes_up += chunk->data.size();
+      if (discarding_) {
+        discarded += chunk->data.size();
+        if (chunk->end || discarded > limits::kLingerBytesMax) co_return;
+        continue;
+      }
+      Result<void> written = co_await write_chunk(*chunk);
+      if (!written && !discarding_) {
+        // The upstream has stopped reading: it may have answered early. The response decides.
+        upload_result_ = std::unexpected(written.error());
+        co_return;
+      }
+      if (chunk->end) co_return;
+      if (record_.bytes_up >= turn_ends) {
+        turn_ends = record_.bytes_up + limits::kFairnessBytes;
+        co_await worker_.loop().yield();
+      }
+    }
+  }
+
+  net::Task<Result<void>> write_chunk(Chunk chunk) {
+    if (!chunk.end) co_return co_await client_.write_body(chunk);
+    if (!chunk.data.empty()) {
+      Result<void> written = co_await client_.write_body(Chunk{chunk.data, false});
+      if (!written) co_return written;
+    }
+    co_return co_await client_.finish(&exchange_.trailers());
+  }
+
+  net::Task<void> relay_response() {
+    bool final_head = co_await relay_informational();
+    if (!final_head) co_return;
+    record_.first_byte = std::chrono::duration_cast<std::chrono::microseconds>(net::Clock::now() - started_);
+    clean_response(response_);
+    if (head_.status == 101) {
+      co_await relay_websocket();
+      co_return;
+    }
+    record_.status = head_.status;
+    Result<Chunk> first = client_.buffered_body();
+    if (!first) {
+      co_await give_up(reason_of(first.error()), first.error().text);
+      co_return;
+    }
+    // While the request is still being sent its end is not in sight: the answer says that this connection ends with it.
+    if (upload_.running() || !upload_result_) exchange_.close_after();
+    responded_ = true;
+    bool trailers = first->end && !client_.trailers().empty();
+    Result<void> written =
+        co_await exchange_.respond(response_, head_.body, Chunk{first->data, first->end && !trailers});
+    record_.bytes_down += first->data.size();
+    if (written && trailers) written = co_await exchange_.finish(&client_.trailers());
+    bool ended = first->end;
+    if (written && !ended) {
+      co_await relay_body();
+      co_return;
+    }
+    if (!written) {
+      co_await give_up(reason_of(written.error()), written.error().text);
+      co_return;
+    }
+    succeed();
+  }
+
+  // 1xx responses are passed on until the final head (or 101) is there.
+  net::Task<bool> relay_informational() {
+    for (std::size_t count = 0; head_.status < 200 && head_.status != 101; ++count) {
+      if (count == limits::kInformationalResponsesMax) {
+        co_await give_up(Reason::upstream_malformed, "the server sent too many 1xx responses");
+        co_return false;
+      }
+      clean_response(response_);
+      Result<void> informed = co_await exchange_.inform(response_);
+      if (!informed) {
+        co_await give_up(reason_of(informed.error()), informed.error().text);
+        co_return false;
+      }
+      Result<http::UpstreamHead> next =
+          co_await client_.read_head(response_, worker_.loop().in(limits::kResponseHeadTimeout));
+      if (!next) {
+        co_await fail_upstream(next.error());
+        co_return false;
+      }
+      head_ = *next;
+    }
+    if (head_.status == 101 && !exchange_.wants_websocket()) {
+      co_await give_up(Reason::upstream_malformed, "the server switched protocols without being asked to");
+      co_return false;
+    }
+    co_return true;
+  }
+
+  net::Task<void> relay_body() {
+    std::uint64_t turn_ends = record_.bytes_down + limits::kFairnessBytes;
+    while (true) {
+      Result<Chunk> chunk = co_await client_.read_body(worker_.loop().in(limits::kBodyIdleTimeout));
+      if (!chunk) {
+        co_await fail_upstream(chunk.error());
+        co_return;
+      }
+      Result<void> written;
+      if (!chunk->data.empty()) written = co_await exchange_.write_body(Chunk{chunk->data, false});
+      if (written) {
+        record_.bytes_down += chunk->data.size();
+        if (chunk->end) written = co_await exchange_.finish(&client_.trailers());
+      }
+      if (!written) {
+        co_await give_up(reason_of(written.error()), written.error().text);
+        co_return;
+      }
+      if (chunk->end) break;
+      if (record_.bytes_down >= turn_ends) {
+        turn_ends = record_.bytes_down + limits::kFairnessBytes;
+        co_await worker_.loop().yield();
+      }
+    }
+    succeed();
+  }
+
+  net::Task<void> relay_websocket() {
+    record_.status = 101;
+    record_.protocol = "WebSocket";
+    std::string_view from_function, from_server;
+    net::Stream* upstream = client_.switched(from_server);
+    responded_ = true;
+    Result<net::Stream*> function = co_await exchange_.switch_protocols(response_, from_function);
+    if (!function) {
+      co_await give_up(reason_of(function.error()), function.error().text);
+      co_return;
+    }
+    TunnelBytes bytes;
+    Result<void> ended = co_await tunnel(**function, *upstream, from_function, from_server, bytes);
+    record_.bytes_up += bytes.up;
+    record_.bytes_down += bytes.down;
+    exchange_.close_after();
+    if (revoked_) {
+      co_await give_up(*revoked_, {});
+    } else {
+      succeed();  // either side may end a WebSocket in any way: its own close frames say how
+      if (!ended) record_.text = ended.error().text;
+    }
+  }
+
+  void succeed() {
+    record_.outcome = decided_;
+    keep_upstream_ = true;
+  }
+
+  // The response is over; what is left of the upload is read away for a short while, then cut.
+  net::Task<void> end_upload() {
+    if (upload_.running()) {
+      discarding_ = true;
+      client_.cancel();
+      exchange_.end_response();
+      co_await let_client_finish();
+    }
+    co_await upload_.join(net::kNoDeadline);  // cancelled: it ends at once
+    upload_.rethrow();
+  }
+
+  // While bytes keep coming, up to the limits; then the connection is cut.
+  net::Task<void> let_client_finish() {
+    net::Deadline end = worker_.loop().in(limits::kLingerTimeout);
+    while (upload_.running()) {
+      const std::uint64_t before = record_.bytes_up;
+      net::Deadline until = std::min(end, worker_.loop().in(limits::kLingerIdleTimeout));
+      net::Wait ended = co_await upload_.join(until);
+      if (ended == net::Wait::timeout && (record_.bytes_up == before || worker_.loop().now() >= end)) {
+        exchange_.cancel();
+        co_return;
+      }
+    }
+  }
+
+  void release() {
+    if (!connection_) return;
+    const bool reusable = keep_upstream_ && upload_result_ && client_.reusable();
+    client_.detach();
+    if (reusable) worker_.upstream().release(std::move(connection_));
+    connection_.reset();
+  }
+
+  Worker& worker_;
+  http::Exchange& exchange_;
+  http1::ClientExchange& client_;
+  request::ResponseHead& response_;
+  Route& route_;
+  const ConnectionFacts& facts_;
+  const net::Deadline started_;
+  Record record_;
+  Outcome decided_ = Outcome::allow;
+  std::unique_ptr<net::UpstreamConnection> connection_;
+  http::UpstreamHead head_;
+  Result<void> upload_result_;
+  std::optional<Reason> revoked_;
+  bool peer_gone_ = false;
+  bool discarding_ = false;
+  bool responded_ = false;
+  bool keep_upstream_ = false;
+  net::Concurrent upload_;  // last: its frame refers to everything above
+};
+
+}  // namespace
+
+net::Task<void> serve_exchange(Worker& worker, const ConnectionFacts& facts, ExchangeSlot& slot) {
+  Service service(worker, slot, facts);
+  co_await service.run();
+}
+
+net::Task<void> serve_malformed(Worker& worker, const ConnectionFacts& facts, ExchangeSlot& slot,
+                                const http1::RequestFailure& failure) {
+  Service service(worker, slot, facts);
+  co_await service.refuse(failure.reason, failure.text);
+}
+
+}  // namespace sallyport::guard

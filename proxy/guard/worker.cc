@@ -1,0 +1,210 @@
+#include "proxy/guard/worker.h"
+
+#include <openssl/rand.h>
+
+#include "base/limits.h"
+#include "proxy/guard/connection.h"
+
+namespace sallyport::guard {
+namespace {
+
+constexpr std::size_t kSpareSlotsMax = 64;
+
+std::uint64_t random_id() {
+  std::uint64_t id = 0;
+  // Names a record, guards nothing: a failing generator leaves 0 rather than stopping traffic.
+  RAND_bytes(reinterpret_cast<unsigned char*>(&id), sizeof id);
+  return id;
+}
+
+}  // namespace
+
+Worker::Worker(const Parts& parts)
+    : policy_(parts.policy),
+      recorder_(parts.recorder),
+      names_(parts.names),
+      id_base_(random_id()),
+      limit_(limits::kConnectionsPerWorkerMax) {}
+
+Result<std::unique_ptr<Worker>> Worker::create(const Parts& parts) {
+  std::unique_ptr<Worker> worker(new Worker(parts));
+  worker->lib_.reset(OSSL_LIB_CTX_new());
+  if (!worker->lib_) return fail(ErrorSource::internal, ErrorKind::limit, "out of memory for OpenSSL");
+  Result<ca::Authority> authority = parts.authority->clone_into(worker->lib_.get());
+  if (!authority) return std::unexpected(authority.error());
+  net::UpstreamTlsOptions upstream_options;
+  upstream_options.more_roots_pem = parts.upstream_ca_pem;
+  upstream_options.own_ca_pem = authority->certificate_pem();
+  Result<ca::LeafCache> leaves = ca::LeafCache::create(std::move(*authority));
+  if (!leaves) return std::unexpected(leaves.error());
+  worker->leaves_ = std::make_unique<ca::LeafCache>(std::move(*leaves));
+  auto server_tls = net::ServerTls::create(worker->lib_.get(), {"http/1.1"});
+  if (!server_tls) return std::unexpected(server_tls.error());
+  worker->server_tls_ = std::move(*server_tls);
+  auto resolver = net::make_resolver(worker->loop_, parts.resolver);
+  if (!resolver) return std::unexpected(resolver.error());
+  worker->resolver_ = std::move(*resolver);
+  auto upstream_tls = net::UpstreamTls::create(worker->lib_.get(), std::move(upstream_options));
+  if (!upstream_tls) return std::unexpected(upstream_tls.error());
+  worker->upstream_tls_ = std::move(*upstream_tls);
+  worker->upstream_ = std::make_unique<net::UpstreamPool>(worker->loop_, *worker->resolver_, *worker->upstream_tls_);
+  worker->loop_.on_exception = [](std::exception_ptr) {
+    // Out of memory, most likely. The connection is gone with its coroutine: closed, as it must be.
+  };
+  return worker;
+}
+
+Worker::~Worker() {
+  // Connections go before what they use.
+  acceptors_.clear();
+  loop_.drop_tasks();
+}
+
+Result<net::SslPtr> Worker::accept_tls(const std::string& host) {
+  Result<const ca::Leaf*> leaf = leaves_->get(host, std::chrono::system_clock::now());
+  if (!leaf) return std::unexpected(leaf.error());
+  counters_.leaves_minted.store(leaves_->mints(), std::memory_order_relaxed);
+  return server_tls_->accept_for(**leaf, host);
+}
+
+void Worker::listen(UniqueFd listening) {
+  net::Acceptor::Handlers handlers;
+  handlers.on_connection = [this](UniqueFd fd, net::ConnectionSlot slot) {
+    counters_.connections_accepted.fetch_add(1, std::memory_order_relaxed);
+    loop_.spawn(serve(std::move(fd), std::move(slot)));
+  };
+  handlers.on_trouble = [this](const std::string& trouble) {
+    Record record = new_record();
+    record.kind = RecordKind::connection;
+    record.reason = Reason::overloaded;
+    record.text = trouble;
+    submit(std::move(record));
+  };
+  acceptors_.push_back(std::make_unique<net::Acceptor>(loop_, std::move(listening), limit_, std::move(handlers)));
+}
+
+net::Task<void> Worker::serve(UniqueFd fd, net::ConnectionSlot slot) {
+  net::ConnectionSlot held = std::move(slot);
+  counters_.connections_open.fetch_add(1, std::memory_order_relaxed);
+  try {
+    co_await serve_connection(*this, std::move(fd));
+  } catch (const std::exception& failure) {
+    // Out of memory, in all likelihood. Fails closed: the connection is gone, and the record says why.
+    Record record = new_record();
+    record.kind = RecordKind::connection;
+    record.reason = Reason::internal;
+    record.text = failure.what();
+    submit(std::move(record));
+  }
+  counters_.connections_open.fetch_sub(1, std::memory_order_relaxed);
+}
+
+void Worker::run() {
+  loop_.run();
+  flush_records();
+}
+
+void Worker::stop(std::chrono::milliseconds grace) {
+  loop_.post([this, grace] {
+    draining_ = true;
+    for (auto& acceptor : acceptors_) acceptor->cancel();
+    cancel_connections(true);
+    loop_.spawn(drain(loop_.in(grace)));
+  });
+}
+
+// Waits for the connections to end, cancels what is left after the grace period, and stops the loop.
+net::Task<void> Worker::drain(net::Deadline until) {
+  while (limit_.open() > 0 && loop_.now() < until) co_await loop_.sleep_until(loop_.in(limits::kDrainTick));
+  cancel_connections(false);
+  // A cancelled connection ends at its next step; the bound is for what waits on something else (a lookup).
+  net::Deadline end = loop_.in(limits::kDrainTick * 10);
+  while (limit_.open() > 0 && loop_.now() < end) co_await loop_.sleep_until(loop_.in(limits::kDrainTick));
+  loop_.stop();
+}
+
+void Worker::cancel_connections(bool idle_only) {
+  for (ConnectionLease* connection : connections_) {
+    if (!idle_only || connection->idle_) connection->stream_.cancel();
+  }
+  if (idle_only) return;
+  for (InFlight* in_flight : in_flight_) in_flight->cancel();
+}
+
+void Worker::set_policy(std::shared_ptr<const document::Snapshot> policy) {
+  loop_.post([this, policy = std::move(policy)] {
+    policy_ = policy;
+    upstream_->policy_changed(policy_);
+    for (InFlight* in_flight : in_flight_) in_flight->policy_changed(*policy_);
+  });
+}
+
+void Worker::enter(InFlight& in_flight) {
+  in_flight.index_ = in_flight_.size();
+  in_flight_.push_back(&in_flight);
+}
+
+void Worker::leave(InFlight& in_flight) {
+  in_flight_[in_flight.index_] = in_flight_.back();
+  in_flight_[in_flight.index_]->index_ = in_flight.index_;
+  in_flight_.pop_back();
+}
+
+Record Worker::new_record() {
+  Record record;
+  // Unique in the process and unpredictable enough to be found by: it is a name, not a secret.
+  record.id = id_base_ += 0x9E37'79B9'7F4A'7C15U;
+  record.time = std::chrono::system_clock::now();
+  record.mode = policy_->mode();
+  return record;
+}
+
+void Worker::submit(Record&& record) {
+  batch_.push_back(std::move(record));
+  if (batch_.size() >= limits::kRecordsBatchMax) {
+    flush_records();
+  } else if (!flush_pending_) {
+    flush_pending_ = true;
+    loop_.spawn(flush_soon());
+  }
+}
+
+net::Task<void> Worker::flush_soon() {
+  co_await loop_.sleep_until(loop_.in(limits::kRecordsBatchDelay));
+  flush_pending_ = false;
+  flush_records();
+}
+
+void Worker::flush_records() {
+  counters_.upstream_connects.store(upstream_->connects(), std::memory_order_relaxed);
+  recorder_->submit(batch_);
+}
+
+SlotLease::SlotLease(Worker& worker) : worker_(worker) {
+  if (worker.spare_slots_.empty()) {
+    slot_ = std::make_unique<ExchangeSlot>();
+  } else {
+    slot_ = std::move(worker.spare_slots_.back());
+    worker.spare_slots_.pop_back();
+  }
+}
+
+SlotLease::~SlotLease() {
+  slot_->server.detach();
+  slot_->response.headers.clear();
+  slot_->route.policy.reset();
+  if (worker_.spare_slots_.size() < kSpareSlotsMax) worker_.spare_slots_.push_back(std::move(slot_));
+}
+
+ConnectionLease::ConnectionLease(Worker& worker, net::Stream& stream)
+    : worker_(worker), stream_(stream), index_(worker.connections_.size()) {
+  worker.connections_.push_back(this);
+}
+
+ConnectionLease::~ConnectionLease() {
+  worker_.connections_[index_] = worker_.connections_.back();
+  worker_.connections_[index_]->index_ = index_;
+  worker_.connections_.pop_back();
+}
+
+}  // namespace sallyport::guard

@@ -1,0 +1,164 @@
+#pragma once
+// One worker: a thread's loop and everything that its connections share. Nothing here is locked; other threads reach a
+// worker through loop().post() only.
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "ca/leaf_cache.h"
+#include "policy-engine/document/snapshot.h"
+#include "proxy/guard/chain.h"
+#include "proxy/guard/record.h"
+#include "proxy/guard/recorder.h"
+#include "proxy/http1/client_exchange.h"
+#include "proxy/http1/server_exchange.h"
+#include "proxy/net/acceptor.h"
+#include "proxy/net/dns_table.h"
+#include "proxy/net/loop.h"
+#include "proxy/net/tls_context.h"
+#include "proxy/net/upstream.h"
+
+namespace sallyport::guard {
+
+// What one exchange needs besides its connection. Recycled: an idle connection holds none.
+struct ExchangeSlot {
+  http1::ServerExchange server;
+  http1::ClientExchange client;
+  request::ResponseHead response;
+  Route route;
+};
+
+// An exchange or tunnel in flight: a new policy looks at it again.
+class InFlight {
+ public:
+  virtual ~InFlight() = default;
+  // Called when the policy was swapped. One that the new policy would refuse ends itself, and says so in its record.
+  virtual void policy_changed(const document::Snapshot& policy) = 0;
+  // Ends every wait of it, at once: the grace period is over.
+  virtual void cancel() = 0;
+
+ private:
+  friend class Worker;
+  std::size_t index_ = 0;  // in the worker's list
+};
+
+// Counters that the admin thread reads while the worker runs.
+struct WorkerCounters {
+  std::atomic<std::uint64_t> connections_accepted{0};
+  std::atomic<std::uint64_t> connections_open{0};
+  std::atomic<std::uint64_t> upstream_connects{0};
+  std::atomic<std::uint64_t> leaves_minted{0};
+};
+
+class ConnectionLease;
+
+class Worker {
+ public:
+  struct Parts {
+    std::shared_ptr<const document::Snapshot> policy;
+    Recorder* recorder = nullptr;
+    net::DnsTable* names = nullptr;  // null: no DNS service, no synthetic addresses
+    const ca::Authority* authority = nullptr;
+    std::string upstream_ca_pem;  // more roots; may be empty
+    net::ResolverOptions resolver;
+  };
+  // On any thread, before run().
+  static Result<std::unique_ptr<Worker>> create(const Parts& parts);
+  ~Worker();
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  // Before run(), or on the worker's thread: accepts guarded connections here.
+  void listen(UniqueFd listening);
+  // The worker's thread. Returns after stop() once what is open has ended, or the grace period is over.
+  void run();
+  // Any thread: stops accepting, lets open exchanges end for at most `grace`, then cancels them.
+  void stop(std::chrono::milliseconds grace);
+  // Any thread.
+  void set_policy(std::shared_ptr<const document::Snapshot> policy);
+
+  net::Loop& loop() { return loop_; }
+  const std::shared_ptr<const document::Snapshot>& policy() const { return policy_; }
+  net::UpstreamPool& upstream() { return *upstream_; }
+  net::DnsTable* names() { return names_; }
+  WorkerCounters& counters() { return counters_; }
+  bool draining() const { return draining_; }
+
+  // TLS towards the function under this name: a leaf from the cache, or a new one.
+  Result<net::SslPtr> accept_tls(const std::string& host);
+
+  void enter(InFlight& in_flight);
+  void leave(InFlight& in_flight);
+
+  // A fresh record: id, time, mode.
+  Record new_record();
+  void submit(Record&& record);
+
+ private:
+  explicit Worker(const Parts& parts);
+  void flush_records();
+  net::Task<void> flush_soon();
+  net::Task<void> drain(net::Deadline until);
+  net::Task<void> serve(UniqueFd fd, net::ConnectionSlot slot);
+  void cancel_connections(bool idle_only);
+
+  friend class SlotLease;
+  friend class ConnectionLease;
+
+  std::shared_ptr<const document::Snapshot> policy_;
+  Recorder* recorder_;
+  net::DnsTable* names_;
+  WorkerCounters counters_;
+  std::vector<Record> batch_;
+  std::uint64_t id_base_;
+  bool flush_pending_ = false;
+  bool draining_ = false;
+  std::vector<std::unique_ptr<ExchangeSlot>> spare_slots_;
+  std::vector<InFlight*> in_flight_;
+  std::vector<ConnectionLease*> connections_;
+  net::Loop loop_;
+  net::ConnectionLimit limit_;
+  std::vector<std::unique_ptr<net::Acceptor>> acceptors_;
+  ca::LibCtxPtr lib_;
+  std::unique_ptr<ca::LeafCache> leaves_;
+  std::unique_ptr<net::ServerTls> server_tls_;
+  std::unique_ptr<net::Resolver> resolver_;
+  std::unique_ptr<net::UpstreamTls> upstream_tls_;
+  std::unique_ptr<net::UpstreamPool> upstream_;
+};
+
+// An exchange slot for as long as a connection has something to do.
+class SlotLease {
+ public:
+  explicit SlotLease(Worker& worker);
+  SlotLease(const SlotLease&) = delete;
+  SlotLease& operator=(const SlotLease&) = delete;
+  ~SlotLease();
+  ExchangeSlot& slot() { return *slot_; }
+
+ private:
+  Worker& worker_;
+  std::unique_ptr<ExchangeSlot> slot_;
+};
+
+// A connection of the function, while it is open: what a drain looks through.
+class ConnectionLease {
+ public:
+  ConnectionLease(Worker& worker, net::Stream& stream);
+  ConnectionLease(const ConnectionLease&) = delete;
+  ConnectionLease& operator=(const ConnectionLease&) = delete;
+  ~ConnectionLease();
+  // Between requests: a drain may close it at once.
+  void set_idle(bool idle) { idle_ = idle; }
+
+ private:
+  friend class Worker;
+  Worker& worker_;
+  net::Stream& stream_;
+  std::size_t index_;
+  bool idle_ = false;
+};
+
+}  // namespace sallyport::guard

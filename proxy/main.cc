@@ -1,0 +1,125 @@
+// `sallyport-proxy`: the guard alone, behind a redirect that somebody else has set up: a pod's init container, a test.
+
+#include <openssl/crypto.h>
+
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <cstdio>
+
+#include "base/limits.h"
+#include "base/read_file.h"
+#include "policy-engine/credentials/secret.h"
+#include "proxy/guard/guard.h"
+#include "proxy/net/listen.h"
+#include "proxy/run/harden.h"
+
+namespace sallyport {
+namespace {
+
+struct Flags {
+  std::string policy, ca_cert, ca_key, admin, record, upstream_ca;
+  std::vector<std::string> listen;
+  std::size_t workers = 1;
+  unsigned grace_seconds = 30;
+};
+
+constexpr int kExitUsage = 2;          // wrong flags, policy or CA files
+constexpr int kExitGuardFailed = 125;  // this machine does not let the guard run
+
+int complain(int exit_code, const std::string& text) {
+  std::fprintf(stderr, "sallyport-proxy: %s\n", text.c_str());
+  return exit_code;
+}
+
+int exit_code_of(const Error& error) { return error.kind == ErrorKind::invalid ? kExitUsage : kExitGuardFailed; }
+
+Result<ca::Authority> load_authority(const Flags& flags) {
+  Result<std::string> certificate = read_file(flags.ca_cert, limits::kTrustBundleBytesMax);
+  if (!certificate) return std::unexpected(certificate.error());
+  Result<std::string> key = read_file(flags.ca_key, limits::kTrustBundleBytesMax);
+  if (!key) return std::unexpected(key.error());
+  auto authority = ca::Authority::load(nullptr, {flags.ca_cert, *certificate}, {flags.ca_key, *key},
+                                       std::chrono::system_clock::now());
+  OPENSSL_cleanse(key->data(), key->size());
+  return authority;
+}
+
+// One socket per address and worker: the kernel spreads connections over sockets that share a port.
+Result<std::vector<UniqueFd>> open_listeners(const Flags& flags) {
+  std::vector<UniqueFd> sockets;
+  for (const std::string& address : flags.listen) {
+    for (std::size_t i = 0; i < flags.workers; ++i) {
+      Result<UniqueFd> socket = net::listen_on(address, flags.workers > 1);
+      if (!socket) return std::unexpected(socket.error());
+      sockets.push_back(std::move(*socket));
+    }
+  }
+  return sockets;
+}
+
+int serve(const Flags& flags) {
+  // Signals are taken here and nowhere else: blocked before the first thread is made.
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  if (Result<void> hardened = run::harden_guard(); !hardened) return complain(kExitGuardFailed, hardened.error().text);
+  credentials::prepare_secure_memory();
+
+  guard::PolicyFile policy = guard::read_policy(flags.policy, std::nullopt);
+  for (const document::Diagnostic& diagnostic : policy.diagnostics) complain(0, diagnostic.to_string());
+  if (!policy.snapshot) return complain(kExitUsage, "the policy can't be used");
+  Result<ca::Authority> authority = load_authority(flags);
+  if (!authority) return complain(kExitUsage, authority.error().text);
+  guard::GuardOptions options;
+  options.policy_file = flags.policy;
+  options.record_file = flags.record;
+  options.admin_socket = flags.admin;
+  options.upstream_ca_file = flags.upstream_ca;
+  options.workers = flags.workers;
+  auto guard = guard::Guard::create(options, policy.snapshot, std::move(*authority));
+  if (!guard) return complain(exit_code_of(guard.error()), guard.error().text);
+  // Listens last: whoever can connect is served.
+  Result<std::vector<UniqueFd>> sockets = open_listeners(flags);
+  if (!sockets) return complain(exit_code_of(sockets.error()), sockets.error().text);
+  (*guard)->listen(std::move(*sockets));
+  if (Result<void> started = (*guard)->start(); !started) return complain(kExitGuardFailed, started.error().text);
+
+  int received = 0;
+  sigwait(&signals, &received);
+  (*guard)->stop(std::chrono::seconds(flags.grace_seconds));
+  return 0;
+}
+
+}  // namespace
+}  // namespace sallyport
+
+int main(int argc, char** argv) {
+  CLI::App app("Sallyport's guard, for connections that netfilter redirects to it");
+  sallyport::Flags flags;
+  app.set_version_flag("--version", "sallyport-proxy " SALLYPORT_VERSION);
+  app.add_option("--policy", flags.policy, "Policy document (docs/policy.md)")->type_name("FILE")->required();
+  app.add_option("--listen", flags.listen, "Address to listen on, like 127.0.0.1:18001 or [::1]:18001; repeatable")
+      ->type_name("ADDRESS:PORT")
+      ->required();
+  app.add_option("--ca-cert", flags.ca_cert, "CA certificate (PEM)")->type_name("FILE")->required();
+  app.add_option("--ca-key", flags.ca_key, "Its private key (PEM)")->type_name("FILE")->required();
+  app.add_option("--admin", flags.admin, "Serve /metrics, /healthz and /readyz on this unix socket")
+      ->type_name("SOCKET");
+  app.add_option("--record", flags.record, "Append one JSON line per exchange")->type_name("FILE");
+  app.add_option("--upstream-ca", flags.upstream_ca, "More root certificates for upstream servers (PEM)")
+      ->type_name("FILE");
+  app.add_option("--workers", flags.workers, "Worker threads")->check(CLI::Range(1, 256))->capture_default_str();
+  app.add_option("--grace", flags.grace_seconds, "Seconds that open exchanges get to end after SIGTERM")
+      ->check(CLI::Range(0, 3600))
+      ->capture_default_str();
+  app.footer(
+      "Example:\n  sallyport-proxy --policy policy.yaml --listen 127.0.0.1:18001 --ca-cert ca.pem --ca-key ca.key");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : sallyport::kExitUsage;
+  }
+  return sallyport::serve(flags);
+}
