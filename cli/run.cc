@@ -1,0 +1,272 @@
+#include "cli/run.h"
+
+#include <openssl/crypto.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/limits.h"
+#include "base/read_file.h"
+#include "ca/trust.h"
+#include "ca/trust_environment.h"
+#include "policy-engine/credentials/binding.h"
+#include "policy-engine/credentials/secret.h"
+#include "proxy/guard/guard.h"
+#include "proxy/guard/policy_source.h"
+#include "proxy/run/guarded_command.h"
+#include "proxy/run/harden.h"
+#include "proxy/run/scratch_directory.h"
+
+namespace sallyport::cli {
+namespace {
+
+struct Flags {
+  std::string policy, mode, learn, record, admin, upstream_ca, ca_cert, ca_key;
+  bool quiet = false, verbose = false;
+  std::vector<std::string> command;
+};
+
+int complain(int exit_code, const std::string& text) {
+  std::fprintf(stderr, "sallyport: %s\n", text.c_str());
+  return exit_code;
+}
+
+// Flags that contradict each other, before anything is made.
+std::optional<std::string> check(const Flags& flags) {
+  if (flags.command.empty())
+    return "no command to run; example: sallyport run --learn draft.yaml -- curl https://example.com/";
+  if (flags.ca_cert.empty() != flags.ca_key.empty()) return "--ca-cert and --ca-key go together";
+  if (flags.quiet && flags.verbose) return "--quiet and --verbose exclude each other";
+  const bool learns = flags.mode == "learn" || (flags.mode.empty() && !flags.learn.empty());
+  if (flags.policy.empty() && !learns) {
+    return "without --policy FILE nothing would be allowed; give one, or see what the command does with --learn FILE";
+  }
+  return std::nullopt;
+}
+
+std::optional<document::Mode> mode_of(const Flags& flags) {
+  if (!flags.mode.empty()) return document::parse_mode(flags.mode);
+  if (!flags.learn.empty()) return document::Mode::learn;
+  return std::nullopt;
+}
+
+Result<ca::Authority> authority_of(const Flags& flags) {
+  ca::TimePoint now = std::chrono::system_clock::now();
+  if (flags.ca_cert.empty()) return ca::Authority::create_root(nullptr, {.name = "Sallyport root of one run"}, now);
+  Result<std::string> certificate = read_file(flags.ca_cert, limits::kTrustBundleBytesMax);
+  if (!certificate) return std::unexpected(certificate.error());
+  Result<std::string> key = read_file(flags.ca_key, limits::kTrustBundleBytesMax);
+  if (!key) return std::unexpected(key.error());
+  auto authority = ca::Authority::load(nullptr, {flags.ca_cert, *certificate}, {flags.ca_key, *key}, now);
+  OPENSSL_cleanse(key->data(), key->size());
+  return authority;
+}
+
+std::string hosts_text() {
+  std::string text = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n";
+  char name[256] = {};
+  if (gethostname(name, sizeof name - 1) == 0 && *name != '\0') text += "127.0.1.1 " + std::string(name) + "\n";
+  return text;
+}
+
+// What the command trusts and holds: files in the run's own directory, and the variables and mounts that lead to them.
+class Surroundings {
+ public:
+  static Result<Surroundings> make(const std::filesystem::path& directory, const std::string& ca_pem,
+                                   const guard::PolicyFile& policy) {
+    Surroundings made;
+    std::string roots;
+    for (const char* file : ca::kSystemRootFiles) {
+      Result<std::string> text = read_file(file, limits::kTrustBundleBytesMax);
+      if (text) {
+        roots = std::move(*text);
+        break;
+      }
+    }
+    Result<ca::TrustFiles> files = ca::make_trust_files(roots, ca_pem);
+    if (!files) return std::unexpected(files.error());
+    ca::TrustPaths paths;
+    paths.bundle = directory / "ca-bundle.pem";
+    paths.ca = directory / "ca.pem";
+    paths.java_store = directory / "cacerts.p12";
+    paths.php_ini_directory = directory / "php";
+    paths.merge_directory = directory;
+    std::error_code ignored;
+    std::filesystem::create_directory(paths.php_ini_directory, ignored);
+    const std::pair<std::string, std::string_view> contents[] = {
+        {paths.bundle, files->bundle_pem},
+        {paths.ca, files->ca_pem},
+        {paths.java_store, files->java_store},
+    };
+    for (const auto& [path, text] : contents) {
+      Result<void> written = write_file(path, text, 0400);
+      if (!written) return std::unexpected(written.error());
+    }
+    Result<void> ini = write_file(paths.php_ini_directory + "/sallyport.ini", ca::php_ini(paths.bundle), 0400);
+    if (!ini) return std::unexpected(ini.error());
+    // Names are the guard's to resolve, also those that this machine's hosts file has: one that leads to this machine's
+    // loopback would otherwise end at the command's own.
+    const std::string hosts = directory / "hosts";
+    Result<void> named = write_file(hosts, hosts_text(), 0444);
+    if (!named) return std::unexpected(named.error());
+    made.binds.push_back({hosts, "/etc/hosts"});
+    made.trust(paths, ca_pem);
+    made.hold_placeholders(policy);
+    // Clients that read no variable find the CA where the system keeps its roots.
+    for (const char* file : ca::kSystemRootFiles) made.binds.push_back({paths.bundle, file});
+    made.binds.push_back({paths.java_store, "/etc/ssl/certs/java/cacerts"});
+    return made;
+  }
+
+  std::vector<std::string> environment;
+  std::vector<run::Bind> binds;
+  std::vector<std::string> warnings;
+
+ private:
+  void trust(const ca::TrustPaths& paths, const std::string& ca_pem) {
+    ca::TrustEnvironment trust = ca::trust_environment(paths, environ);
+    for (const ca::TrustMerge& merge : trust.merges) {
+      Result<std::string> theirs = read_file(merge.user_path, limits::kTrustBundleBytesMax);
+      Result<std::string> both = theirs ? ca::add_to_bundle(*theirs, ca_pem) : std::unexpected(theirs.error());
+      Result<void> written = both ? write_file(merge.merged_path, *both, 0400) : std::unexpected(both.error());
+      for (const std::string& variable : merge.variables) {
+        if (written) {
+          set_[variable] = merge.merged_path;
+        } else {
+          warnings.push_back(variable + " is left as it is, and clients that obey it will not trust the guard: " +
+                             written.error().text);
+        }
+      }
+    }
+    for (const std::string& variable : trust.kept) {
+      warnings.push_back(variable + " is left as it is: clients that obey it may not trust the guard");
+    }
+    for (auto& [name, value] : trust.variables) set_[name] = std::move(value);
+  }
+
+  // Placeholders instead of credentials: the variable that a secret came from is not for the command.
+  void hold_placeholders(const guard::PolicyFile& policy) {
+    for (const auto& binding : policy.snapshot->bindings().all()) {
+      if (!binding->placeholder_env.empty()) set_[binding->placeholder_env] = binding->placeholder;
+    }
+    std::set<std::string> dropped(policy.secret_variables.begin(), policy.secret_variables.end());
+    for (char** entry = environ; *entry != nullptr; ++entry) {
+      std::string variable = *entry;
+      std::string name = variable.substr(0, variable.find('='));
+      if (!set_.contains(name) && !dropped.contains(name)) environment.push_back(std::move(variable));
+    }
+    for (const auto& [name, value] : set_) environment.push_back(name + "=" + value);
+  }
+
+  std::map<std::string, std::string> set_;
+};
+
+guard::GuardOptions options_of(const Flags& flags) {
+  guard::GuardOptions options;
+  options.policy_file = flags.policy;
+  options.mode = mode_of(flags);
+  options.function = std::filesystem::path(flags.command[0]).filename();
+  options.record_file = flags.record;
+  options.draft_file = flags.learn;
+  options.admin_socket = flags.admin;
+  options.upstream_ca_file = flags.upstream_ca;
+  const bool terminal = isatty(STDERR_FILENO) == 1;
+  options.console.lines = options.console.summary = flags.verbose || (terminal && !flags.quiet);
+  options.quiet = flags.quiet;
+  options.console.colour = terminal && std::getenv("NO_COLOR") == nullptr;
+  return options;
+}
+
+std::vector<UniqueFd> take(UniqueFd& v4, UniqueFd& v6) {
+  std::vector<UniqueFd> both;
+  both.push_back(std::move(v4));
+  both.push_back(std::move(v6));
+  return both;
+}
+
+guard::PolicyFile policy_of(const Flags& flags) {
+  if (flags.policy.empty()) return {document::Snapshot::empty(document::Mode::learn), {}, {}};
+  return guard::read_policy(flags.policy, mode_of(flags));
+}
+
+// Everything after the namespace is there.
+int guard_command(const Flags& flags, run::GuardedCommand& command, const std::filesystem::path& directory) {
+  credentials::prepare_secure_memory();
+  guard::PolicyFile policy = policy_of(flags);
+  for (const document::Diagnostic& diagnostic : policy.diagnostics) {
+    if (!diagnostic.warning || !flags.quiet) complain(0, diagnostic.to_string());
+  }
+  if (!policy.snapshot) return complain(kExitUsage, "the policy can't be used; nothing was run");
+  Result<ca::Authority> authority = authority_of(flags);
+  if (!authority) return complain(kExitUsage, authority.error().text);
+  Result<Surroundings> surroundings = Surroundings::make(directory, authority->trust_pem(), policy);
+  if (!surroundings) return complain(kExitGuardFailed, surroundings.error().text);
+  if (!flags.quiet) {
+    for (const std::string& warning : surroundings->warnings) complain(0, "warning: " + warning);
+  }
+
+  auto guard = guard::Guard::create(options_of(flags), policy.snapshot, std::move(*authority));
+  if (!guard) return complain(kExitGuardFailed, guard.error().text);
+  run::NamespaceSockets& sockets = command.sockets();
+  (*guard)->listen(take(sockets.tcp4, sockets.tcp6));
+  (*guard)->serve_dns(take(sockets.dns_udp4, sockets.dns_udp6), take(sockets.dns_tcp4, sockets.dns_tcp6));
+  Result<void> started = (*guard)->start();
+  if (!started) return complain(kExitGuardFailed, started.error().text);
+
+  Result<void> running = command.start({flags.command, surroundings->environment, surroundings->binds});
+  if (!running) return complain(run::GuardedCommand::exit_code_of(running.error()), running.error().text);
+  if (Result<void> released = run::release_standard_streams(); !released) complain(0, released.error().text);
+  Result<int> status = command.wait();
+  // The command and everything it left have ended: what is still open has nobody at its other end.
+  (*guard)->stop(std::chrono::milliseconds(200));
+  if (!status) return complain(kExitGuardFailed, status.error().text);
+  return *status;
+}
+
+int run_command(const Flags& flags) {
+  if (std::optional<std::string> wrong = check(flags)) return complain(kExitUsage, *wrong);
+  Result<run::ScratchDirectory> directory = run::ScratchDirectory::make();
+  if (!directory) return complain(kExitGuardFailed, directory.error().text);
+  Result<run::GuardedCommand> command = run::GuardedCommand::prepare();
+  if (!command) return complain(kExitGuardFailed, command.error().text);
+  if (Result<void> hardened = run::harden_guard(); !hardened) return complain(kExitGuardFailed, hardened.error().text);
+  return guard_command(flags, *command, directory->path());
+}
+
+}  // namespace
+
+void add_run_command(CLI::App& app, int& exit_code) {
+  auto flags = std::make_shared<Flags>();
+  CLI::App* run = app.add_subcommand("run", "Run one command under guard");
+  run->add_option("--policy", flags->policy, "Policy document (docs/policy.md)")->type_name("FILE");
+  run->add_option("--mode", flags->mode, "learn, audit or enforce; overrides the document's")
+      ->check(CLI::IsMember({"learn", "audit", "enforce"}));
+  run->add_option("--learn", flags->learn, "Write a policy draft from what was seen; implies --mode learn")
+      ->type_name("FILE");
+  run->add_option("--record", flags->record, "Append one JSON line per exchange")->type_name("FILE");
+  run->add_option("--admin", flags->admin, "Serve /metrics, /healthz and /readyz on this unix socket")
+      ->type_name("SOCKET");
+  run->add_option("--upstream-ca", flags->upstream_ca, "More root certificates for upstream servers (PEM)")
+      ->type_name("FILE");
+  run->add_option("--ca-cert", flags->ca_cert, "CA certificate to use instead of one made for this run (PEM)")
+      ->type_name("FILE");
+  run->add_option("--ca-key", flags->ca_key, "Its private key (PEM)")->type_name("FILE");
+  run->add_flag("--quiet", flags->quiet, "No lines and no summary on the terminal");
+  run->add_flag("--verbose", flags->verbose, "Lines and summary on standard error even if it is no terminal");
+  run->add_option("command", flags->command, "The command and its arguments")->type_name("COMMAND [ARG...]");
+  run->prefix_command(false);
+  run->footer(
+      "Example:\n  sallyport run --learn draft.yaml -- python3 function.py\n"
+      "  sallyport run --policy draft.yaml --mode enforce -- python3 function.py\n"
+      "Exit status: the command's own; 128+N if signal N ended it; 127 not found; 126 not executable;\n"
+      "2 wrong flags or policy; 125 the guard itself failed.");
+  run->callback([flags, &exit_code] { exit_code = run_command(*flags); });
+}
+
+}  // namespace sallyport::cli
