@@ -1,0 +1,127 @@
+"""Fixtures shared by tests/e2e and tests/adversary; their conftest.py imports this module's names."""
+
+import functools
+import os
+import pathlib
+import shutil
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+
+import guard  # noqa: E402
+import lab  # noqa: E402
+import witness  # noqa: E402
+import world as world_module  # noqa: E402
+
+IN_CI = os.environ.get("CI") == "true"
+_entered = False
+
+
+def missing(what):
+    """Something that the test needs is not there: a failure in CI, a skip with the reason elsewhere."""
+    if IN_CI:
+        pytest.fail(f"CI must have {what}", pytrace=False)
+    pytest.skip(f"needs {what}")
+
+
+def need(*programs):
+    for program in programs:
+        if shutil.which(program) is None:
+            missing(program)
+
+
+def need_root():
+    if not lab.real_root:
+        missing("root: another user cannot become a third one")
+
+
+def pytest_configure(config):
+    """The lab is entered before anything else, while this process has one thread. A second conftest finds it
+    there."""
+    global _entered
+    binaries = pathlib.Path(os.environ.get("SALLYPORT_BIN", ""))
+    if not _entered and (binaries / "sallyport").is_file():
+        lab.enter(binaries.resolve())
+        os.environ["SALLYPORT_BIN"] = str(lab.BIN)  # where the lab shows it
+        _entered = True
+
+
+def pytest_addoption(parser):
+    try:
+        parser.addoption("--huge", action="store_true", help="move 4 GiB instead of 1 GiB through the guard")
+    except ValueError:
+        pass  # both folders are run at once: the other conftest has added it
+
+
+@functools.cache
+def the_world():
+    """One for the process, also when both folders are run at once and each has its fixture."""
+    return world_module.World()
+
+
+@functools.cache
+def the_listeners():
+    return witness.Listeners()
+
+
+@pytest.fixture(scope="session")
+def world():
+    if not _entered:
+        missing("the executable: set SALLYPORT_BIN to the folder with sallyport in it")
+    need("ip", "nft", "openssl")
+    return the_world()
+
+
+@pytest.fixture(autouse=True)
+def fresh(request):
+    """Each test sees only its own traffic, unless it shares a guard with its module."""
+    if "world" in request.fixturenames and not hasattr(request.module, "SHARES_TRAFFIC"):
+        request.getfixturevalue("world").forget()
+
+
+@pytest.fixture(params=["root", "ordinary"])
+def user(request):
+    """Runs the test as root and as an ordinary user."""
+    if request.param == "ordinary":
+        need_root()
+    return request.param
+
+
+@pytest.fixture
+def bench(world):
+    """A place to run guards as root."""
+    made = guard.Bench(world)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def user_bench(world, user):
+    """A place to run guards, as root and as an ordinary user."""
+    made = guard.Bench(world, user)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def ordinary_bench(world):
+    """A place to run guards as an ordinary user only."""
+    need_root()
+    made = guard.Bench(world, "ordinary")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def listeners(world):
+    return the_listeners()
+
+
+@pytest.fixture
+def watch(world, listeners):
+    """The witness, watching for the time of the test."""
+    listeners.heard.clear()
+    with witness.Witness(world.allowed_traffic()) as watching:
+        yield watching
