@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <fstream>
 #include <semaphore>
+#include <stop_token>
+#include <thread>
 
 namespace sallyport::guard {
 namespace {
@@ -75,6 +77,18 @@ TEST_F(PolicyWatcherTest, DoesNotMindOtherFilesOfItsDirectory) {
   write("another", "file");
   std::filesystem::remove(directory_ / "another");
   EXPECT_TRUE(noticed_nothing());
+}
+
+TEST_F(PolicyWatcherTest, IsNotPutOffByOtherFilesThatAreWrittenAllTheTime) {
+  watch("policy.yaml");
+  std::jthread busy([this](std::stop_token stop) {
+    while (!stop.stop_requested()) {
+      write("busy", "x");
+      std::this_thread::sleep_for(milliseconds(1));
+    }
+  });
+  write("policy.yaml", "other");
+  EXPECT_TRUE(noticed());
 }
 
 }  // namespace
