@@ -22,8 +22,8 @@ class Recorder {
   Recorder& operator=(const Recorder&) = delete;
   ~Recorder();  // writes what is left
 
-  // Any thread. Moves the batch in and empties it. Blocks while limits::kRecordsQueuedMax wait to be written: an
-  // exchange that can't be recorded must not pass, so a slow disk slows the function down and loses nothing.
+  // Any thread. Moves the batch in and empties it. Blocks while limits::kRecordsQueuedMax wait to be written: a slow
+  // disk slows the function down rather than losing records. One that fails is the log's to report (Guard::flush_log).
   void submit(std::vector<Record>& batch);
 
  private:
