@@ -216,6 +216,7 @@ TEST_F(UpstreamTest, KeepsAConnectionOnWhichOnlyTicketsCame) {
 TEST_F(UpstreamTest, ResumesTheSessionOfAConnectionThatIsGone) {
   Server server("127.0.0.1", 0, context_.get());
   pool_->release(must_acquire(request(server.port(), Scheme::https)));
+  server.wait_for(1);  // the tickets are on their way
   run_for(50ms);
   auto wanted = request(server.port(), Scheme::https);
   wanted.fresh = true;
