@@ -370,6 +370,15 @@ TEST(AuthorityLoad, AnEncryptedKeyIsNotAskedForOnTheTerminal) {
   }
 }
 
+TEST(AuthorityLoad, ACertificateWithAnEncryptionHeaderIsNotAskedForOnTheTerminal) {
+  const std::string encrypted =
+      "-----BEGIN CERTIFICATE-----\nProc-Type: 4,ENCRYPTED\n"
+      "DEK-Info: AES-128-CBC,00112233445566778899AABBCCDDEEFF\n\nAAAA\n-----END CERTIFICATE-----\n";
+  const auto loaded = Authority::load(nullptr, {"ca.pem", encrypted}, {"ca.key", ""}, kNoon);
+  ASSERT_FALSE(loaded);
+  EXPECT_THAT(loaded.error().text, HasSubstr("ca.pem: a certificate in it is encrypted"));
+}
+
 TEST(AuthorityLoad, WeakKeysAreRefused) {
   const TempDir dir;
   EXPECT_THAT(refusal(outside_ca(dir, "rsa:1024", kGoodExtensions)), HasSubstr("it has 1024 bits"));

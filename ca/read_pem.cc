@@ -30,10 +30,11 @@ Result<std::vector<X509Ptr>> read_certificates(OSSL_LIB_CTX* lib, PemFile file) 
     return refuse_file(file.path, "too large for the certificates of one CA");
   const BioPtr bio = reader(file.text);
   std::vector<X509Ptr> certificates;
+  bool asked = false;
   ERR_clear_error();
   while (bio) {
     X509* certificate = X509_new_ex(lib, nullptr);
-    if (PEM_read_bio_X509(bio.get(), &certificate, nullptr, nullptr) == nullptr) {
+    if (PEM_read_bio_X509(bio.get(), &certificate, note_passphrase, &asked) == nullptr) {
       X509_free(certificate);
       break;
     }
@@ -44,6 +45,7 @@ Result<std::vector<X509Ptr>> read_certificates(OSSL_LIB_CTX* lib, PemFile file) 
                              " certificates; only the CA's own and those that lead to its root belong there");
     }
   }
+  if (asked) return refuse_file(file.path, "a certificate in it is encrypted; certificates are public: decrypt it");
   if (!queue_ends_with(ERR_LIB_PEM, PEM_R_NO_START_LINE)) {
     return refuse_file(file.path, "a certificate in it can't be read: " + openssl_error());
   }
