@@ -107,7 +107,7 @@ bool about_crl(int error) {
          error == X509_V_ERR_CRL_SIGNATURE_FAILURE;
 }
 
-std::string crl_text(const CertificateFailure& failure, const TlsTarget& target) {
+std::string crl_text(const ChainVerdict& failure, const TlsTarget& target) {
   const std::string file = target.endpoint == nullptr ? "the CRL" : target.endpoint->crl_file;
   if (failure.error == X509_V_ERR_CRL_HAS_EXPIRED)
     return "can't be checked: its issuer's CRL in " + file + " is out of date; fetch a new one";
@@ -117,8 +117,8 @@ std::string crl_text(const CertificateFailure& failure, const TlsTarget& target)
 }
 
 // What is wrong, and what to do: goes on after "the certificate of <host> ".
-std::string complaint(const CertificateFailure& failure, const TlsTarget& target) {
-  X509* certificate = failure.certificate;
+std::string complaint(const ChainVerdict& failure, std::string_view roots, const TlsTarget& target) {
+  X509* certificate = failure.certificate.get();
   switch (reason_of(failure.error)) {
     case Reason::upstream_expired:
       return "has expired on " + time_text(X509_get0_notAfter(certificate)) +
@@ -131,7 +131,7 @@ std::string complaint(const CertificateFailure& failure, const TlsTarget& target
     case Reason::upstream_self_signed:
       return "is self-signed; if it is the right one, " + trust_remedy(target);
     case Reason::upstream_untrusted:
-      return "leads to an issuer that is not trusted (roots: " + std::string(failure.roots) +
+      return "leads to an issuer that is not trusted (roots: " + std::string(roots) +
              "); if the server is the right one, " + trust_remedy(target) +
              ", or have the server send its intermediate certificates";
     case Reason::upstream_revoked:
@@ -141,26 +141,27 @@ std::string complaint(const CertificateFailure& failure, const TlsTarget& target
              "): RSA needs 2048 bits, EC 224, and signatures SHA-256; its operator must replace it";
     default:
       if (about_crl(failure.error)) return crl_text(failure, target);
-      return std::string("is not acceptable: ") + X509_verify_cert_error_string(failure.error);
+      return "is not acceptable: " +
+             (failure.complaint.empty() ? X509_verify_cert_error_string(failure.error) : failure.complaint);
   }
 }
 
 }  // namespace
 
-UpstreamFailure explain_certificate(const CertificateFailure& failure, const TlsTarget& target) {
+UpstreamFailure explain_certificate(const ChainVerdict& failure, std::string_view roots, const TlsTarget& target) {
   if (failure.own_ca) {
     return {Reason::upstream_own_ca,
             target.host +
                 " shows a certificate of this guard's own CA: the connection leads back to a guard, or somebody "
                 "else has the CA's key. The guard never sends requests there"};
   }
-  if (failure.certificate == nullptr) {
+  if (!failure.certificate) {
     return {reason_of(failure.error), "the certificate of " + target.host +
                                           " is not acceptable: " + X509_verify_cert_error_string(failure.error)};
   }
   std::string text = failure.depth == 0 ? "the certificate of " : "a CA certificate in the chain of ";
-  text += target.host + " (subject " + name_text(X509_get_subject_name(failure.certificate)) + ", issuer " +
-          name_text(X509_get_issuer_name(failure.certificate)) + ") " + complaint(failure, target);
+  text += target.host + " (subject " + name_text(X509_get_subject_name(failure.certificate.get())) + ", issuer " +
+          name_text(X509_get_issuer_name(failure.certificate.get())) + ") " + complaint(failure, roots, target);
   return {reason_of(failure.error), std::move(text)};
 }
 

@@ -109,6 +109,10 @@ std::string make_crl(const Identity& issuer, const std::vector<long>& revoked, s
   }
   ASN1_TIME_free(time);
   X509_CRL_sort(crl.get());
+  ASN1_INTEGER* crl_number = ASN1_INTEGER_new();
+  ASN1_INTEGER_set(crl_number, 1);
+  X509_CRL_add1_ext_i2d(crl.get(), NID_crl_number, crl_number, 0, 0);
+  ASN1_INTEGER_free(crl_number);
   require(X509_CRL_sign(crl.get(), issuer.key.get(), EVP_sha256()) > 0, "sign CRL");
   return to_pem([&](BIO* out) { PEM_write_bio_X509_CRL(out, crl.get()); });
 }

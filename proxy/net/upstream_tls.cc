@@ -9,6 +9,7 @@
 #include "ca/openssl_ptr.h"
 #include "ca/trust.h"
 #include "proxy/net/certificate_failure.h"
+#include "proxy/net/server_rules.h"
 #include "proxy/net/tls_session_cache.h"
 #include "proxy/net/trust_store.h"
 
@@ -21,23 +22,12 @@ namespace {
 constexpr const char* kSuites13 = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
 constexpr const char* kSuites12 = "ECDHE+AESGCM:ECDHE+CHACHA20:DEFAULT:!aNULL:!eNULL:!PSK:!SRP";
 constexpr const char* kGroups = "X25519:P-256:P-384:P-521";
-constexpr int kSecurityLevel = 2;  // 112 bits: RSA 2048, EC 224, no SHA-1 or MD5 signatures in a chain
 
 // What goes with one SSL, and what its verification came to.
 struct PeerCheck {
   ca::X509Ptr own_ca;                 // may be null
   std::shared_ptr<TlsSession> place;  // null: its session is not kept
-  int error = X509_V_OK;
-  int depth = 0;
-  ca::X509Ptr certificate;  // the one that failed
-  bool own_ca_found = false;
-
-  void failed(X509_STORE_CTX* verification) {
-    error = X509_STORE_CTX_get_error(verification);
-    depth = X509_STORE_CTX_get_error_depth(verification);
-    X509* current = X509_STORE_CTX_get_current_cert(verification);
-    certificate = ca::share(current != nullptr ? current : X509_STORE_CTX_get0_cert(verification));
-  }
+  ChainVerdict verdict;
 };
 
 int peer_check_index() {
@@ -50,46 +40,12 @@ int peer_check_index() {
 
 PeerCheck* peer_check(const SSL* ssl) { return static_cast<PeerCheck*>(SSL_get_ex_data(ssl, peer_check_index())); }
 
-bool is_of(X509* own_ca, X509* certificate) {
-  if (X509_cmp(own_ca, certificate) == 0) return true;
-  return X509_check_issued(own_ca, certificate) == X509_V_OK && X509_verify(certificate, X509_get0_pubkey(own_ca)) == 1;
-}
-
-bool any_is_of(X509* own_ca, const STACK_OF(X509) * certificates) {
-  for (int i = 0; i < sk_X509_num(certificates); ++i) {
-    if (is_of(own_ca, sk_X509_value(certificates, i))) return true;
-  }
-  return false;
-}
-
-// Instead of OpenSSL's own verification, which it calls: our own CA is looked for in what the server sent and in the
-// chain that was built from it.
-int verify_chain(X509_STORE_CTX* verification, void*) {
+// Instead of OpenSSL's own verification.
+int verify_peer(X509_STORE_CTX* verification, void*) {
   auto* ssl = static_cast<SSL*>(X509_STORE_CTX_get_ex_data(verification, SSL_get_ex_data_X509_STORE_CTX_idx()));
   PeerCheck& check = *peer_check(ssl);
-  X509* own_ca = check.own_ca.get();
-  if (own_ca != nullptr) {
-    check.own_ca_found = is_of(own_ca, X509_STORE_CTX_get0_cert(verification)) ||
-                         any_is_of(own_ca, X509_STORE_CTX_get0_untrusted(verification));
-  }
-  const bool good = !check.own_ca_found && X509_verify_cert(verification) == 1;
-  if (good && own_ca != nullptr) {
-    check.own_ca_found = any_is_of(own_ca, X509_STORE_CTX_get0_chain(verification));
-  }
-  if (check.own_ca_found) X509_STORE_CTX_set_error(verification, X509_V_ERR_CERT_REJECTED);
-  if (good && !check.own_ca_found) return 1;
-  check.failed(verification);
-  return 0;
-}
-
-// A CRL is demanded for the server's certificate only; the CAs above it are checked where there is one.
-int allow_missing_ca_crl(int good, X509_STORE_CTX* verification) {
-  if (good == 1 || X509_STORE_CTX_get_error(verification) != X509_V_ERR_UNABLE_TO_GET_CRL ||
-      X509_STORE_CTX_get_error_depth(verification) == 0) {
-    return good;
-  }
-  X509_STORE_CTX_set_error(verification, X509_V_OK);
-  return 1;
+  check.verdict = verify_server(verification, check.own_ca.get());
+  return check.verdict.good() ? 1 : 0;
 }
 
 int keep_session(SSL* ssl, SSL_SESSION* session) {
@@ -121,7 +77,6 @@ struct UpstreamTls::Impl {
   std::expected<Profile*, UpstreamFailure> profile_for(const document::Endpoint* endpoint);
   std::expected<Profile, UpstreamFailure> read_profile(const std::string& bundle_file, const std::string& crl_file);
   bool prepare(SSL* ssl, const TlsTarget& target, Profile& profile);
-  bool expect_name(SSL* ssl, const TlsTarget& target);
 
   OSSL_LIB_CTX* lib;
   SystemRoots roots;
@@ -140,12 +95,12 @@ bool UpstreamTls::Impl::configure(const std::vector<std::string>& protocols) {
     alpn.append(1, static_cast<char>(protocol.size())).append(protocol);
   }
   SSL_CTX_set_min_proto_version(c, TLS1_2_VERSION);
-  SSL_CTX_set_security_level(c, kSecurityLevel);
+  SSL_CTX_set_security_level(c, kServerSecurityLevel);
   SSL_CTX_set_options(c, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
   SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
   SSL_CTX_set_timeout(c, limits::kTlsSessionAgeMax.count());
   SSL_CTX_sess_set_new_cb(c, keep_session);
-  SSL_CTX_set_cert_verify_callback(c, verify_chain, nullptr);
+  SSL_CTX_set_cert_verify_callback(c, verify_peer, nullptr);
   SSL_CTX_set_verify(c, SSL_VERIFY_PEER, nullptr);
   // ALPN's setter alone says 0 for success.
   return SSL_CTX_set_ciphersuites(c, kSuites13) == 1 && SSL_CTX_set_cipher_list(c, kSuites12) == 1 &&
@@ -204,31 +159,11 @@ std::expected<UpstreamTls::Impl::Profile, UpstreamFailure> UpstreamTls::Impl::re
   return profile;
 }
 
-bool UpstreamTls::Impl::expect_name(SSL* ssl, const TlsTarget& target) {
-  X509_VERIFY_PARAM* parameters = SSL_get0_param(ssl);
-  // The subject is not looked at: a name stands in the SAN (RFC 9525).
-  X509_VERIFY_PARAM_set_hostflags(parameters,
-                                  X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
-  if (target.literal) {
-    return X509_VERIFY_PARAM_set1_ip(parameters, target.literal->bytes().data(), target.literal->is_v4() ? 4 : 16) == 1;
-  }
-  // An empty name would switch the check off.
-  return !target.host.empty() && SSL_set_tlsext_host_name(ssl, target.host.c_str()) == 1 &&
-         X509_VERIFY_PARAM_set1_host(parameters, target.host.data(), target.host.size()) == 1;
-}
-
 bool UpstreamTls::Impl::prepare(SSL* ssl, const TlsTarget& target, Profile& profile) {
-  X509_VERIFY_PARAM* parameters = SSL_get0_param(ssl);
-  X509_VERIFY_PARAM_set_purpose(parameters, X509_PURPOSE_SSL_SERVER);
-  // A CA bundle may hold the intermediate, or the server's certificate itself: what is in it is what is trusted.
-  X509_VERIFY_PARAM_set_flags(parameters, X509_V_FLAG_PARTIAL_CHAIN);
   auto check = std::make_unique<PeerCheck>();
   check->own_ca = ca::share(own_ca.get());
   const bool with_crl = target.endpoint != nullptr && !target.endpoint->crl_file.empty();
-  if (with_crl) {
-    X509_VERIFY_PARAM_set_flags(parameters, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
-    SSL_set_verify(ssl, SSL_VERIFY_PEER, allow_missing_ca_crl);
-  } else {
+  if (!with_crl) {
     std::string destination = target.host + ":" + std::to_string(target.port) + "/" + std::to_string(profile.version);
     if (target.endpoint != nullptr) destination += "/" + std::to_string(target.endpoint->index);
     check->place = sessions.at(destination, target.policy);
@@ -236,7 +171,10 @@ bool UpstreamTls::Impl::prepare(SSL* ssl, const TlsTarget& target, Profile& prof
   }
   if (SSL_set_ex_data(ssl, peer_check_index(), check.get()) != 1) return false;
   check.release();  // it goes with the SSL
-  return SSL_set1_verify_cert_store(ssl, profile.store.get()) == 1 && expect_name(ssl, target);
+  const ServerRules rules{.host = target.host, .literal = target.literal, .with_crl = with_crl};
+  // SNI is for names only (RFC 6066 section 3).
+  return SSL_set1_verify_cert_store(ssl, profile.store.get()) == 1 && set_rules(SSL_get0_param(ssl), rules) &&
+         (target.literal || SSL_set_tlsext_host_name(ssl, target.host.c_str()) == 1);
 }
 
 UpstreamTls::UpstreamTls(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -275,13 +213,9 @@ std::expected<SslPtr, UpstreamFailure> UpstreamTls::connect_for(const TlsTarget&
 
 UpstreamFailure UpstreamTls::explain(SSL* ssl, const TlsTarget& target, const Error& handshake_error) {
   const PeerCheck* check = ssl == nullptr ? nullptr : peer_check(ssl);
-  if (check != nullptr && (check->own_ca_found || check->error != X509_V_OK)) {
+  if (check != nullptr && !check->verdict.good()) {
     const auto profile = impl_->profile_for(target.endpoint);
-    return explain_certificate({.error = check->error,
-                                .depth = check->depth,
-                                .certificate = check->certificate.get(),
-                                .own_ca = check->own_ca_found,
-                                .roots = profile ? std::string_view((*profile)->roots) : std::string_view()},
+    return explain_certificate(check->verdict, profile ? std::string_view((*profile)->roots) : std::string_view(),
                                target);
   }
   std::string text = target.host + " port " + std::to_string(target.port) + ": " + handshake_error.text;

@@ -1,0 +1,182 @@
+#include "proxy/net/certificate_rules.h"
+
+#include <openssl/x509v3.h>
+
+#include <algorithm>
+#include <array>
+
+#include "ca/openssl_ptr.h"
+
+namespace sallyport::net {
+
+namespace {
+
+using ca::OpensslPtr;
+using AccessPtr = OpensslPtr<AUTHORITY_INFO_ACCESS, AUTHORITY_INFO_ACCESS_free>;
+using GeneralNamesPtr = OpensslPtr<GENERAL_NAMES, GENERAL_NAMES_free>;
+using NameConstraintsPtr = OpensslPtr<NAME_CONSTRAINTS, NAME_CONSTRAINTS_free>;
+
+constexpr int kSerialOctetsMax = 20;
+constexpr std::size_t kLabelBytesMax = 63;
+constexpr std::size_t kNameBytesMax = 253;
+
+// Null where the extension is missing, malformed or there twice; `found` tells the first from the others.
+template <class Owner>
+Owner extension(X509* certificate, int nid, bool& found) {
+  int critical = -1;
+  Owner value(static_cast<typename Owner::pointer>(X509_get_ext_d2i(certificate, nid, &critical, nullptr)));
+  found = critical != -1;
+  return value;
+}
+
+bool is_critical(X509* certificate, int nid) {
+  X509_EXTENSION* found = X509_get_ext(certificate, X509_get_ext_by_NID(certificate, nid, -1));
+  return found != nullptr && X509_EXTENSION_get_critical(found) == 1;
+}
+
+std::string_view text_of(const ASN1_STRING* string) {
+  return {reinterpret_cast<const char*>(ASN1_STRING_get0_data(string)),
+          static_cast<std::size_t>(ASN1_STRING_length(string))};
+}
+
+char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c; }
+
+bool same_name(std::string_view a, std::string_view b) {
+  return std::ranges::equal(a, b, [](char x, char y) { return lower(x) == lower(y); });
+}
+
+bool is_label(std::string_view label) {
+  const auto letter_or_digit = [](char c) { return (lower(c) >= 'a' && lower(c) <= 'z') || (c >= '0' && c <= '9'); };
+  return !label.empty() && label.size() <= kLabelBytesMax && letter_or_digit(label.front()) &&
+         letter_or_digit(label.back()) &&
+         std::ranges::all_of(label, [&](char c) { return letter_or_digit(c) || c == '-'; });
+}
+
+// The preferred name syntax (RFC 1034 section 3.5, as RFC 1123 section 2.1 widens it), which RFC 5280 section 4.2.1.6
+// asks for.
+bool is_name(std::string_view name) {
+  if (name.size() > kNameBytesMax) return false;
+  while (true) {
+    const std::size_t dot = name.find('.');
+    if (!is_label(name.substr(0, dot))) return false;
+    if (dot == std::string_view::npos) return true;
+    name.remove_prefix(dot + 1);
+  }
+}
+
+bool is_presented_name(std::string_view name) { return is_name(name.starts_with("*.") ? name.substr(2) : name); }
+
+std::optional<std::string> why_bad_serial(X509* certificate) {
+  const ASN1_INTEGER* serial = X509_get0_serialNumber(certificate);
+  const int octets = ASN1_STRING_length(serial);
+  const bool zero = std::ranges::all_of(text_of(serial), [](char c) { return c == 0; });
+  if (!zero && octets <= kSerialOctetsMax && ASN1_STRING_type(serial) != V_ASN1_NEG_INTEGER) return std::nullopt;
+  return "its serial number must be positive and of 20 octets at most (RFC 5280 section 4.1.2.2)";
+}
+
+std::optional<std::string> why_bad_names(X509* certificate) {
+  bool found = false;
+  const auto names = extension<GeneralNamesPtr>(certificate, NID_subject_alt_name, found);
+  for (int i = 0; i < sk_GENERAL_NAME_num(names.get()); ++i) {
+    const GENERAL_NAME* name = sk_GENERAL_NAME_value(names.get(), i);
+    if (name->type == GEN_DNS && !is_presented_name(text_of(name->d.dNSName))) {
+      return "a DNS name in its subjectAltName is none: only letters, digits, hyphens and dots make one (RFC 5280 "
+             "section 4.2.1.6)";
+    }
+  }
+  return std::nullopt;
+}
+
+bool any_bad_name(const STACK_OF(GENERAL_SUBTREE) * trees) {
+  for (int i = 0; i < sk_GENERAL_SUBTREE_num(trees); ++i) {
+    const GENERAL_NAME* base = sk_GENERAL_SUBTREE_value(trees, i)->base;
+    // The empty name holds every name.
+    if (base->type == GEN_DNS && !text_of(base->d.dNSName).empty() && !is_name(text_of(base->d.dNSName))) return true;
+  }
+  return false;
+}
+
+std::optional<std::string> why_bad_constraints(X509* certificate) {
+  bool found = false;
+  const auto constraints = extension<NameConstraintsPtr>(certificate, NID_name_constraints, found);
+  if (!found) return std::nullopt;
+  if (X509_check_ca(certificate) == 0) return "it has nameConstraints but is no CA (RFC 5280 section 4.2.1.10)";
+  if (!constraints || (sk_GENERAL_SUBTREE_num(constraints->permittedSubtrees) <= 0 &&
+                       sk_GENERAL_SUBTREE_num(constraints->excludedSubtrees) <= 0)) {
+    return "its nameConstraints are empty or malformed (RFC 5280 section 4.2.1.10)";
+  }
+  if (any_bad_name(constraints->permittedSubtrees) || any_bad_name(constraints->excludedSubtrees)) {
+    return "a DNS name in its nameConstraints is none; a constraint on names has no leading dot and no wildcard (RFC "
+           "5280 section 4.2.1.10)";
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> why_bad_extensions(X509* certificate) {
+  if ((X509_get_extension_flags(certificate) & EXFLAG_CA) != 0 &&
+      (X509_get_key_usage(certificate) & KU_KEY_CERT_SIGN) == 0) {
+    return "it says that it is a CA, and its keyUsage that it is none (RFC 5280 section 4.2.1.9)";
+  }
+  bool found = false;
+  const auto access = extension<AccessPtr>(certificate, NID_info_access, found);
+  if (found && sk_ACCESS_DESCRIPTION_num(access.get()) <= 0) {
+    return "its authorityInfoAccess is empty or malformed (RFC 5280 section 4.2.2.1)";
+  }
+  if (X509_get_ext_by_NID(certificate, NID_policy_constraints, -1) >= 0 &&
+      !is_critical(certificate, NID_policy_constraints)) {
+    return "its policyConstraints are not critical (RFC 5280 section 4.2.1.11)";
+  }
+  return std::nullopt;
+}
+
+bool any_holds(const STACK_OF(GENERAL_SUBTREE) * trees, std::string_view host, bool& any_dns) {
+  for (int i = 0; i < sk_GENERAL_SUBTREE_num(trees); ++i) {
+    const GENERAL_NAME* base = sk_GENERAL_SUBTREE_value(trees, i)->base;
+    if (base->type != GEN_DNS) continue;
+    any_dns = true;
+    const std::string_view name = text_of(base->d.dNSName);
+    if (name.empty() || same_name(name, host)) return true;
+    if (host.size() > name.size() && host[host.size() - name.size() - 1] == '.' &&
+        same_name(host.substr(host.size() - name.size()), name)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
+std::optional<std::string> why_unacceptable(X509* certificate, ChainPlace place) {
+  if (auto why = why_bad_constraints(certificate)) return why;
+  if (place == ChainPlace::anchor) return std::nullopt;
+  if (auto why = why_bad_serial(certificate)) return why;
+  if (auto why = why_bad_extensions(certificate)) return why;
+  return place == ChainPlace::server ? why_bad_names(certificate) : std::nullopt;
+}
+
+std::optional<std::string> why_outside(X509* authority, std::string_view host) {
+  bool found = false;
+  const auto constraints = extension<NameConstraintsPtr>(authority, NID_name_constraints, found);
+  if (!constraints) return std::nullopt;
+  bool permitted_names = false;
+  const bool permitted = any_holds(constraints->permittedSubtrees, host, permitted_names);
+  bool excluded_names = false;
+  if (any_holds(constraints->excludedSubtrees, host, excluded_names) || (permitted_names && !permitted)) {
+    return "its nameConstraints do not allow it to issue certificates for this host";
+  }
+  return std::nullopt;
+}
+
+bool is_common_key(X509* certificate) {
+  constexpr std::array kCommon = {"RSA", "RSA-PSS", "EC", "ED25519", "ED448"};
+  const EVP_PKEY* key = X509_get0_pubkey(certificate);
+  return key != nullptr &&
+         std::ranges::any_of(kCommon, [&](const char* kind) { return EVP_PKEY_is_a(key, kind) == 1; });
+}
+
+std::optional<std::string> why_unacceptable(const X509_CRL* crl) {
+  if (X509_CRL_get_ext_by_NID(crl, NID_crl_number, -1) >= 0) return std::nullopt;
+  return "its issuer's CRL has no number (RFC 5280 section 5.2.3)";
+}
+
+}  // namespace sallyport::net
