@@ -141,6 +141,10 @@ std::string complaint(const ChainVerdict& failure, std::string_view roots, const
              "): RSA needs 2048 bits, EC 224, and signatures SHA-256; its operator must replace it";
     default:
       if (about_crl(failure.error)) return crl_text(failure, target);
+      if (failure.error == X509_V_ERR_MISSING_AUTHORITY_KEY_IDENTIFIER) {
+        return "is not acceptable: it has no authorityKeyIdentifier (RFC 5280 section 4.2.1.1); its operator must have "
+               "it issued again with one";
+      }
       return "is not acceptable: " +
              (failure.complaint.empty() ? X509_verify_cert_error_string(failure.error) : failure.complaint);
   }

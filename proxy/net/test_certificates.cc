@@ -29,7 +29,7 @@ EVP_PKEY* make_key(const std::string& kind) {
 }
 
 void add_extension(X509* certificate, X509* issuer, int id, const std::string& value) {
-  if (value.empty()) return;
+  if (value.empty() || value == "none") return;
   X509V3_CTX context;
   X509V3_set_ctx(&context, issuer, certificate, nullptr, nullptr, 0);
   X509_EXTENSION* extension = X509V3_EXT_conf_nid(nullptr, &context, id, value.c_str());
@@ -79,19 +79,27 @@ Identity make_identity(const Profile& profile, const Identity* issuer) {
   X509_set_issuer_name(x, X509_get_subject_name(issuer_certificate));
   X509_set_pubkey(x, made.key.get());
   add_extension(x, issuer_certificate, NID_basic_constraints,
-                profile.authority ? "critical,CA:TRUE" : "critical,CA:FALSE");
-  add_extension(x, issuer_certificate, NID_subject_key_identifier, "hash");
-  if (issuer != nullptr) add_extension(x, issuer_certificate, NID_authority_key_identifier, "keyid");
+                !profile.basic_constraints.empty() ? profile.basic_constraints
+                : profile.authority                ? "critical,CA:TRUE"
+                                                   : "critical,CA:FALSE");
+  add_extension(x, issuer_certificate, NID_subject_key_identifier, profile.subject_key_identifier);
+  if (issuer != nullptr) {
+    add_extension(x, issuer_certificate, NID_authority_key_identifier, profile.authority_key_identifier);
+  }
   add_extension(x, issuer_certificate, NID_key_usage,
-                profile.authority ? "critical,keyCertSign,cRLSign" : "critical,digitalSignature");
+                !profile.key_usage.empty() ? profile.key_usage
+                : profile.authority        ? "critical,keyCertSign,cRLSign"
+                                           : "critical,digitalSignature");
   add_extension(x, issuer_certificate, NID_ext_key_usage, profile.extended_key_usage);
   add_extension(x, issuer_certificate, NID_subject_alt_name, profile.alternative_names);
+  for (const auto& [id, value] : profile.more) add_extension(x, issuer_certificate, id, value);
   EVP_PKEY* signing_key = issuer == nullptr ? made.key.get() : issuer->key.get();
   require(X509_sign(x, signing_key, EVP_get_digestbyname(profile.digest.c_str())) > 0, "sign");
   return made;
 }
 
-std::string make_crl(const Identity& issuer, const std::vector<long>& revoked, std::chrono::seconds next_update) {
+std::string make_crl(const Identity& issuer, const std::vector<long>& revoked, std::chrono::seconds next_update,
+                     bool numbered) {
   const std::unique_ptr<X509_CRL, decltype(&X509_CRL_free)> crl(X509_CRL_new(), X509_CRL_free);
   X509_CRL_set_version(crl.get(), X509_CRL_VERSION_2);
   X509_CRL_set_issuer_name(crl.get(), X509_get_subject_name(issuer.certificate.get()));
@@ -111,7 +119,7 @@ std::string make_crl(const Identity& issuer, const std::vector<long>& revoked, s
   X509_CRL_sort(crl.get());
   ASN1_INTEGER* crl_number = ASN1_INTEGER_new();
   ASN1_INTEGER_set(crl_number, 1);
-  X509_CRL_add1_ext_i2d(crl.get(), NID_crl_number, crl_number, 0, 0);
+  if (numbered) X509_CRL_add1_ext_i2d(crl.get(), NID_crl_number, crl_number, 0, 0);
   ASN1_INTEGER_free(crl_number);
   require(X509_CRL_sign(crl.get(), issuer.key.get(), EVP_sha256()) > 0, "sign CRL");
   return to_pem([&](BIO* out) { PEM_write_bio_X509_CRL(out, crl.get()); });

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace sallyport::net::testing {
@@ -35,6 +36,12 @@ struct Profile {
   std::chrono::seconds not_before{-3600};  // from now
   std::chrono::seconds not_after{24 * 3600};
   long serial = 0;  // 0: random
+  std::string subject_key_identifier = "hash";
+  std::string authority_key_identifier = "keyid";  // not of a root
+  std::string basic_constraints = {};              // empty: critical, as `authority` says
+  std::string key_usage = {};                      // the same; "none": no such extension
+  // More extensions, by NID, in the words of OpenSSL's configuration; "DER:05:00" stands for any bytes.
+  std::vector<std::pair<int, std::string>> more = {};
 };
 
 // Signed by `issuer`, or by itself without one.
@@ -42,7 +49,7 @@ Identity make_identity(const Profile& profile, const Identity* issuer = nullptr)
 
 // A CRL in PEM that names `revoked` serials.
 std::string make_crl(const Identity& issuer, const std::vector<long>& revoked,
-                     std::chrono::seconds next_update = std::chrono::hours(1));
+                     std::chrono::seconds next_update = std::chrono::hours(1), bool numbered = true);
 
 // A file with this content, gone when the object goes.
 class TemporaryFile {
