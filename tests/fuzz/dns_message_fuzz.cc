@@ -42,6 +42,25 @@ void compare_question(std::string_view message, const DnsQuery& query) {
   require(escaped || name == query.name || (query.name.empty() && name == "."));
 }
 
+std::string_view rdata_of(const ns_rr& record) {
+  return {reinterpret_cast<const char*>(ns_rr_rdata(record)), static_cast<std::size_t>(ns_rr_rdlen(record))};
+}
+
+// An answer as the C library reads it: one record about the name that was asked for, with that content.
+void check_content(std::string_view message, ns_type type, std::string_view rdata) {
+  ns_msg handle;
+  require(ns_initparse(octets(message), static_cast<int>(message.size()), &handle) == 0);
+  ns_rr question, answer;
+  require(ns_parserr(&handle, ns_s_qd, 0, &question) == 0 && ns_parserr(&handle, ns_s_an, 0, &answer) == 0);
+  require(lower(ns_rr_name(question)) == lower(ns_rr_name(answer)) && ns_rr_type(answer) == type);
+  require(ns_rr_ttl(answer) == 60);
+  if (type != ns_t_ptr) return require(rdata_of(answer) == rdata);
+  std::array<char, NS_MAXDNAME> name{};
+  const auto* end = octets(message) + message.size();
+  require(ns_name_uncompress(octets(message), end, ns_rr_rdata(answer), name.data(), name.size()) > 0);
+  require(rdata == name.data());
+}
+
 void check_answer(std::string_view message, std::size_t answers, std::size_t authorities) {
   ns_msg handle;
   require(ns_initparse(octets(message), static_cast<int>(message.size()), &handle) == 0);
@@ -59,9 +78,15 @@ void check_answers(const DnsQuery& query) {
     require(size >= 12);
     return std::string_view(out.data(), size);
   };
-  check_answer(written({.address = IpAddress::from_v4({198, 18, 0, 1}), .ttl_seconds = 60}), 1, 0);
-  check_answer(written({.address = IpAddress::from_v6({0xfd, 0x53}), .ttl_seconds = 60}), 1, 0);
-  check_answer(written({.ptr = "api.example.com", .ttl_seconds = 60}), 1, 0);
+  const std::string_view v4 = written({.address = IpAddress::from_v4({198, 18, 0, 1}), .ttl_seconds = 60});
+  check_answer(v4, 1, 0);
+  check_content(v4, ns_t_a, std::string_view("\xc6\x12\0\x01", 4));
+  const std::string_view v6 = written({.address = IpAddress::from_v6({0xfd, 0x53}), .ttl_seconds = 60});
+  check_answer(v6, 1, 0);
+  check_content(v6, ns_t_aaaa, std::string("\xfd\x53") + std::string(14, '\0'));
+  const std::string_view ptr = written({.ptr = "api.example.com", .ttl_seconds = 60});
+  check_answer(ptr, 1, 0);
+  check_content(ptr, ns_t_ptr, "api.example.com");
   check_answer(written({.rcode = DnsRcode::nxdomain, .negative = true}), 0, 1);
   const std::string_view empty = written({});
   // Without the response bit it is the query again.

@@ -1,5 +1,5 @@
 // Requests: the result does not depend on how the input was cut, and what was accepted survives being written and read
-// again. The first byte of an input says where it is cut.
+// again. The first byte of an input says where it is cut, and by how many bytes it grows.
 
 #include <algorithm>
 #include <cstddef>
@@ -51,9 +51,17 @@ void parse_in_two(std::string_view text, std::size_t cut, Parsed& parsed) {
   parsed.result = parse_request(text, scanned, parsed.info, parsed.head, parsed.error);
 }
 
-void check_cut(std::string_view text, std::size_t cut, const Parsed& whole) {
-  Parsed cut_up;
-  parse_in_two(text, cut, cut_up);
+// Parses a buffer that grows by `step` bytes, as one that is read into does.
+void parse_growing(std::string_view text, std::size_t step, Parsed& parsed) {
+  std::size_t scanned = 0;
+  for (std::size_t size = 0; parsed.result == Parse::incomplete && size < text.size();) {
+    size = std::min(size + step, text.size());
+    parsed.result = parse_request(text.substr(0, size), scanned, parsed.info, parsed.head, parsed.error);
+    require(parsed.result != Parse::complete || parsed.info.head_size <= size, "a head ends within its input");
+  }
+}
+
+void check_cut(const Parsed& cut_up, const Parsed& whole) {
   if (whole.result == Parse::error) {
     // Bytes that are wrong may be found later, when the input grows.
     require(cut_up.result != Parse::complete, "what is wrong in one piece is wrong in two");
@@ -103,7 +111,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   Parsed whole;
   std::size_t scanned = 0;
   whole.result = parse_request(text, scanned, whole.info, whole.head, whole.error);
-  check_cut(text, text.size() * data[0] / 256, whole);
+  Parsed in_two, growing;
+  parse_in_two(text, text.size() * data[0] / 256, in_two);
+  check_cut(in_two, whole);
+  parse_growing(text, data[0] % 16 + 1u, growing);
+  check_cut(growing, whole);
   if (whole.result == Parse::complete) check_written_again(whole);
   return 0;
 }

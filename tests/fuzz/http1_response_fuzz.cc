@@ -33,8 +33,19 @@ bool same_head(const Parsed& a, const Parsed& b) {
          });
 }
 
-void check_cut(std::string_view text, std::size_t cut, bool request_was_head, const Parsed& whole) {
-  Parsed cut_up;
+// Parses a buffer that grows by `step` bytes, as one that is read into does.
+void parse_growing(std::string_view text, std::size_t step, bool request_was_head, Parsed& parsed) {
+  std::size_t scanned = 0;
+  for (std::size_t size = 0; parsed.result == Parse::incomplete && size < text.size();) {
+    size = std::min(size + step, text.size());
+    parsed.result =
+        parse_response(text.substr(0, size), scanned, request_was_head, parsed.info, parsed.head, parsed.error);
+    require(parsed.result != Parse::complete || parsed.info.head_size <= size, "a head ends within its input");
+  }
+}
+
+// Parses the first `cut` bytes in a buffer of their own, then everything.
+void parse_in_two(std::string_view text, std::size_t cut, bool request_was_head, Parsed& cut_up) {
   std::size_t scanned = 0;
   const std::unique_ptr<char[]> part = std::make_unique<char[]>(cut);
   std::copy_n(text.data(), cut, part.get());
@@ -43,6 +54,9 @@ void check_cut(std::string_view text, std::size_t cut, bool request_was_head, co
     if (cut_up.result == Parse::complete) scanned = 0;
     cut_up.result = parse_response(text, scanned, request_was_head, cut_up.info, cut_up.head, cut_up.error);
   }
+}
+
+void check_cut(const Parsed& cut_up, const Parsed& whole) {
   if (whole.result == Parse::error) {
     require(cut_up.result != Parse::complete, "what is wrong in one piece is wrong in two");
     require(cut_up.result == Parse::incomplete || cut_up.error.text == whole.error.text, "the first error is reported");
@@ -88,7 +102,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   Parsed whole;
   std::size_t scanned = 0;
   whole.result = parse_response(text, scanned, request_was_head, whole.info, whole.head, whole.error);
-  check_cut(text, text.size() * data[0] / 256, request_was_head, whole);
+  Parsed in_two, growing;
+  parse_in_two(text, text.size() * data[0] / 256, request_was_head, in_two);
+  check_cut(in_two, whole);
+  parse_growing(text, data[0] / 2 % 16 + 1u, request_was_head, growing);
+  check_cut(growing, whole);
   if (whole.result == Parse::complete) check_written_again(request_was_head, whole);
   return 0;
 }
