@@ -3,10 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <random>
 
 #include "base/limits.h"
+#include "ca/openssl_ptr.h"
 #include "proxy/net/hello_builder_test.h"
 
 namespace sallyport::net {
@@ -121,6 +123,57 @@ TEST(ClientHello, AnyCutIntoRecordsGivesTheSame) {
     ASSERT_EQ(parser.advance(bytes), HelloState::complete) << size << ": " << parser.problem();
     EXPECT_EQ(parser.hello().sni->name, "api.example.com");
     EXPECT_EQ(parser.hello().bytes_consumed, bytes.size());
+  }
+}
+
+// What OpenSSL sends, in two records and two segments, each cut at every place.
+TEST(ClientHello, ARealHelloMayBeCutAnywhere) {
+  const ca::SslCtxPtr context(SSL_CTX_new(TLS_client_method()));
+  const ca::SslPtr ssl(SSL_new(context.get()));
+  BIO* output = BIO_new(BIO_s_mem());
+  SSL_set_bio(ssl.get(), BIO_new(BIO_s_mem()), output);
+  ASSERT_EQ(SSL_set_tlsext_host_name(ssl.get(), "api.example.com"), 1);
+  ASSERT_LT(SSL_connect(ssl.get()), 0);
+  char* data = nullptr;
+  const long size = BIO_get_mem_data(output, &data);
+  const std::string message = std::string(data, static_cast<std::size_t>(size)).substr(5);
+  ASSERT_GT(message.size(), 200U);
+  for (std::size_t at = 1; at < message.size(); ++at) {
+    const std::string bytes = record(message.substr(0, at)) + record(message.substr(at));
+    for (const std::size_t segment : {at, at + 4, at + 5, at + 9, bytes.size() - 1}) {
+      ClientHelloParser parser;
+      ASSERT_EQ(parser.advance(std::string_view(bytes).substr(0, segment)), HelloState::incomplete) << at;
+      ASSERT_EQ(parser.advance(bytes), HelloState::complete) << at << ": " << parser.problem();
+      ASSERT_EQ(parser.hello().sni->name, "api.example.com");
+      ASSERT_EQ(parser.hello().bytes_consumed, bytes.size());
+    }
+  }
+}
+
+TEST(ClientHello, ALengthThatLiesIsNeverBelieved) {
+  const std::string good = HelloBuilder().message();
+  constexpr std::size_t kSession = 4 + 2 + 32, kSuites = kSession + 1 + 32, kCompression = kSuites + 2 + 4,
+                        kBlock = kCompression + 2, kName = kBlock + 2;
+  struct Field {
+    const char* what;
+    std::size_t at;
+    int bytes;
+  };
+  for (const Field& field :
+       {Field{"message", 1, 3}, Field{"session id", kSession, 1}, Field{"cipher suites", kSuites, 2},
+        Field{"compression", kCompression, 1}, Field{"extensions", kBlock, 2}, Field{"first extension", kName + 2, 2},
+        Field{"list of names", kName + 4, 2}, Field{"name", kName + 7, 2}}) {
+    std::size_t right = 0, at = field.at;
+    for (int i = 0; i < field.bytes; ++i) right = right << 8 | static_cast<std::uint8_t>(good[at++]);
+    // Farther away a vector may end where another begins: a different hello, that everybody reads in the same way.
+    for (std::size_t wrong = right - std::min<std::size_t>(right, 8); wrong <= right + 8; ++wrong) {
+      if (wrong == right) continue;
+      std::string bytes = good;
+      bytes.replace(field.at, static_cast<std::size_t>(field.bytes), number(wrong, field.bytes));
+      const HelloState state = parse(record(bytes)).state;
+      const bool may_go_on = field.at == 1 && wrong > right;  // the rest of the message may come in another record
+      EXPECT_EQ(state, may_go_on ? HelloState::incomplete : HelloState::malformed) << field.what << " " << wrong;
+    }
   }
 }
 

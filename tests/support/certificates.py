@@ -31,9 +31,9 @@ def _stamp(days):
 
 
 class Authority:
-    """A root (P-256) with the profile that strict verifiers ask for."""
+    """A CA with the profile that strict verifiers ask for: a P-256 root, or with `issuer` a CA below another one."""
 
-    def __init__(self, folder, name):
+    def __init__(self, folder, name, issuer=None, rsa_bits=None, digest="sha256"):
         self.folder, self.name = folder, name
         self.certificate, self.key = folder / f"{name}.pem", folder / f"{name}.key"
         self._config = folder / f"{name}.cnf"
@@ -41,6 +41,17 @@ class Authority:
         (folder / f"{name}.index").write_text("")
         (folder / f"{name}.serial").write_text("1001")
         (folder / f"{name}.crlnumber").write_text("01")
+        if issuer is not None:
+            made = issuer.issue(
+                name,
+                [],
+                rsa_bits=rsa_bits,
+                digest=digest,
+                extensions="basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\n"
+                "authorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n",
+            )
+            self.certificate, self.key = made
+            return
         _openssl(
             "req",
             "-x509",
@@ -61,8 +72,9 @@ class Authority:
             "keyUsage=critical,keyCertSign,cRLSign",
         )
 
-    def issue(self, name, hosts, start=-2, end=20, rsa_bits=None):
-        """A server certificate; returns (certificate file, key file). `start` and `end` are days from now."""
+    def issue(self, name, hosts, start=-2, end=20, rsa_bits=None, digest="sha256", names=None, extensions=None):
+        """A server certificate; returns (certificate file, key file). `start` and `end` are days from now; `names` is
+        a subjectAltName in OpenSSL's words, instead of the hosts; `extensions` are all of them."""
         certificate, key, request = (self.folder / f"{name}.{kind}" for kind in ("crt", "key", "csr"))
         algorithm = (
             ["rsa", "-pkeyopt", f"rsa_keygen_bits:{rsa_bits}"]
@@ -72,10 +84,13 @@ class Authority:
         _openssl(
             "req", "-new", "-newkey", *algorithm, "-nodes", "-subj", f"/CN={name}", "-keyout", key, "-out", request
         )
-        extensions = self.folder / f"{name}.ext"
-        names = ",".join(("IP:" if host.replace(".", "").isdigit() or ":" in host else "DNS:") + host for host in hosts)
-        extensions.write_text(
-            "basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n"
+        extension_file = self.folder / f"{name}.ext"
+        names = names or ",".join(
+            ("IP:" if host.replace(".", "").isdigit() or ":" in host else "DNS:") + host for host in hosts
+        )
+        extension_file.write_text(
+            extensions
+            or "basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n"
             "extendedKeyUsage=serverAuth\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"
             f"subjectAltName={names}\n"
         )
@@ -85,6 +100,8 @@ class Authority:
             "-notext",
             "-config",
             self._config,
+            "-md",
+            digest,
             "-cert",
             self.certificate,
             "-keyfile",
@@ -98,7 +115,7 @@ class Authority:
             "-enddate",
             _stamp(end),
             "-extfile",
-            extensions,
+            extension_file,
         )
         return certificate, key
 
@@ -135,3 +152,11 @@ def self_signed(folder, name, hosts):
         "subjectAltName=" + ",".join(f"DNS:{host}" for host in hosts),
     )
     return certificate, key
+
+
+def sent_with(served, *issuers):
+    """The same, with the certificates of its issuers after the server's own."""
+    certificate, key = served
+    whole = certificate.with_suffix(".chain")
+    whole.write_text("".join(path.read_text() for path in (certificate, *(one.certificate for one in issuers))))
+    return whole, key
