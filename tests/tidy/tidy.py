@@ -23,7 +23,8 @@ FILE_BYTES_MAX = 256 * 1024
 LIBRARIES = ("base/", "ca/", "policy-engine/", "proxy/", "controller/")
 PURE = ("policy-engine/", "ca/")  # they compute; what they need from the outside comes in as an argument
 CXX = (".cc", ".h")
-TEXT = (".cc", ".h", ".py", ".sh", ".md", ".yaml", ".json", ".proto", ".cmake", ".txt", ".js", ".java", "")
+TEXT = (".cc", ".h", ".py", ".sh", ".md", ".yaml", ".json", ".proto", ".cmake", ".txt", ".js", ".java",
+        ".go", ".rs", ".toml", ".rb", ".php", ".pl", ".cs", "")
 SUFFIXES = TEXT + (".png", ".svg", ".gitignore", ".clang-tidy", ".clang-format")
 
 
@@ -227,7 +228,7 @@ def check_layout(name, text, lines):
     # clang-format wraps what can be wrapped; what is left in a test are documents in raw strings.
     any_width = suffix in (".md", ".json", ".svg") or name == "LICENSE" or is_test(name) and suffix in CXX
     for number, line in enumerate(lines, 1):
-        if "\t" in line:
+        if "\t" in line and suffix != ".go":
             yield number, "tab: indent with spaces"
         if line != line.rstrip():
             yield number, "blanks at the end of the line"
