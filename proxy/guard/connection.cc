@@ -169,18 +169,20 @@ net::Task<void> serve_opaque(Worker& worker, const Arrival& arrival, net::Stream
   co_await pass_through(worker, arrival, arrival.host, stream, opening, nullptr, outcome, reason);
 }
 
-// Reads and serves requests until the connection ends. Between requests nothing is held but the stream.
-net::Task<void> serve_http1(Worker& worker, ConnectionLease& connection, const ConnectionFacts& facts,
+// Reads and serves requests until the connection ends. Between requests nothing is held but the stream. False when the
+// client has left without asking for anything.
+net::Task<bool> serve_http1(Worker& worker, ConnectionLease& connection, const ConnectionFacts& facts,
                             net::Stream& stream, std::string_view early) {
   bool more = true;
+  bool left_unasked = true;
   bool waited = !early.empty();
   while (more) {
     if (!waited) {
-      if (worker.draining()) break;
+      if (worker.draining()) co_return true;
       connection.set_idle(true);
       net::Wait wait = co_await stream.wait_readable(worker.loop().in(limits::kKeepAliveTimeout));
       connection.set_idle(false);
-      if (wait != net::Wait::ready) break;
+      if (wait != net::Wait::ready) co_return true;
     }
     waited = false;
     SlotLease lease(worker);
@@ -189,11 +191,15 @@ net::Task<void> serve_http1(Worker& worker, ConnectionLease& connection, const C
     do {
       auto read = co_await slot.server.read_request(worker.loop().in(limits::kRequestHeadTimeout));
       if (!read) {
-        if (read.error().answer) co_await serve_malformed(worker, facts, slot, read.error());
+        if (read.error().answer) {
+          left_unasked = false;
+          co_await serve_malformed(worker, facts, slot, read.error());
+        }
         more = false;
       } else if (*read == http1::ServerExchange::Read::end) {
         more = false;
       } else {
+        left_unasked = false;
         if (worker.draining()) slot.server.close_after();
         co_await serve_exchange(worker, facts, slot);
         more = slot.server.can_continue();
@@ -201,6 +207,7 @@ net::Task<void> serve_http1(Worker& worker, ConnectionLease& connection, const C
     } while (more && slot.server.has_buffered());
     if (!more) co_await slot.server.linger();
   }
+  co_return !left_unasked;
 }
 
 // TLS with the function, under the name that it asked for.
@@ -245,7 +252,14 @@ net::Task<void> serve_tls(Worker& worker, ConnectionLease& connection, Arrival a
   opening.bytes.release();
   opening.sniffed = {};
   ConnectionFacts facts{request::Scheme::https, host, arrival.destination.port};
-  co_await serve_http1(worker, connection, facts, stream, {});
+  const bool asked = co_await serve_http1(worker, connection, facts, stream, {});
+  if (!asked) {
+    // A client that looks at the certificate only after the handshake sends no alert: this is all that is seen of it.
+    Arrival named{arrival.destination, host};
+    report(
+        worker, named, Outcome::error, Reason::downstream_tls,
+        "the client closed the connection after the TLS handshake, before any request: does it trust the guard's CA?");
+  }
   stream.shutdown_write();
 }
 

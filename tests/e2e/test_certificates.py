@@ -186,6 +186,29 @@ PASSED = guard.policy(
 )
 
 
+def test_a_client_that_leaves_after_the_handshake_without_a_word_leaves_a_record(bench, world):
+    """GnuTLS has its user verify after the handshake: git then closes without an alert."""
+    with bench.session(policy=guard.policy(guard.endpoint("v4.example.com"))) as session:
+
+        def leave(asking_first):
+            stream = connect("v4.example.com")
+            if asking_first:
+                stream.sendall(b"GET /echo HTTP/1.1\r\nHost: v4.example.com\r\n\r\n")
+                Reader(stream).response()
+            stream.close()
+
+        session.do(leave, True)
+        session.do(leave, False)
+        records = session.wait_for_records(lambda found: len(found) == 2)
+    assert [r["kind"] for r in records] == ["exchange", "connection"]
+    assert (records[1]["decision"], records[1]["reason"], records[1]["host"]) == (
+        "error",
+        "downstream-tls",
+        "v4.example.com",
+    )
+    assert "does it trust the guard's CA?" in records[1]["text"]
+
+
 def test_a_passed_through_host_shows_its_own_certificate(user_bench, world):
     """With the origin's root alone the client is satisfied: nobody stands between. With the combined bundle it is
     not, as the test's root is not in the system's."""
