@@ -34,6 +34,7 @@ class Client:
     follows: bool = True  # redirects
     keeps_alive: bool = True
     kind: str = "http"  # or "s3", "git"
+    trust: str = "SSL_CERT_FILE"  # the variable that says what it trusts; empty if none does
     environment: tuple = ()
 
     def missing(self):
@@ -93,8 +94,8 @@ _GO_VERSION = ("/usr/bin/go", "version")
 _JAVA_VERSION = ("java", "--version")
 
 CLIENTS = [
-    Client("curl", (_SHELL / "curl.sh",), ("curl", "--version"), programs=("curl",)),
-    Client("wget", (_SHELL / "wget.sh",), ("wget", "--version"), programs=("wget",)),
+    Client("curl", (_SHELL / "curl.sh",), ("curl", "--version"), programs=("curl",), trust="CURL_CA_BUNDLE"),
+    Client("wget", (_SHELL / "wget.sh",), ("wget", "--version"), programs=("wget",), trust=""),
     Client(
         "Python urllib",
         (guard.PYTHON, PROGRAMS / "python" / "urllib_client.py"),
@@ -107,22 +108,27 @@ CLIENTS = [
         (_strict_python(), "--version"),
         follows=False,
     ),
-    _python("Python requests", "requests"),
+    _python("Python requests", "requests", trust="REQUESTS_CA_BUNDLE"),
     _python("Python httpx", "httpx"),
     _python("Python aiohttp", "aiohttp"),
-    _node("Node fetch", "fetch"),
-    _node("Node https", "https", follows=False),
-    _node("axios", "axios", "require('axios/package.json').version", made="node"),
+    _node("Node fetch", "fetch", trust="NODE_EXTRA_CA_CERTS"),
+    _node("Node https", "https", follows=False, trust="NODE_EXTRA_CA_CERTS"),
+    _node("axios", "axios", "require('axios/package.json').version", made="node", trust="NODE_EXTRA_CA_CERTS"),
     Client("Go net/http", (MADE / "go" / "dynamic",), _GO_VERSION, made="go"),
     Client("Go net/http, static", (MADE / "go" / "static",), _GO_VERSION, made="go"),
     Client(
-        "Java HttpClient", ("java", "-cp", MADE / "java", "Client", "HttpClient"), _JAVA_VERSION, made="java"
+        "Java HttpClient",
+        ("java", "-cp", MADE / "java", "Client", "HttpClient"),
+        _JAVA_VERSION,
+        made="java",
+        trust="JAVA_TOOL_OPTIONS",
     ),
     Client(
         "Java HttpURLConnection",
         ("java", "-cp", MADE / "java", "Client", "HttpURLConnection"),
         _JAVA_VERSION,
         made="java",
+        trust="JAVA_TOOL_OPTIONS",
     ),
     Client(
         "Rust reqwest",
@@ -131,14 +137,25 @@ CLIENTS = [
         made="rust",
     ),
     Client("Ruby Net::HTTP", ("ruby", PROGRAMS / "ruby" / "net_http.rb"), ("ruby", "--version")),
-    Client("PHP curl", ("php", PROGRAMS / "php" / "curl.php"), ("php", "--version")),
-    Client("PHP streams", ("php", PROGRAMS / "php" / "streams.php"), ("php", "--version"), keeps_alive=False),
+    Client("PHP curl", ("php", PROGRAMS / "php" / "curl.php"), ("php", "--version"), trust="PHP_INI_SCAN_DIR"),
+    Client(
+        "PHP streams",
+        ("php", PROGRAMS / "php" / "streams.php"),
+        ("php", "--version"),
+        keeps_alive=False,
+        trust="PHP_INI_SCAN_DIR",
+    ),
     Client(
         "Perl HTTP::Tiny",
         ("perl", PROGRAMS / "perl" / "http_tiny.pl"),
         ("perl", "-MHTTP::Tiny", "-e", "print HTTP::Tiny->VERSION"),
     ),
-    Client("Perl LWP", ("perl", PROGRAMS / "perl" / "lwp.pl"), ("perl", "-MLWP", "-e", "print LWP->VERSION")),
+    Client(
+        "Perl LWP",
+        ("perl", PROGRAMS / "perl" / "lwp.pl"),
+        ("perl", "-MLWP", "-e", "print LWP->VERSION"),
+        trust="PERL_LWP_SSL_CA_FILE",
+    ),
     # Mono has a store of its own, which no variable names: the command fills it first.
     Client(
         "Mono HttpClient",
@@ -146,10 +163,18 @@ CLIENTS = [
         ("mono", "--version"),
         made="dotnet",
         programs=("mono", "cert-sync"),
+        trust="",
     ),
-    _python("boto3", "boto3", kind="s3"),
-    _node("AWS SDK for JavaScript", "aws_sdk", "require('@aws-sdk/client-s3/package.json').version", made="node", kind="s3"),
-    Client("git", (_SHELL / "git.sh",), ("git", "--version"), programs=("git",), kind="git"),
+    _python("boto3", "boto3", kind="s3", trust="AWS_CA_BUNDLE"),
+    _node(
+        "AWS SDK for JavaScript",
+        "aws_sdk",
+        "require('@aws-sdk/client-s3/package.json').version",
+        made="node",
+        kind="s3",
+        trust="NODE_EXTRA_CA_CERTS",
+    ),
+    Client("git", (_SHELL / "git.sh",), ("git", "--version"), programs=("git",), kind="git", trust="GIT_SSL_CAINFO"),
 ]
 
 
