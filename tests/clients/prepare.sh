@@ -51,7 +51,7 @@ for part in python node go java rust dotnet; do
   [[ $(cat "$stamp" 2>/dev/null) != "$sum" ]] || continue
   rm -rf "${made:?}/$part" "$stamp" "$made/$part.failed"
   printf 'dev: making the clients for %s\n' "$part" >&2
-  if (make_"$part") >"$made/$part.log" 2>&1; then
+  if (make_"$part") >"$made/$part.log" 2>&1 </dev/null; then
     printf '%s\n' "$sum" >"$stamp"
   else
     { printf 'prepare.sh could not make it: '; tail -n 3 "$made/$part.log" | tr '\n' ' '; } >"$made/$part.failed"

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import select
 import subprocess
 
@@ -203,6 +204,14 @@ def object_store(world):
     return services.ObjectStore(world, clients.MADE / "python")
 
 
+def documented(title):
+    """The rows of the first table below a title of docs/clients.md: the client to its other cells."""
+    text = (clients.REPOSITORY / "docs" / "clients.md").read_text()
+    rows = re.search(r"\n\|.*?\n\n", text[text.index(f"## {title}") :], re.S)[0].strip().split("\n")[2:]
+    cells = [[cell.strip() for cell in re.split(r" \| |^\| | \|$", row) if cell] for row in rows]
+    return {name: rest for name, *rest in cells}
+
+
 def of_kind(*kinds):
     chosen = [client for client in clients.CLIENTS if client.kind in kinds]
     return pytest.mark.parametrize("client", chosen, ids=lambda client: client.name.replace(" ", "-"))
@@ -395,3 +404,29 @@ def test_git_follows_a_redirect_to_an_allowed_host(ran, client):
     assert allowed(first, 302)
     after = done.exchanges("/git/b.git", "other.example.com")
     assert len(after) >= 2 and all(map(allowed, after))
+
+
+@pytest.mark.parametrize("title", ["The matrix", "What a refusal looks like"])
+def test_the_documents_tables_have_each_client(title):
+    assert list(documented(title)) == [client.name for client in clients.CLIENTS]
+
+
+@of_kind("http", "s3", "git")
+def test_the_document_names_the_setting_that_the_client_trusts(client):
+    """That it obeys this setting is shown by test_client_trust.py."""
+    _, setting, unchanged = documented("The matrix")[client.name]
+    assert setting == f"`{client.trust}`" if client.trust else "`" not in setting
+    assert (unchanged == "yes") == (client.name != "Mono HttpClient")  # the one whose command does something first
+
+
+@of_kind("http", "s3", "git")
+def test_the_document_says_what_a_developer_sees(ran, client):
+    """What stands in code marks is what the client said."""
+    steps = ran(client).steps
+    for cell, step in zip(
+        documented("What a refusal looks like")[client.name], ("denied-host", "denied-path", "bad-certificate")
+    ):
+        said = f"{steps[step].status} {steps[step].text}"
+        for quoted in re.findall("`([^`]+)`", cell):
+            known = quoted.startswith(("--", "ignore_errors", "error.$"))  # words of the client's manual
+            assert known or quoted in said, (step, quoted, said)

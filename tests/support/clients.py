@@ -42,10 +42,12 @@ class Client:
         for program in (*self.programs, self.command[0]):
             if MADE not in pathlib.Path(program).parents and shutil.which(program) is None:
                 return f"the program {program}"
-        if self.made and not (MADE / f"{self.made}.made").is_file():
-            reason = MADE / f"{self.made}.failed"
-            why = reason.read_text() if reason.is_file() else "tests/clients/prepare.sh has not been run"
-            return f"the client for {self.made}: {why}"
+        moto = ["python"] if self.kind == "s3" else []
+        for part in filter(None, [self.made, *moto]):
+            if not (MADE / f"{part}.made").is_file():
+                reason = MADE / f"{part}.failed"
+                why = reason.read_text() if reason.is_file() else "tests/clients/prepare.sh has not been run"
+                return f"the clients for {part}: {why}"
         return ""
 
     def seen_version(self):
