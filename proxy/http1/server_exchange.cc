@@ -256,6 +256,11 @@ net::Task<Result<net::Stream*>> ServerExchange::switch_protocols(const request::
   co_return stream_;
 }
 
+void ServerExchange::abort() {
+  stream_->break_off(response_ == Response::until_close && stream_->ssl() == nullptr);
+  response_ = Response::broken;
+}
+
 void ServerExchange::end_response() {
   close_ = true;
   // A response that was broken off must not look complete.

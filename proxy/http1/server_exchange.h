@@ -52,7 +52,7 @@ class ServerExchange final : public http::Exchange {
   net::Task<Result<void>> finish(const request::HeaderList* trailers) override;
   net::Task<Result<net::Stream*>> switch_protocols(const request::ResponseHead& head,
                                                    std::string_view& leftover) override;
-  void abort() override { response_ = Response::broken; }
+  void abort() override;
   void close_after() override { close_ = true; }
   void end_response() override;
   void cancel() override { stream_->cancel(); }

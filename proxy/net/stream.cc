@@ -253,6 +253,9 @@ Task<Result<void>> Stream::wait_to_write(Want want, Deadline deadline) {
   write_blocked_ = true;
   const Blocked blocked{write_blocked_};
   Result<void> waited = co_await wait_for(want, kWriting, deadline);
+  // A peer that takes nothing would not take a FIN either: the kernel would keep what is unsent for a quarter of an
+  // hour. A reset ends that, and tells the peer that something is missing, should it ever look.
+  if (!waited) break_off(true);
   co_return waited;
 }
 
@@ -280,7 +283,14 @@ void Stream::acknowledge_now() {
   ::setsockopt(socket_.fd(), IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
 }
 
+void Stream::break_off(bool reset) {
+  broken_off_ = true;
+  const linger none{.l_onoff = 1, .l_linger = 0};
+  if (reset) ::setsockopt(socket_.fd(), SOL_SOCKET, SO_LINGER, &none, sizeof none);
+}
+
 void Stream::shutdown_write() {
+  if (broken_off_) return;
   if (ssl_ && !write_broken_ && SSL_is_init_finished(ssl_.get())) {
     ERR_clear_error();
     SSL_shutdown(ssl_.get());

@@ -63,7 +63,8 @@ class Stream {
   // True if nothing has ended, failed, been cancelled, or been left unread: a new exchange may follow on it.
   bool reusable() const;
 
-  // Writes everything. After a failure the stream can't be written to again.
+  // Writes everything. After a failure the stream can't be written to again; if it was the peer that took nothing, it
+  // ends with a reset.
   Task<Result<void>> write_all(std::string_view bytes, Deadline deadline) { return write_all(bytes, {}, deadline); }
   // Gathers: one record and one system call where it fits (head and first body bytes). The bytes must stay until this
   // has returned.
@@ -76,6 +77,9 @@ class Stream {
 
   // Sends FIN, and close_notify before it on TLS. Never blocks; errors are ignored: there is nobody to tell.
   void shutdown_write();
+  // What was sent must not look complete: shutdown_write() does nothing from now on, so that TLS ends without
+  // close_notify. With `reset` closing sends a reset: the only sign for a peer that takes a FIN for the end of a body.
+  void break_off(bool reset);
   // Every present and later wait ends: cancelled.
   void cancel() { socket_.cancel(); }
 
@@ -102,6 +106,7 @@ class Stream {
   Transport transport_;
   ErrorSource source_;
   bool write_broken_ = false;      // a write failed or was given up halfway: nothing sensible can follow it
+  bool broken_off_ = false;        // the peer is to notice that something is missing
   bool write_blocked_ = false;     // a writer waits with half a record in the TLS layer
   bool read_wants_write_ = false;  // the last read can't go on before the socket is writable
   bool starved_ = false;           // what the TLS layer holds is part of a record: it needs more bytes

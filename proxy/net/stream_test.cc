@@ -333,6 +333,31 @@ TEST_F(StreamTest, OurCloseNotifyLeavesReadingOpen) {
   EXPECT_EQ(talk.get(), "last words closed");
 }
 
+TEST_F(StreamTest, WhatIsBrokenOffEndsWithoutCloseNotify) {
+  auto talk = peer([](Peer& p) {
+    std::string seen = p.read_some();
+    seen += p.read_some();  // the end
+    return seen + (SSL_get_shutdown(p.ssl()) == SSL_RECEIVED_SHUTDOWN ? " closed" : " truncated");
+  });
+  ASSERT_TRUE(handshake());
+  ASSERT_TRUE(run(stream_->write_all("half of it", soon())));
+  stream_->break_off(false);
+  stream_->shutdown_write();
+  stream_.reset();
+  EXPECT_EQ(talk.get(), "half of it truncated");
+}
+
+TEST_F(StreamTest, WhatIsBrokenOffWithoutTlsEndsWithAResetIfAsked) {
+  ASSERT_TRUE(run(stream_->write_all("half", soon())));
+  stream_->break_off(true);
+  stream_->shutdown_write();
+  stream_.reset();
+  char buffer[16];
+  EXPECT_EQ(::recv(theirs_.get(), buffer, 4, MSG_WAITALL), 4) << "what came before can be read";
+  EXPECT_EQ(::recv(theirs_.get(), buffer, 16, 0), -1);
+  EXPECT_EQ(errno, ECONNRESET);
+}
+
 TEST_F(StreamTest, AnEndWithoutCloseNotifyIsTruncation) {
   for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
     SSL_CTX_set_max_proto_version(client_.get(), version);
@@ -389,6 +414,16 @@ TEST_F(StreamTest, ATlsWriteEndsAtItsDeadlineAndIsNotFollowedByAnything) {
   stream_->shutdown_write();
   release.set_value();
   talk.get();
+}
+
+TEST_F(StreamTest, APeerThatTakesNothingIsResetSoThatTheKernelKeepsNothingForIt) {
+  const std::string block(32 << 20, 'x');
+  ASSERT_FALSE(run(stream_->write_all(block, Clock::now() + 50ms)));
+  stream_->shutdown_write();
+  stream_.reset();
+  pollfd gone{theirs_.get(), POLLRDHUP, 0};
+  EXPECT_EQ(::poll(&gone, 1, 10'000), 1) << "a FIN would wait behind what the peer does not read";
+  EXPECT_NE(gone.revents & POLLERR, 0);
 }
 
 Task<> cancel_after(Stream& stream, Clock::duration after) {

@@ -106,6 +106,35 @@ def test_a_body_cut_short_never_looks_complete(session, world, path):
     assert (record["decision"], record["reason"], record["bytes_down"]) == ("error", "upstream-closed", 100)
 
 
+def test_a_cut_body_without_a_length_does_not_look_complete_either(session, world):
+    """HTTP/1.0 knows no chunks: only how the connection ends tells. TLS has its close_notify."""
+
+    def old(path):
+        stream = connect("v4.example.com")
+        stream.sendall(f"GET {path} HTTP/1.0\r\nHost: v4.example.com\r\n\r\n".encode())
+        data, end = read_all(stream)
+        return data.partition(b"\r\n\r\n")[2], end
+
+    assert session.do(old, "/close-delimited") == (b"until the end", "end")
+    for path in ("/cut-chunked", "/cut-delimited"):
+        body, end = session.do(old, path)
+        assert body == b"x" * 100 and end in ("SSLEOFError", "SSLError"), (body, end)
+
+
+def test_a_cut_body_without_a_length_ends_with_a_reset_where_there_is_no_tls(bench, world):
+    def old(path):
+        stream = dial("v4.example.com", 80)
+        stream.sendall(f"GET {path} HTTP/1.0\r\nHost: v4.example.com\r\n\r\n".encode())
+        data, end = read_all(stream)
+        return data.partition(b"\r\n\r\n")[2], end
+
+    policy = guard.policy(guard.endpoint("v4.example.com", scheme="http"))
+    with bench.session(policy=policy) as session:
+        assert session.do(old, "/close-delimited") == (b"until the end", "end")
+        body, end = session.do(old, "/cut-chunked")
+        assert (body, end) == (b"x" * 100, "ConnectionResetError")
+
+
 def test_curl_notices_the_cut(bench, world):
     outcome = bench.run(
         ["curl", "-sS", "https://v4.example.com/cut-chunked"], policy=guard.policy(guard.endpoint("v4.example.com"))
@@ -193,8 +222,8 @@ def test_a_slow_reader_is_waited_for(session, world):
 
 
 def test_the_descriptor_limit_bounds_errors_and_passes(user_bench, world):
-    """With 128 descriptors the guard serves what it can; what it cannot gets an error or waits, and afterwards all is
-    well."""
+    """With few descriptors (it raises its 128 to the 1024 that it may have) the guard serves what it can; what it
+    cannot gets an error or waits, and afterwards all is well."""
 
     def crowd(number):
         held, errors = [], 0

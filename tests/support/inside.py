@@ -16,6 +16,7 @@ import traceback
 
 def context(verify=True, alpn=None):
     made = ssl.create_default_context()
+    made.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # Python's default takes a cut for an orderly end
     if not verify:
         made.check_hostname = False
         made.verify_mode = ssl.CERT_NONE
