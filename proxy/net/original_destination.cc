@@ -9,6 +9,8 @@
 #include <cstring>
 #include <utility>
 
+#include "base/unique_fd.h"
+
 namespace sallyport::net {
 namespace {
 
@@ -57,11 +59,31 @@ std::string to_text(const request::IpAddress& address, std::uint16_t port) {
   return host + ":" + std::to_string(port);
 }
 
-bool is_loopback_or_unspecified(const request::IpAddress& address) {
+bool is_loopback_unspecified_or_link_local(const request::IpAddress& address) {
   const auto& bytes = address.bytes();
-  if (address.is_v4()) return bytes[0] == 127 || bytes[0] == 0;
+  if (address.is_v4()) return bytes[0] == 127 || bytes[0] == 0 || (bytes[0] == 169 && bytes[1] == 254);
   const bool zeros = std::ranges::all_of(bytes.begin(), bytes.end() - 1, [](std::uint8_t byte) { return byte == 0; });
-  return zeros && bytes.back() <= 1;
+  return (zeros && bytes.back() <= 1) || (bytes[0] == 0xFE && (bytes[1] & 0xC0) == 0x80);
+}
+
+// Only an address of this machine can be bound to; with IPv4 that holds for addresses that no interface has, too (a
+// route of type local). Fails closed: when there is no descriptor to try it with, the address counts as the machine's.
+bool is_of_this_machine(const request::IpAddress& address) {
+  sockaddr_storage storage{};
+  socklen_t length = 0;
+  if (address.is_v4()) {
+    sockaddr_in v4{.sin_family = AF_INET, .sin_port = 0, .sin_addr = {}, .sin_zero = {}};
+    std::memcpy(&v4.sin_addr, address.bytes().data(), sizeof v4.sin_addr);
+    std::memcpy(&storage, &v4, length = sizeof v4);
+  } else {
+    sockaddr_in6 v6{};
+    v6.sin6_family = AF_INET6;
+    std::memcpy(&v6.sin6_addr, address.bytes().data(), sizeof v6.sin6_addr);
+    std::memcpy(&storage, &v6, length = sizeof v6);
+  }
+  const UniqueFd probe(::socket(storage.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!probe) return true;
+  return ::bind(probe.get(), reinterpret_cast<const sockaddr*>(&storage), length) == 0;
 }
 
 }  // namespace
@@ -83,7 +105,8 @@ std::optional<PeerAddr> peer_address(int fd) { return typed<PeerAddr>(name_of(fd
 
 bool is_own_listener(const OriginalDst& destination, const LocalAddr& local) {
   if (destination.port != local.port) return false;
-  return destination.address == local.address || is_loopback_or_unspecified(destination.address);
+  return destination.address == local.address || is_loopback_unspecified_or_link_local(destination.address) ||
+         is_of_this_machine(destination.address);
 }
 
 }  // namespace sallyport::net

@@ -38,7 +38,8 @@ std::optional<LocalAddr> local_address(int fd);
 std::optional<PeerAddr> peer_address(int fd);  // nullopt when the peer is gone, or not IP
 
 // A connection that was made to the guard itself: a probe, or a loop if it were followed. `local` is the address of the
-// accepted socket. True for that address and port, and for the port on any loopback or unspecified address.
+// accepted socket. True for that address and port, and for the port on any loopback, unspecified or link-local address,
+// or on any other address that is this machine's.
 bool is_own_listener(const OriginalDst& destination, const LocalAddr& local);
 
 }  // namespace sallyport::net

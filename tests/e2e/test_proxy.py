@@ -181,6 +181,29 @@ def test_a_connection_straight_to_the_listener_is_refused(start, bench, world, a
     assert {r["reason"] for r in bench.records()} == {"loop"}
 
 
+def test_the_listener_under_another_address_of_the_machine_is_a_loop_too(start, bench, world):
+    """A redirect hides which address was dialled: 10.66.0.1 is as much the guard as the loopback is."""
+    proxy = start(guard.policy(guard.endpoint("any", scheme="http", ports=["any"], addresses=["0.0.0.0/0"])))
+    proxy.wait_until_ready()
+    rules = f"""
+table inet captured {{
+  chain output {{ type nat hook output priority -100; ip daddr {lab.PRIVATE} tcp dport {PORT} redirect to :{PORT}; }}
+}}
+"""
+    subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
+    try:
+        with socket.create_connection((lab.PRIVATE, PORT), 10) as stream:
+            try:
+                stream.sendall(f"GET / HTTP/1.1\r\nHost: {lab.PRIVATE}:{PORT}\r\nConnection: close\r\n\r\n".encode())
+                assert stream.recv(4096) == b""
+            except ConnectionError:
+                pass
+    finally:
+        subprocess.run(["nft", "delete", "table", "inet", "captured"], check=True)
+    proxy.stop()
+    assert [(r["reason"], r["host"]) for r in bench.records()] == [("loop", lab.PRIVATE)]
+
+
 def test_a_port_in_use_is_said(start, world):
     with socket.create_server(("0.0.0.0", PORT)):
         proxy = start(POLICY)
