@@ -12,7 +12,9 @@ using std::chrono::seconds;
 
 // Connections.
 inline constexpr std::size_t kConnectionsPerWorkerMax =
-    12'288;  // past it the acceptor waits: the kernel's backlog holds the rest
+    12'288;  // fewer where descriptors are scarce; past it the longest silent one makes room, or new ones wait
+inline constexpr milliseconds kEvictionSilenceMin{1'000};      // what an honest client gets for its hello in any flood
+inline constexpr std::size_t kDescriptorsReservedMax = 1'024;  // not for connections; a fourth where there are few
 inline constexpr int kNamespaceBacklogMax =
     4'096;  // waiting at the listeners of `sallyport run`; somaxconn may lower it
 inline constexpr std::size_t kAcceptsPerWakeMax = 64;

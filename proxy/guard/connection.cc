@@ -111,11 +111,12 @@ class WatchedTunnel final : public InFlight {
 };
 
 // Relays the connection unread to the name that it is for.
-net::Task<void> pass_through(Worker& worker, const Arrival& arrival, const request::Host& host, net::Stream& function,
-                             const Opening& opening, const document::Endpoint* endpoint, Outcome outcome,
-                             Reason reason) {
-  ConnectionRecord connection(worker, arrival);
-  Record& record = connection.record;
+net::Task<void> pass_through(Worker& worker, ConnectionLease& connection, const Arrival& arrival,
+                             const request::Host& host, net::Stream& function, const Opening& opening,
+                             const document::Endpoint* endpoint, Outcome outcome, Reason reason) {
+  connection.set(ConnectionLease::State::busy);
+  ConnectionRecord recorded(worker, arrival);
+  Record& record = recorded.record;
   record.host = host.name;
   record.outcome = Outcome::error;
   record.reason = reason;
@@ -155,7 +156,8 @@ net::Task<void> pass_through(Worker& worker, const Arrival& arrival, const reque
 }
 
 // Anything but TLS and HTTP/1 is refused, but for learn and audit, which let it through to where it was going.
-net::Task<void> serve_opaque(Worker& worker, const Arrival& arrival, net::Stream& stream, const Opening& opening) {
+net::Task<void> serve_opaque(Worker& worker, ConnectionLease& connection, const Arrival& arrival, net::Stream& stream,
+                             const Opening& opening) {
   const char* what = opening.sniffed.protocol == net::Protocol::h2_preface
                          ? "HTTP/2 without TLS: not spoken here; use HTTP/1.1, or HTTPS"
                      : opening.sniffed.server_first ? "a protocol in which the server speaks first"
@@ -166,7 +168,7 @@ net::Task<void> serve_opaque(Worker& worker, const Arrival& arrival, net::Stream
   }
   Outcome outcome = worker.policy()->endpoints().empty() ? Outcome::allow : Outcome::would_deny;
   Reason reason = outcome == Outcome::allow ? Reason::none : Reason::opaque_not_allowed;
-  co_await pass_through(worker, arrival, arrival.host, stream, opening, nullptr, outcome, reason);
+  co_await pass_through(worker, connection, arrival, arrival.host, stream, opening, nullptr, outcome, reason);
 }
 
 // Reads and serves requests until the connection ends. Between requests nothing is held but the stream. False when the
@@ -176,15 +178,17 @@ net::Task<bool> serve_http1(Worker& worker, ConnectionLease& connection, const C
   bool more = true;
   bool left_unasked = true;
   bool waited = !early.empty();
+  bool first = true;
   while (more) {
     if (!waited) {
-      if (worker.draining()) co_return true;
-      connection.set_idle(true);
+      // A drain ends it between requests, but not before its first: that may be on its way.
+      if (worker.draining() && !first) co_return true;
+      connection.set(ConnectionLease::State::idle);
       net::Wait wait = co_await stream.wait_readable(worker.loop().in(limits::kKeepAliveTimeout));
-      connection.set_idle(false);
+      connection.set(ConnectionLease::State::opening);
       if (wait != net::Wait::ready) co_return true;
     }
-    waited = false;
+    waited = first = false;
     SlotLease lease(worker);
     ExchangeSlot& slot = lease.slot();
     slot.server.attach(stream, std::exchange(early, {}));
@@ -201,7 +205,9 @@ net::Task<bool> serve_http1(Worker& worker, ConnectionLease& connection, const C
       } else {
         left_unasked = false;
         if (worker.draining()) slot.server.close_after();
+        connection.set(ConnectionLease::State::busy);
         co_await serve_exchange(worker, facts, slot);
+        connection.set(ConnectionLease::State::opening);
         more = slot.server.can_continue();
       }
     } while (more && slot.server.has_buffered());
@@ -221,6 +227,7 @@ net::Task<bool> terminate_tls(Worker& worker, const Arrival& arrival, const requ
   Result<void> done =
       co_await stream.handshake(std::move(*ssl), opening.early(), worker.loop().in(limits::kHandshakeTimeout));
   if (!done) {
+    if (done.error().kind == ErrorKind::cancelled) co_return false;  // it had to make room, or the guard ends
     Arrival named{arrival.destination, host};
     report(worker, named, Outcome::error, Reason::downstream_tls, done.error().text);
     co_return false;
@@ -243,7 +250,8 @@ net::Task<void> serve_tls(Worker& worker, ConnectionLease& connection, Arrival a
              "the ClientHello carries an encrypted one: a connection that is not inspected must show its name");
       co_return;
     }
-    co_await pass_through(worker, arrival, host, stream, opening, decision.endpoint, Outcome::allow, Reason::none);
+    co_await pass_through(worker, connection, arrival, host, stream, opening, decision.endpoint, Outcome::allow,
+                          Reason::none);
     co_return;
   }
   // A host that is denied is terminated too, so that the client gets to read why.
@@ -297,7 +305,7 @@ net::Task<void> serve_connection(Worker& worker, UniqueFd fd) {
     case net::Protocol::h2_preface:
     case net::Protocol::opaque:
     case net::Protocol::need_more:
-      co_await serve_opaque(worker, *arrival, stream, opening);
+      co_await serve_opaque(worker, connection, *arrival, stream, opening);
       break;
   }
 }

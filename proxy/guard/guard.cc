@@ -10,6 +10,7 @@
 
 #include "base/read_file.h"
 #include "ca/trust.h"
+#include "proxy/guard/capacity.h"
 
 namespace sallyport::guard {
 namespace {
@@ -69,6 +70,9 @@ Result<std::unique_ptr<Guard>> Guard::create(const GuardOptions& options,
   parts.recorder = guard->recorder_.get();
   parts.names = &guard->names_;
   parts.authority = &guard->authority_;
+  // The command that is guarded was forked before, and keeps its own limit.
+  const std::size_t workers = std::max<std::size_t>(options.workers, 1);
+  parts.connections_max = connections_per_worker(raise_descriptor_limit(), workers);
   if (!options.upstream_ca_file.empty()) {
     Result<std::string> roots = read_file(options.upstream_ca_file, limits::kTrustBundleBytesMax);
     if (!roots) return fail(roots.error().source, roots.error().kind, "--upstream-ca: " + roots.error().text);
@@ -78,7 +82,7 @@ Result<std::unique_ptr<Guard>> Guard::create(const GuardOptions& options,
                   "--upstream-ca " + options.upstream_ca_file + ": no certificate in the file; it must be PEM");
     }
   }
-  for (std::size_t i = 0; i < std::max<std::size_t>(options.workers, 1); ++i) {
+  for (std::size_t i = 0; i < workers; ++i) {
     Result<std::unique_ptr<Worker>> worker = Worker::create(parts);
     if (!worker) return std::unexpected(worker.error());
     guard->workers_.push_back(std::move(*worker));
@@ -258,6 +262,8 @@ WorkerTotals Guard::totals() const {
     WorkerCounters& counters = worker->counters();
     totals.connections_accepted += counters.connections_accepted.load(std::memory_order_relaxed);
     totals.connections_open += counters.connections_open.load(std::memory_order_relaxed);
+    totals.connections_evicted += counters.connections_evicted.load(std::memory_order_relaxed);
+    totals.tasks += worker->loop().tasks();
     totals.upstream_connects += counters.upstream_connects.load(std::memory_order_relaxed);
     totals.leaves_minted += counters.leaves_minted.load(std::memory_order_relaxed);
   }

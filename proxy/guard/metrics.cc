@@ -60,6 +60,15 @@ struct Metrics::Impl {
                  .Labels({{"function", function}})
                  .Register(registry)
                  .Add({})),
+        evicted(counters(registry, "sallyport_connections_evicted_total",
+                         "Silent connections that were closed because all places were taken.", function)
+                    .Add({})),
+        tasks(prometheus::BuildGauge()
+                  .Name("sallyport_tasks")
+                  .Help("Coroutines that the workers have started and that have not ended; a few are always there.")
+                  .Labels({{"function", function}})
+                  .Register(registry)
+                  .Add({})),
         totals(std::move(read_totals)) {}
 
   prometheus::Registry registry;
@@ -74,6 +83,8 @@ struct Metrics::Impl {
   Counter& upstream_connects;
   Counter& leaves;
   Gauge& open;
+  Counter& evicted;
+  Gauge& tasks;
   std::function<WorkerTotals()> totals;
 };
 
@@ -116,6 +127,8 @@ std::string Metrics::text() {
   follow(impl_->upstream_connects, totals.upstream_connects);
   follow(impl_->leaves, totals.leaves_minted);
   impl_->open.Set(static_cast<double>(totals.connections_open));
+  follow(impl_->evicted, totals.connections_evicted);
+  impl_->tasks.Set(static_cast<double>(totals.tasks));
   return prometheus::TextSerializer().Serialize(impl_->registry.Collect());
 }
 

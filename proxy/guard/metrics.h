@@ -14,6 +14,8 @@ namespace sallyport::guard {
 struct WorkerTotals {
   std::uint64_t connections_accepted = 0;
   std::uint64_t connections_open = 0;
+  std::uint64_t connections_evicted = 0;
+  std::uint64_t tasks = 0;
   std::uint64_t upstream_connects = 0;
   std::uint64_t leaves_minted = 0;
 };

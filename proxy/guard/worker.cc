@@ -24,7 +24,7 @@ Worker::Worker(const Parts& parts)
       recorder_(parts.recorder),
       names_(parts.names),
       id_base_(random_id()),
-      limit_(limits::kConnectionsPerWorkerMax) {}
+      limit_(parts.connections_max) {}
 
 Result<std::unique_ptr<Worker>> Worker::create(const Parts& parts) {
   std::unique_ptr<Worker> worker(new Worker(parts));
@@ -73,14 +73,32 @@ void Worker::listen(UniqueFd listening) {
     counters_.connections_accepted.fetch_add(1, std::memory_order_relaxed);
     loop_.spawn(serve(std::move(fd), std::move(slot)));
   };
-  handlers.on_trouble = [this](const std::string& trouble) {
-    Record record = new_record();
-    record.kind = RecordKind::connection;
-    record.reason = Reason::overloaded;
-    record.text = trouble;
-    submit(std::move(record));
-  };
+  handlers.on_trouble = [this](const std::string& trouble) { report_overload(trouble); };
+  handlers.on_full = [this] { make_room(); };
   acceptors_.push_back(std::make_unique<net::Acceptor>(loop_, std::move(listening), limit_, std::move(handlers)));
+}
+
+void Worker::report_overload(std::string text) {
+  Record record = new_record();
+  record.kind = RecordKind::connection;
+  record.reason = Reason::overloaded;
+  record.text = std::move(text);
+  submit(std::move(record));
+}
+
+// All places are taken: the connection that has been silent for longest gives its own up. Where nobody is silent for
+// long enough, who comes waits.
+void Worker::make_room() {
+  if (silent_.empty()) return;
+  ConnectionLease& longest = *silent_.front();
+  if (longest.silent_since_ + limits::kEvictionSilenceMin > loop_.now()) return;
+  longest.stream_.cancel();
+  longest.set(ConnectionLease::State::busy);  // so that the next one to go is another
+  counters_.connections_evicted.fetch_add(1, std::memory_order_relaxed);
+  if (loop_.now() < quiet_until_) return;
+  quiet_until_ = loop_.in(std::chrono::seconds(1));
+  report_overload("all " + std::to_string(limit_.open()) +
+                  " places for connections are taken: those that are silent for longest are closed for new ones");
 }
 
 net::Task<void> Worker::serve(UniqueFd fd, net::ConnectionSlot slot) {
@@ -107,7 +125,8 @@ void Worker::run() {
 void Worker::stop(std::chrono::milliseconds grace) {
   loop_.post([this, grace] {
     draining_ = true;
-    for (auto& acceptor : acceptors_) acceptor->cancel();
+    for (auto& acceptor : acceptors_) acceptor->finish();
+    acceptors_.clear();  // closes their sockets: who comes now is refused, and may try elsewhere
     cancel_connections(true);
     loop_.spawn(drain(loop_.in(grace)));
   });
@@ -125,7 +144,7 @@ net::Task<void> Worker::drain(net::Deadline until) {
 
 void Worker::cancel_connections(bool idle_only) {
   for (ConnectionLease* connection : connections_) {
-    if (!idle_only || connection->idle_) connection->stream_.cancel();
+    if (!idle_only || connection->state_ == ConnectionLease::State::idle) connection->stream_.cancel();
   }
   if (idle_only) return;
   for (InFlight* in_flight : in_flight_) in_flight->cancel();
@@ -197,11 +216,29 @@ SlotLease::~SlotLease() {
 }
 
 ConnectionLease::ConnectionLease(Worker& worker, net::Stream& stream)
-    : worker_(worker), stream_(stream), index_(worker.connections_.size()) {
+    : worker_(worker),
+      stream_(stream),
+      index_(worker.connections_.size()),
+      place_(worker.silent_.insert(worker.silent_.end(), this)),
+      silent_since_(worker.loop_.now()) {
   worker.connections_.push_back(this);
 }
 
+void ConnectionLease::set(State state) {
+  const bool was_busy = state_ == State::busy;
+  const bool is_busy = state == State::busy;
+  state_ = state;
+  if (was_busy == is_busy) return;
+  if (is_busy) {
+    worker_.silent_.erase(place_);
+  } else {
+    place_ = worker_.silent_.insert(worker_.silent_.end(), this);
+    silent_since_ = worker_.loop_.now();
+  }
+}
+
 ConnectionLease::~ConnectionLease() {
+  set(State::busy);
   worker_.connections_[index_] = worker_.connections_.back();
   worker_.connections_[index_]->index_ = index_;
   worker_.connections_.pop_back();

@@ -4,9 +4,11 @@
 
 #include <atomic>
 #include <cstdint>
+#include <list>
 #include <memory>
 #include <vector>
 
+#include "base/limits.h"
 #include "ca/leaf_cache.h"
 #include "policy-engine/document/snapshot.h"
 #include "proxy/guard/chain.h"
@@ -48,6 +50,7 @@ class InFlight {
 struct WorkerCounters {
   std::atomic<std::uint64_t> connections_accepted{0};
   std::atomic<std::uint64_t> connections_open{0};
+  std::atomic<std::uint64_t> connections_evicted{0};
   std::atomic<std::uint64_t> upstream_connects{0};
   std::atomic<std::uint64_t> leaves_minted{0};
 };
@@ -62,6 +65,7 @@ class Worker {
     net::DnsTable* names = nullptr;  // null: no DNS service, no synthetic addresses
     const ca::Authority* authority = nullptr;
     std::string upstream_ca_pem;  // more roots; may be empty
+    std::size_t connections_max = limits::kConnectionsPerWorkerMax;
     net::ResolverOptions resolver;
   };
   // On any thread, before run().
@@ -74,7 +78,8 @@ class Worker {
   void listen(UniqueFd listening);
   // The worker's thread. Returns after stop() once what is open has ended, or the grace period is over.
   void run();
-  // Any thread: stops accepting, lets open exchanges end for at most `grace`, then cancels them.
+  // Any thread: stops accepting (who has connected already is served), lets open exchanges end for at most `grace`,
+  // then cancels them.
   void stop(std::chrono::milliseconds grace);
   // Any thread.
   void set_policy(std::shared_ptr<const document::Snapshot> policy);
@@ -102,6 +107,8 @@ class Worker {
   net::Task<void> flush_soon();
   net::Task<void> drain(net::Deadline until);
   net::Task<void> serve(UniqueFd fd, net::ConnectionSlot slot);
+  void make_room();
+  void report_overload(std::string text);
   void cancel_connections(bool idle_only);
 
   friend class SlotLease;
@@ -118,6 +125,8 @@ class Worker {
   std::vector<std::unique_ptr<ExchangeSlot>> spare_slots_;
   std::vector<InFlight*> in_flight_;
   std::vector<ConnectionLease*> connections_;
+  std::list<ConnectionLease*> silent_;  // without an exchange under way, the longest so first
+  net::Deadline quiet_until_ = net::Deadline::min();
   net::Loop loop_;
   net::ConnectionLimit limit_;
   std::vector<std::unique_ptr<net::Acceptor>> acceptors_;
@@ -143,22 +152,30 @@ class SlotLease {
   std::unique_ptr<ExchangeSlot> slot_;
 };
 
-// A connection of the function, while it is open: what a drain looks through.
+// A connection of the function, while it is open: what a drain looks through, and what may have to make room.
 class ConnectionLease {
  public:
+  enum class State : std::uint8_t {
+    opening,  // its hello, its handshake or a request's head is being waited for; may have to make room for another
+    idle,     // between requests: may have to make room, and a drain may close it at once
+    busy,     // an exchange or a tunnel is under way
+  };
   ConnectionLease(Worker& worker, net::Stream& stream);
   ConnectionLease(const ConnectionLease&) = delete;
   ConnectionLease& operator=(const ConnectionLease&) = delete;
   ~ConnectionLease();
-  // Between requests: a drain may close it at once.
-  void set_idle(bool idle) { idle_ = idle; }
+  // A connection begins as opening. From busy it is silent anew; from idle to opening it has been so all the while, or
+  // one byte now and then would count as a sign of life.
+  void set(State state);
 
  private:
   friend class Worker;
   Worker& worker_;
   net::Stream& stream_;
   std::size_t index_;
-  bool idle_ = false;
+  std::list<ConnectionLease*>::iterator place_;  // in the worker's list of silent ones, unless busy
+  net::Deadline silent_since_;
+  State state_ = State::opening;
 };
 
 }  // namespace sallyport::guard

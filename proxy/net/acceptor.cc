@@ -54,6 +54,14 @@ struct Acceptor::State {
   Deadline retry_at = Deadline::min();
   Deadline quiet_until = Deadline::min();
 
+  // Asks for a place, and is woken when one becomes free.
+  void ask_for_room() {
+    wake->reset();
+    std::erase_if(limit.counter_->waiting, [this](const auto& waiter) { return waiter.lock() == wake; });
+    limit.counter_->waiting.push_back(wake);
+    if (handlers.on_full) handlers.on_full();
+  }
+
   void trouble(int error) {
     Loop& loop = socket.loop();
     retry_at = loop.in(limits::kAcceptRetryDelay);
@@ -85,45 +93,53 @@ void Acceptor::cancel() {
   state_->wake->set();
 }
 
-// Returns false when there is nothing more to be accepted, ever.
-bool Acceptor::accept_batch(State& state) {
+void Acceptor::finish() {
+  if (state_->socket.cancelled()) return;
+  while (accept_batch(*state_) == Batch::more) {
+  }
+  cancel();
+}
+
+Acceptor::Batch Acceptor::accept_batch(State& state) {
   for (std::size_t count = 0; count < limits::kAcceptsPerWakeMax; ++count) {
-    if (state.limit.full() || state.socket.cancelled()) return true;
+    if (state.limit.full() || state.socket.cancelled()) return Batch::pause;
     UniqueFd fd(::accept4(state.socket.fd(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (fd) {
       state.handlers.on_connection(std::move(fd), state.limit.take());
       continue;
     }
     const int error = errno;
-    if (error == EAGAIN) return true;
+    if (error == EAGAIN) return Batch::pause;
     if (lacks_resources(error)) {
       state.trouble(error);
-      return true;
+      return Batch::pause;
     }
     if (is_final(error)) {
       state.trouble(error);
-      return false;
+      return Batch::never;
     }
   }
-  return true;
+  return Batch::more;
 }
 
 Task<void> Acceptor::run(std::shared_ptr<State> state) {
   Loop& loop = state->socket.loop();
   while (!state->socket.cancelled()) {
-    if (state->limit.full()) {
-      state->wake->reset();
-      state->limit.counter_->waiting.push_back(state->wake);
-      co_await state->wake->wait(kNoDeadline);  // a connection that ends, or cancel(), ends it
-      continue;
-    }
     if (loop.now() < state->retry_at) {
       state->wake->reset();
       co_await state->wake->wait(state->retry_at);
       continue;
     }
     const Wait wait = co_await state->socket.wait_readable(kNoDeadline);  // a quiet listener is a healthy one
-    if (wait == Wait::cancelled || !accept_batch(*state)) co_return;
+    if (wait == Wait::cancelled || state->socket.cancelled()) co_return;
+    if (state->limit.full()) {
+      state->ask_for_room();
+      // A connection that ends, or cancel(), ends it.
+      const Deadline again = state->handlers.on_full ? loop.in(limits::kAcceptRetryDelay) : kNoDeadline;
+      if (state->limit.full()) co_await state->wake->wait(again);
+      continue;
+    }
+    if (accept_batch(*state) == Batch::never) co_return;
   }
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 // The accept loop of one listening socket.
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -49,8 +50,9 @@ class ConnectionLimit::Slot {
 using ConnectionSlot = ConnectionLimit::Slot;
 
 // Accepts until it is destroyed or cancelled, limits::kAcceptsPerWakeMax connections a wake; the new descriptors are
-// non-blocking and close-on-exec. When the machine has no descriptor or memory for one more (EMFILE, ENFILE, ENOBUFS,
-// ENOMEM), it pauses for limits::kAcceptRetryDelay: the connection waits in the backlog, none is dropped by us.
+// non-blocking and close-on-exec. While the limit is full, a connection that waits makes it ask for room. When the
+// machine has no descriptor or memory for one more (EMFILE, ENFILE, ENOBUFS, ENOMEM), it pauses for
+// limits::kAcceptRetryDelay: the connection waits in the backlog, none is dropped by us.
 class Acceptor {
  public:
   struct Handlers {
@@ -58,6 +60,9 @@ class Acceptor {
     std::function<void(UniqueFd, ConnectionSlot)> on_connection;
     // What has stopped accepting for a while, in words; once a second at most. May be empty.
     std::function<void(const std::string&)> on_trouble;
+    // The limit is full and a connection waits: may end one that is worth less, now or a little later. Asked again when
+    // a place has become free, and after limits::kAcceptRetryDelay. May be empty: then it waits.
+    std::function<void()> on_full;
   };
 
   // `listening` is a listening socket.
@@ -66,13 +71,18 @@ class Acceptor {
   Acceptor& operator=(const Acceptor&) = delete;
   ~Acceptor();  // cancels
 
-  // No connection is handed out afterwards. The socket is closed when the loop has run once more.
+  // No connection is handed out afterwards. The socket is closed when this object has gone and the loop has run once
+  // more; until then the kernel goes on accepting.
   void cancel();
+  // Hands out what the kernel has accepted already, as far as there is room, and then cancels: nobody who has connected
+  // is reset. Not from within a handler.
+  void finish();
 
  private:
   struct State;
   static Task<void> run(std::shared_ptr<State> state);
-  static bool accept_batch(State& state);
+  enum class Batch : std::uint8_t { more, pause, never };  // whether there may be more to accept, now or ever
+  static Batch accept_batch(State& state);
   std::shared_ptr<State> state_;
 };
 

@@ -84,6 +84,69 @@ TEST_F(AcceptorTest, WaitsAtTheLimitUntilConnectionsEnd) {
   EXPECT_THAT(troubles_, SizeIs(0));
 }
 
+TEST_F(AcceptorTest, AsksForRoomOnlyWhileAConnectionWaits) {
+  limit_.emplace(2);
+  int asked = 0;
+  Acceptor::Handlers handlers;
+  handlers.on_connection = [this](UniqueFd fd, ConnectionSlot slot) {
+    accepted_.emplace_back(std::move(fd), std::move(slot));
+  };
+  handlers.on_full = [&] {
+    ++asked;
+    accepted_.erase(accepted_.begin());  // the oldest makes room
+  };
+  acceptor_.emplace(loop_, std::move(listening_), *limit_, std::move(handlers));
+  connect(2);
+  run_for(loop_, 50ms);
+  EXPECT_EQ(asked, 0);
+  const int second = accepted_.back().first.get();
+  connect(1);
+  run_for(loop_, 50ms);
+  EXPECT_EQ(asked, 1);
+  ASSERT_THAT(accepted_, SizeIs(2));
+  EXPECT_EQ(accepted_.front().first.get(), second);
+}
+
+TEST_F(AcceptorTest, AsksAgainAndDoesNotSpinWhenNobodyMakesRoom) {
+  limit_.emplace(1);
+  int asked = 0;
+  Acceptor::Handlers handlers;
+  handlers.on_connection = [this](UniqueFd fd, ConnectionSlot slot) {
+    accepted_.emplace_back(std::move(fd), std::move(slot));
+  };
+  handlers.on_full = [&] { ++asked; };
+  acceptor_.emplace(loop_, std::move(listening_), *limit_, std::move(handlers));
+  connect(2);
+  run_for(loop_, 350ms);
+  EXPECT_THAT(accepted_, SizeIs(1));
+  EXPECT_GE(asked, 1);
+  EXPECT_LE(asked, 5) << "once in a while";
+  accepted_.clear();
+  run_for(loop_, 50ms);
+  EXPECT_THAT(accepted_, SizeIs(1)) << "a place that becomes free is taken at once";
+}
+
+TEST_F(AcceptorTest, FinishHandsOutWhoHasConnectedAndNobodyAfterwards) {
+  start(100);
+  connect(limits::kAcceptsPerWakeMax + 3);
+  loop_.post([this] { acceptor_->finish(); });  // before the loop has looked at the listener
+  run_for(loop_, 20ms);
+  EXPECT_THAT(accepted_, SizeIs(limits::kAcceptsPerWakeMax + 3));
+  EXPECT_EQ(loop_.tasks(), 0U);
+  acceptor_.reset();
+  const UniqueFd late(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  EXPECT_NE(::connect(late.get(), reinterpret_cast<const sockaddr*>(&address_), sizeof address_), 0);
+}
+
+TEST_F(AcceptorTest, FinishStopsAtTheLimit) {
+  start(2);
+  connect(5);
+  loop_.post([this] { acceptor_->finish(); });
+  run_for(loop_, 20ms);
+  EXPECT_THAT(accepted_, SizeIs(2));
+  EXPECT_EQ(loop_.tasks(), 0U);
+}
+
 TEST_F(AcceptorTest, TwoAcceptorsShareOneLimit) {
   start(2);
   UniqueFd other(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));

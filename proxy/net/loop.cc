@@ -119,9 +119,9 @@ struct Loop::Root {
   struct promise_type : detail::Link<InTasks> {
     promise_type(Loop& owner, const Task<void>&) : loop(owner) {
       loop.impl_->tasks.push_back(*this);
-      ++loop.tasks_;
+      loop.tasks_.store(loop.tasks() + 1, std::memory_order_relaxed);  // one writer: no locked instruction
     }
-    ~promise_type() { --loop.tasks_; }
+    ~promise_type() { loop.tasks_.store(loop.tasks() - 1, std::memory_order_relaxed); }
     Root get_return_object() const noexcept { return {}; }
     std::suspend_never initial_suspend() const noexcept { return {}; }
     std::suspend_never final_suspend() const noexcept { return {}; }

@@ -3,6 +3,7 @@
 // here is single-threaded but for post() and stop(). The data path touches it through a seam of four calls: attach (the
 // Socket's constructor), wait_readable, wait_writable, and the destructor.
 
+#include <atomic>
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
@@ -93,9 +94,8 @@ class Loop {
   // an idle callback, is handed to `on_exception` (log it; the session is over); without one it is dropped.
   void spawn(Task<void> task);
   std::function<void(std::exception_ptr)> on_exception;
-  std::size_t tasks() const {
-    return tasks_;
-  }  // spawned and not ended: what a drain waits for, what a leak test counts
+  // Spawned and not ended: what a leak test counts. Any thread.
+  std::size_t tasks() const { return tasks_.load(std::memory_order_relaxed); }
 
   // Destroys every spawned task that has not ended, where it is suspended: for an owner whose other parts must outlive
   // what the tasks hold. Not from within a task.
@@ -140,7 +140,7 @@ class Loop {
   static Root own(Loop& loop, Task<void> task);
   std::unique_ptr<Impl> impl_;
   Deadline now_;
-  std::size_t tasks_ = 0;
+  std::atomic<std::size_t> tasks_ = 0;  // only the loop's thread writes
 };
 
 // Something that one coroutine waits for and another announces, on one thread. set() wakes the waiter from the loop,

@@ -51,6 +51,10 @@ def pytest_configure(config):
 def pytest_addoption(parser):
     try:
         parser.addoption("--huge", action="store_true", help="move 4 GiB instead of 1 GiB through the guard")
+        parser.addoption("--crowd", type=int, help="how many silent connections test_crowd.py opens, without other limits")
+        parser.addoption("--chaos-seconds", type=float, default=20, help="how long test_chaos.py sends its traffic")
+        parser.addoption("--chaos-workers", type=int, default=16, help="how many clients send at one time")
+        parser.addoption("--chaos-seed", default="1", help="what its faults and its traffic are drawn from")
     except ValueError:
         pass  # both folders are run at once: the other conftest has added it
 
@@ -95,6 +99,15 @@ def bench(world):
     made = guard.Bench(world)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def fast_clock():
+    """Makes variables with which a guard's time passes so many times faster: time-outs come sooner."""
+    library = lab.BIN / "fast_clock.so"
+    if not library.exists():
+        missing("fast_clock.so beside the executables: build its target")
+    return lambda factor: {"LD_PRELOAD": str(library), "FAST_CLOCK": str(factor)}
 
 
 @pytest.fixture

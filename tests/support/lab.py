@@ -32,6 +32,7 @@ ORIGIN_V4, ORIGIN_V6 = "127.0.0.10", "fd5a:11a1::10"
 NGINX_V4 = "127.0.0.30"
 STORE_V4 = "127.0.0.31"
 NOBODY_LISTENS_V4 = "127.0.0.40"
+CHAOS_V4 = "127.0.0.20"  # the gate before the origin of a chaos run
 OUTSIDE_V4, OUTSIDE_V6 = "192.0.2.66", "2001:db8::66"
 METADATA, PRIVATE = "169.254.169.254", "10.66.0.1"
 CAPTURED_V4, CAPTURED_V6 = "192.0.2.90", "2001:db8::90"  # nobody's: for redirecting to sallyport-proxy

@@ -19,6 +19,7 @@ _NAMES = {
     "deep.sub.example.com": _BOTH,
     "learned.example.com": _BOTH,
     "nginx.example.com": [lab.NGINX_V4],
+    "chaos.example.com": [lab.CHAOS_V4],
     "down.example.com": [lab.NOBODY_LISTENS_V4],
     "half-down.example.com": [lab.NOBODY_LISTENS_V4, lab.ORIGIN_V4],
     "servfail.example.com": dns.SERVFAIL,

@@ -1,0 +1,246 @@
+"""Crowds of connections that say nothing, or not enough: each takes little memory, the honest client is served all the
+while, and when all places are taken those that are silent for longest make room.
+
+In CI the guard has 256 descriptors, and the crowd is larger than what it has places for. `--crowd 10000` is the big
+one: as many connections as that, with all the descriptors that the machine lets the guard have.
+"""
+
+import json
+import os
+import pathlib
+import re
+import resource
+import time
+
+import pytest
+
+import guard
+import lab
+
+HOST = "v4.example.com"
+DESCRIPTORS = 256
+PLACES = (DESCRIPTORS - DESCRIPTORS // 4) // 2  # two a connection, and a fourth for the rest
+POLICY = guard.policy(guard.endpoint(HOST), guard.endpoint(HOST, scheme="http", name="plain"))
+KINDS = ["nothing", "half a hello", "a hello", "a handshake", "half a head in TLS", "half a head"]
+# What one of them may cost the guard, in KiB. A hello that was answered and a handshake hold a TLS object, and half a
+# head a buffer of 16 KiB.
+KIB_MAX = {"nothing": 24, "half a hello": 24, "a hello": 64, "a handshake": 40, "half a head in TLS": 80, "half a head": 40}
+
+
+def hold_crowd(kind, number):
+    """Another process opens the connections, and new ones for those that are closed, until it is killed. Returns once
+    all were opened: (its pid, how often one had to be opened again)."""
+    import resource
+    import select
+
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    address = socket.getaddrinfo("v4.example.com", 443, socket.AF_INET, socket.SOCK_STREAM)[0][4][0]
+    plain = socket.getaddrinfo("v4.example.com", 80, socket.AF_INET, socket.SOCK_STREAM)[0][4][0]
+    shared = context()
+    head = b"GET /echo HTTP/1.1\r\nHost: v4.example.com\r\nX-Ha"
+
+    def hello():
+        outgoing = ssl.MemoryBIO()
+        engine = shared.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="v4.example.com")
+        try:
+            engine.do_handshake()
+        except ssl.SSLWantReadError:
+            return outgoing.read()
+
+    def one():
+        if kind == "half a head":
+            stream = dial("v4.example.com", 80, plain, timeout=30)
+            stream.sendall(head)
+            return stream
+        stream = dial("v4.example.com", 443, address, timeout=30)
+        if kind in ("half a hello", "a hello"):
+            data = hello()
+            stream.sendall(data[:100] if kind == "half a hello" else data)
+        elif kind in ("a handshake", "half a head in TLS"):
+            stream = shared.wrap_socket(stream, server_hostname="v4.example.com")
+            if kind == "half a head in TLS":
+                stream.sendall(head)
+        return stream
+
+    ready, tell = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(tell)
+        return child, int(os.read(ready, 100))
+    try:
+        held, poll, again = {}, select.poll(), -number
+        end = time.monotonic() + 80
+        while again < 0 or time.monotonic() < end:
+            while len(held) < number:
+                try:
+                    stream = one()
+                except OSError:
+                    again += 1
+                    continue
+                held[stream.fileno()] = stream
+                poll.register(stream, select.POLLRDHUP)
+                again += 1
+                if again == 0:
+                    break
+            if len(held) >= number and tell:
+                os.write(tell, b"%d" % again)
+                os.close(tell)
+                tell = None
+            for descriptor, _ in poll.poll(100):
+                poll.unregister(descriptor)
+                held.pop(descriptor).close()
+    finally:
+        os._exit(0)
+
+
+def honest(seconds):
+    """Requests on new connections, one after the other: the sorted milliseconds of each, and what was not answered."""
+    taken, failed = [], []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end or len(taken) < 3:
+        began = time.monotonic()
+        reply = get("v4.example.com", timeout=30)
+        taken.append(round((time.monotonic() - began) * 1000, 1))
+        if reply["status"] != 200:
+            failed.append(repr(reply))
+    return sorted(taken), failed
+
+
+def disperse(pid):
+    import signal
+
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def resident_kib(pid):
+    return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text()).group(1))
+
+
+def processor_seconds(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Guarded:
+    """A guard with few descriptors, unless the crowd is to be a big one."""
+
+    def __init__(self, world, big):
+        self.bench = guard.Bench(world)
+        limit = {} if big else {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (128, DESCRIPTORS))}
+        self.session = self.bench.session(policy=POLICY, flags=["--quiet", "--admin", self.bench.admin], **limit)
+        assert self.session.get(HOST)["status"] == 200
+        self.pid = self.session.process.pid
+
+    def metric(self, name):
+        return float(re.search(rf"^{name}{{[^}}]*}} (\S+)$", self.bench.metrics()[1], re.MULTILINE).group(1))
+
+    def wait_for_open(self, good, timeout=20):
+        end = time.monotonic() + timeout
+        while not good(found := self.metric("sallyport_connections_open")):
+            assert time.monotonic() < end, found
+            time.sleep(0.05)
+        return found
+
+    def close(self):
+        try:
+            self.session.close()
+        finally:
+            self.bench.close()
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def crowd(request, world):
+    """One crowd, and what it was like: for the guard, and for the honest client beside it."""
+    number = request.config.getoption("--crowd") or 2 * PLACES
+    big = request.config.getoption("--crowd") is not None
+    guarded = Guarded(world, big)
+    session = guarded.session
+    try:
+        alone, failed = session.do(honest, 3 if big else 0)
+        before = resident_kib(guarded.pid)
+        child, again = session.do(hold_crowd, request.param, number)
+        held = guarded.metric("sallyport_connections_open")
+        rss = resident_kib(guarded.pid)
+        taken, failed_beside = session.do(honest, 10 if big else 1)
+        evicted = guarded.metric("sallyport_connections_evicted_total")
+        session.do(disperse, child)
+        left = guarded.wait_for_open(lambda count: count == 0)
+        after, after_failed = session.do(honest, 0)
+        records = guarded.bench.records()
+    finally:
+        guarded.close()
+    made = {
+        "kind": request.param,
+        "number": number,
+        "big": big,
+        "held": held,
+        "opened again": again,
+        "evicted": evicted,
+        "kib each": round((rss - before) / held, 1),
+        "left": left,
+        "alone": [alone[len(alone) // 2], alone[-1]],
+        "beside": [len(taken), taken[len(taken) // 2], taken[-1]],
+        "failed": failed + failed_beside + after_failed,
+    }
+    print(json.dumps(made))
+    made["records"] = records
+    yield made
+
+
+def test_the_honest_client_is_served_beside_it(crowd):
+    assert crowd["failed"] == []
+    assert crowd["beside"][-1] < 10_000, "milliseconds"
+
+
+def test_who_is_silent_for_longest_makes_room(crowd):
+    if crowd["big"]:
+        pytest.skip("how many places there are depends on the machine")
+    assert crowd["held"] <= PLACES
+    assert crowd["evicted"] > 0
+
+
+def test_it_takes_little_memory(crowd):
+    if lab.is_sanitized(guard.SALLYPORT):
+        pytest.skip("a sanitizer's allocator keeps what is freed: its memory says nothing")
+    assert crowd["kib each"] < KIB_MAX[crowd["kind"]], crowd
+
+
+def test_it_does_not_fill_the_log(crowd):
+    """Silence is no event: at most one line a second says that the guard is full, and one for each half hello."""
+    overloaded = [r for r in crowd["records"] if r.get("reason") == "overloaded"]
+    assert len(overloaded) < 30
+
+
+def test_exchanges_under_way_do_not_make_room_and_who_waits_costs_nothing(request, world):
+    def fill_and_wait(number):
+        held = []
+        for _ in range(number):
+            stream = dial("v4.example.com", 80, timeout=60)
+            stream.sendall(b"POST /sink HTTP/1.1\r\nHost: v4.example.com\r\nContent-Length: 10\r\n\r\nhalf ")
+            held.append(stream)
+        os.held = held
+        os.waiting = dial("v4.example.com", 80, timeout=60)  # the kernel accepts it, the guard does not
+        os.waiting.sendall(b"GET /echo HTTP/1.1\r\nHost: v4.example.com\r\nConnection: close\r\n\r\n")
+
+    def finish():
+        statuses = []
+        for stream in os.held:
+            stream.sendall(b"whole")
+            statuses.append(Reader(stream).response()["status"])
+        [stream.close() for stream in os.held]
+        return statuses, Reader(os.waiting).response()["status"]
+
+    guarded = Guarded(world, big=False)
+    try:
+        guarded.session.do(fill_and_wait, PLACES)
+        guarded.wait_for_open(lambda count: count == PLACES)
+        used = processor_seconds(guarded.pid)
+        time.sleep(2)
+        assert processor_seconds(guarded.pid) - used < 0.5, "the guard must not spin"
+        assert guarded.metric("sallyport_connections_open") == PLACES
+        statuses, waited = guarded.session.do(finish)
+        assert statuses == [200] * PLACES and waited == 200
+        assert guarded.metric("sallyport_connections_evicted_total") == 0
+    finally:
+        guarded.close()
