@@ -216,10 +216,11 @@ class Service final : public InFlight {
       bool connected = co_await connect(fresh);
       if (!connected) co_return false;
       Result<void> sent = co_await client_.send(request, *first);
+      moved_ = worker_.loop().now();
       Result<http::UpstreamHead> head;
       if (sent) {
         if (!first->end) upload_.start(upload());
-        head = co_await client_.read_head(response_, worker_.loop().in(limits::kResponseHeadTimeout));
+        head = co_await read_head();
       } else {
         head = std::unexpected(sent.error());
       }
@@ -239,6 +240,50 @@ class Service final : public InFlight {
     }
   }
 
+  // Whether something has moved in either direction while a wait of `limit` timed out: then it goes on.
+  bool moved_within(net::Clock::duration limit) const { return worker_.loop().now() < moved_ + limit; }
+
+  // The server's time to answer begins when it has the request: an upload may take as long as it moves. While it is the
+  // client that keeps everybody waiting, the upload's own deadline ends it.
+  net::Task<Result<http::UpstreamHead>> read_head() {
+    net::Deadline deadline = moved_ + limits::kResponseHeadTimeout;
+    while (true) {
+      Result<http::UpstreamHead> head = co_await client_.read_head(response_, deadline);
+      if (head || head.error().kind != ErrorKind::timeout) co_return head;
+      if (moved_within(limits::kResponseHeadTimeout)) {
+        deadline = moved_ + limits::kResponseHeadTimeout;
+      } else if (awaits_client_) {
+        deadline = worker_.loop().in(limits::kDrainTick);
+      } else {
+        co_return head;
+      }
+    }
+  }
+
+  // The next piece of the request's body. One direction may rest as long as the other moves.
+  net::Task<Result<Chunk>> read_request_body() {
+    awaits_client_ = true;
+    while (true) {
+      net::Deadline deadline =
+          discarding_ ? worker_.loop().in(limits::kBodyIdleTimeout) : moved_ + limits::kBodyIdleTimeout;
+      Result<Chunk> chunk = co_await exchange_.read_body(deadline);
+      const bool resting = !chunk && chunk.error().kind == ErrorKind::timeout && !discarding_;
+      if (resting && moved_within(limits::kBodyIdleTimeout)) continue;
+      awaits_client_ = false;
+      co_return chunk;
+    }
+  }
+
+  net::Task<Result<Chunk>> read_response_body() {
+    while (true) {
+      Result<Chunk> chunk = co_await client_.read_body(moved_ + limits::kBodyIdleTimeout);
+      const bool resting = !chunk && chunk.error().kind == ErrorKind::timeout;
+      if (resting && moved_within(limits::kBodyIdleTimeout)) continue;
+      moved_ = worker_.loop().now();
+      co_return chunk;
+    }
+  }
+
   // The upstream's side failed. If the cause is that the function's side failed first, that is what is said.
   net::Task<void> fail_upstream(const Error& error) {
     if (!upload_result_ && upload_result_.error().source == ErrorSource::downstream) {
@@ -254,7 +299,7 @@ class Service final : public InFlight {
     std::uint64_t discarded = 0;
     std::uint64_t turn_ends = limits::kFairnessBytes;
     while (true) {
-      Result<Chunk> chunk = co_await exchange_.read_body(worker_.loop().in(limits::kBodyIdleTimeout));
+      Result<Chunk> chunk = co_await read_request_body();
       if (!chunk) {
         upload_result_ = std::unexpected(chunk.error());
         if (!discarding_) client_.cancel();  // without its request the response means nothing
@@ -267,6 +312,7 @@ class Service final : public InFlight {
         continue;
       }
       Result<void> written = co_await write_chunk(*chunk);
+      if (written) moved_ = worker_.loop().now();
       if (!written && !discarding_) {
         // The upstream has stopped reading: it may have answered early. The response decides.
         upload_result_ = std::unexpected(written.error());
@@ -306,6 +352,7 @@ class Service final : public InFlight {
     }
     // While the request is still being sent its end is not in sight: the answer says that this connection ends with it.
     if (upload_.running() || !upload_result_) exchange_.close_after();
+    moved_ = worker_.loop().now();
     responded_ = true;
     bool trailers = first->end && !client_.trailers().empty();
     Result<void> written =
@@ -337,8 +384,7 @@ class Service final : public InFlight {
         co_await give_up(reason_of(informed.error()), informed.error().text);
         co_return false;
       }
-      Result<http::UpstreamHead> next =
-          co_await client_.read_head(response_, worker_.loop().in(limits::kResponseHeadTimeout));
+      Result<http::UpstreamHead> next = co_await read_head();
       if (!next) {
         co_await fail_upstream(next.error());
         co_return false;
@@ -355,13 +401,14 @@ class Service final : public InFlight {
   net::Task<void> relay_body() {
     std::uint64_t turn_ends = record_.bytes_down + limits::kFairnessBytes;
     while (true) {
-      Result<Chunk> chunk = co_await client_.read_body(worker_.loop().in(limits::kBodyIdleTimeout));
+      Result<Chunk> chunk = co_await read_response_body();
       if (!chunk) {
         co_await fail_upstream(chunk.error());
         co_return;
       }
       Result<void> written;
       if (!chunk->data.empty()) written = co_await exchange_.write_body(Chunk{chunk->data, false});
+      moved_ = worker_.loop().now();
       if (written) {
         record_.bytes_down += chunk->data.size();
         if (chunk->end) written = co_await exchange_.finish(&client_.trailers());
@@ -449,6 +496,7 @@ class Service final : public InFlight {
   Route& route_;
   const ConnectionFacts& facts_;
   const net::Deadline started_;
+  net::Deadline moved_ = started_;  // when a byte of a body was last passed on, in either direction
   Record record_;
   Outcome decided_ = Outcome::allow;
   std::unique_ptr<net::UpstreamConnection> connection_;
@@ -456,6 +504,7 @@ class Service final : public InFlight {
   Result<void> upload_result_;
   std::optional<Reason> revoked_;
   bool peer_gone_ = false;
+  bool awaits_client_ = false;
   bool discarding_ = false;
   bool responded_ = false;
   bool keep_upstream_ = false;

@@ -8,6 +8,7 @@ import base64
 import gzip
 import hashlib
 import json
+import select
 import socket
 import ssl
 import struct
@@ -229,6 +230,33 @@ def slow(c, request):
     echo(c, request)
 
 
+def _wait_for_the_end(c):
+    """Says nothing and reads nothing until the other side is gone."""
+    poll = select.poll()
+    poll.register(c.stream, select.POLLRDHUP)
+    poll.poll(120_000)
+    raise Gone
+
+
+def mute(c, request):
+    """Reads the request and never answers."""
+    _wait_for_the_end(c)
+
+
+def half(c, request):
+    """Stops in the middle of its answer."""
+    c.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b"h" * 500)
+    _wait_for_the_end(c)
+
+
+def deaf(c, request):
+    """Never reads the body."""
+    _wait_for_the_end(c)
+
+
+deaf.reads_body = False
+
+
 def events(c, request):
     """Server-sent events: each must arrive when it is sent."""
     c.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -406,6 +434,9 @@ HANDLERS = {
     "download": download,
     "chunked": chunked,
     "slow": slow,
+    "mute": mute,
+    "half": half,
+    "deaf": deaf,
     "events": events,
     "expect-refused": expect_refused,
     "continue-late": continue_late,
