@@ -1,0 +1,247 @@
+"""The guarded command of a chaos run: clients that send every kind of traffic through a gate of their own to the guard,
+and judge every answer.
+
+Reads lines of "SECONDS WORKERS" and answers each with a line of JSON: how many exchanges ended how, and which were
+wrong. What one of its own gates corrupted is not wrong; the rest is for the test to compare with the other gates.
+"""
+
+import asyncio
+import collections
+import json
+import random
+import socket
+import ssl
+import sys
+import time
+
+from chaos import Gate, Wire, content, digest, identity
+
+GIVE_UP = 6  # seconds for one exchange
+PORTS = {"https": (443, 17443), "http": (80, 17080)}
+
+
+class Wrong(Exception):
+    """An answer that is complete by its framing, and is not the right one."""
+
+
+class Run:
+    def __init__(self, seed, host, placeholder, gates):
+        self.seed, self.host, self.placeholder, self.gates = seed, host, placeholder, gates
+        self.context = ssl.create_default_context()
+        self.number = 0
+        self.rounds = 0
+
+    def begin(self):
+        self.outcomes, self.refusals, self.kinds = (collections.Counter() for _ in range(3))
+        self.wrong, self.slowest, self.bytes = [], 0.0, 0
+        self.lenient = set()  # whose body ends with the connection over plain HTTP
+
+    async def run(self, seconds, workers):
+        self.begin()
+        self.rounds += 1
+        end = time.monotonic() + seconds
+        await asyncio.gather(*(self.work(random.Random(f"{self.seed} {self.rounds} {n}"), end) for n in range(workers)))
+        return {
+            "exchanges": sum(self.outcomes.values()),
+            "outcomes": dict(self.outcomes),
+            "refusals": dict(self.refusals),
+            "kinds": dict(self.kinds),
+            "bytes": self.bytes,
+            "slowest": round(self.slowest, 2),
+            "wrong": self.wrong,
+            "lenient": sorted(self.lenient),
+            "gates": {scheme: gate.summary() for scheme, gate in self.gates.items()},
+        }
+
+    async def work(self, draw, end):
+        while time.monotonic() < end:
+            scheme = draw.choice(("https", "https", "http"))
+            try:
+                wire = await asyncio.wait_for(self.connect(scheme), GIVE_UP)
+            except (OSError, EOFError, asyncio.TimeoutError):
+                self.outcomes["not connected"] += 1
+                continue
+            more = True
+            for _ in range(draw.choice((1, 1, 2, 6, 20))):
+                if not more or time.monotonic() > end:
+                    break
+                more = await self.exchange(draw, scheme, wire)
+            if more:
+                await wire.close()
+            else:
+                wire.abort()
+
+    async def connect(self, scheme):
+        reader, writer = await asyncio.open_connection("127.0.0.1", PORTS[scheme][1])
+        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        wire = Wire(reader, writer, self.context if scheme == "https" else None, host=self.host)
+        if scheme == "https":
+            try:
+                await wire.handshake()
+            except BaseException:
+                wire.abort()
+                raise
+        return wire
+
+    async def exchange(self, draw, scheme, wire):
+        """True if the connection can carry another."""
+        self.number += 1
+        name = identity(self.number)
+        kind = draw.choices(
+            ("GET", "HEAD", "POST", "PUT", "big", "drip", "websocket", "denied", "old"), (30, 4, 20, 6, 3, 6, 5, 8, 5)
+        )[0]
+        self.kinds[f"{scheme} {kind}"] += 1
+        started = time.monotonic()
+        more = False
+        try:
+            more = await asyncio.wait_for(self.one(draw, scheme, wire, name, kind), GIVE_UP)
+            outcome = "denied" if kind == "denied" else "right"
+        except Refused as refusal:
+            self.refusals[str(refusal)] += 1
+            outcome = "refused"
+        except (OSError, EOFError):
+            outcome = "broken"
+        except asyncio.TimeoutError:
+            outcome = "given up"
+        except (Wrong, ValueError, KeyError, IndexError) as failure:
+            self.wrong.append((name, scheme, f"{kind}: {type(failure).__name__}: {failure}"))
+            outcome = "wrong"
+        self.outcomes[outcome] += 1
+        if outcome in ("right", "denied"):
+            self.slowest = max(self.slowest, time.monotonic() - started)
+        return more
+
+    async def one(self, draw, scheme, wire, name, kind):
+        if kind == "websocket":
+            return await self.websocket(draw, scheme, wire, name)
+        method = {"big": draw.choice(("GET", "POST")), "drip": "GET", "denied": "POST", "old": "GET"}.get(kind, kind)
+        most = 21 if kind == "big" else 14 if kind == "drip" else 17
+        least = 19 if kind == "big" else 0
+        size = lambda: int(2 ** draw.uniform(least, most))
+        up = size() if method in ("POST", "PUT") else 0
+        framing = draw.choice(("length", "length", "chunked", "close"))
+        plan = f"up={up},down={size()},framing={framing},drips={10 if kind == 'drip' else 0}"
+        if kind == "old" and scheme == "http" or framing == "close":
+            self.lenient.add(name)
+        await self.send(draw, scheme, wire, name, method, kind, plan, content(name, "up", up))
+        return await self.receive(wire, name, method, kind, plan)
+
+    def head(self, scheme, name, method, path, version="1.1", more=""):
+        # Some functions send their placeholder, others leave the field to the guard.
+        token = f"Authorization: Bearer {self.placeholder}\r\n" if scheme == "https" and name[0] in "13579" else ""
+        return (
+            f"{method} {path}/{name}?id={name}; HTTP/{version}\r\nHost: {self.host}\r\nX-Id: id={name};\r\n"
+            f"X-Id-Again: id={name};\r\n{token}{more}\r\n"
+        ).encode()
+
+    async def send(self, draw, scheme, wire, name, method, kind, plan, body):
+        path = "/denied" if kind == "denied" else "/chaos"
+        more = f"X-Plan: {plan}\r\n"
+        version = "1.0" if kind == "old" else "1.1"
+        chunked = body and draw.random() < 0.4
+        expects = body and kind != "denied" and draw.random() < 0.1
+        if expects:
+            more += "Expect: 100-continue\r\n"
+        if chunked:
+            more += "Transfer-Encoding: chunked\r\n"
+        elif method in ("POST", "PUT"):
+            more += f"Content-Length: {len(body)}\r\n"
+        head = self.head(scheme, name, method, path, version, more)
+        if expects:
+            await wire.send(head)
+            first, _ = await wire.head()
+            if " 100 " not in first + " ":
+                raise Refused(first)
+            head = b""
+        if not chunked:
+            if draw.random() < 0.5:
+                await wire.send(head + body)
+                return
+            await wire.send(head)
+            await wire.send(body)
+            return
+        size = draw.choice((100, 5000, 60000))
+        for at in range(0, len(body), size):
+            part = body[at : at + size]
+            head += b"%x\r\n%s\r\n" % (len(part), part)
+            await wire.send(head)
+            head = b""
+        await wire.send(b"0\r\n\r\n")
+
+    async def receive(self, wire, name, method, kind, plan):
+        wanted = dict(pair.split("=") for pair in plan.split(","))
+        while True:
+            first, fields = await wire.head()
+            version, status = first.split(" ")[:2]
+            if version != "HTTP/1.1" or not status.isdigit():
+                raise Wrong(first)
+            if status != "100":
+                break
+        if "sallyport-denied" in fields:
+            reason = fields["sallyport-denied"]
+            if kind == "denied" and (status, reason) == ("403", "path-not-allowed"):
+                await wire.exactly(int(fields["content-length"]))
+                return False
+            raise Refused(f"{status} {reason}")
+        if kind == "denied":
+            raise Wrong(f"answered: {first}")
+        if status != "200" or fields.get("x-id") != f"id={name};":
+            raise Wrong(f"{first} {fields.get('x-id')}")
+        body, delimited = await self.body(wire, method, fields)
+        if fields.get("x-got") != digest(content(name, "up", int(wanted["up"]))):
+            raise Wrong("the origin says that it got another body")
+        if method != "HEAD" and body != content(name, "down", int(wanted["down"])):
+            raise Wrong(f"body of {len(body)} for {plan}: {fields}")
+        self.bytes += len(body) + int(wanted["up"])
+        return not delimited and fields.get("connection", "").lower() != "close" and kind != "old"
+
+    @staticmethod
+    async def body(wire, method, fields):
+        """(bytes, whether the connection's end was the end)."""
+        if method == "HEAD":
+            return b"", False
+        if "chunked" in fields.get("transfer-encoding", ""):
+            return await wire.chunks(), False
+        if "content-length" in fields:
+            return await wire.exactly(int(fields["content-length"])), False
+        return await wire.rest(), True
+
+    async def websocket(self, draw, scheme, wire, name):
+        more = (
+            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        )
+        await wire.send(self.head(scheme, name, "GET", "/chaos", more=more))
+        first, fields = await wire.head()
+        if "sallyport-denied" in fields:
+            raise Refused(f"{first.split(' ')[1]} {fields['sallyport-denied']}")
+        if " 101 " not in first:
+            raise Wrong(first)
+        sent = content(name, "up", draw.choice((10, 3000, 100_000)))
+        for at in range(0, len(sent), 20_000):
+            part = sent[at : at + 20_000]
+            await wire.send(part)
+            if await wire.exactly(len(part)) != part:
+                raise Wrong("the echo differs")
+        self.bytes += 2 * len(sent)
+        return False
+
+
+class Refused(Exception):
+    """The guard's own answer: it could not get one."""
+
+
+async def main(seed, host, placeholder):
+    gates = {scheme: Gate(f"function {scheme}", seed) for scheme in PORTS}
+    for scheme, (port, local) in PORTS.items():
+        where = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)[0][4]
+        await gates[scheme].listen("127.0.0.1", local, where)
+    run = Run(seed, host, placeholder, gates)
+    loop = asyncio.get_running_loop()
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
+        seconds, workers = line.split()
+        print(json.dumps(await run.run(float(seconds), int(workers))), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,166 @@
+"""The origin of a chaos run, behind its gate: a process of its own, as its work is not to slow the clients down.
+
+Answers what the request asks for (see chaos_client.py) and checks what it got. Prints "ready", and when its standard
+input ends a line of JSON that says what came.
+"""
+
+import asyncio
+import collections
+import json
+import os
+import random
+import ssl
+import sys
+
+from chaos import Gate, Wire, content, digest, valid
+
+
+PATIENCE = 8  # seconds; then it closes, as servers do: a corrupted length would keep both sides waiting
+
+
+class Log:
+    def __init__(self):
+        self.arrivals = collections.Counter()  # requests by name
+        self.methods = {}
+        self.wrong = []  # (name, what): bodies that are complete by their framing and not what was sent
+        self.nameless = 0
+        self.denied = []  # what the guard should not have let through
+        self.whole = self.bytes = self.tls_failures = self.connections = 0
+
+
+log = Log()
+
+
+def name_of(target, fields):
+    """Said three times, so that one flipped byte does not hide it."""
+    for text in (target, fields.get("x-id", ""), fields.get("x-id-again", "")):
+        name = text.partition("id=")[2].partition(";")[0]
+        if valid(name):
+            return name
+    return None
+
+
+async def read_body(wire, fields):
+    if "chunked" in fields.get("transfer-encoding", ""):
+        return await wire.chunks()
+    return await wire.exactly(int(fields.get("content-length", 0)))
+
+
+async def echo(wire):
+    await wire.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n" + wire.buffer)
+    while data := await wire.receive():
+        await wire.send(data)
+
+
+async def answer(wire, method, name, plan, body_digest):
+    body = content(name, "down", int(plan["down"]))
+    head = f"HTTP/1.1 200 OK\r\nX-Id: id={name};\r\nX-Got: {body_digest}\r\n"
+    framing = plan["framing"]
+    if method == "HEAD" or framing == "length":
+        await wire.send(f"{head}Content-Length: {len(body)}\r\n\r\n".encode())
+        if method != "HEAD":
+            await send_slowly(wire, body, int(plan["drips"]), lambda part: part)
+    elif framing == "chunked":
+        await wire.send(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
+        await send_slowly(wire, body, int(plan["drips"]), lambda part: b"%x\r\n%s\r\n" % (len(part), part))
+        await wire.send(b"0\r\nX-Sum: 1\r\n\r\n")
+    else:
+        await wire.send(f"{head}Connection: close\r\n\r\n".encode())
+        await send_slowly(wire, body, int(plan["drips"]), lambda part: part)
+
+
+async def send_slowly(wire, body, drips, frame):
+    size = max(len(body) // max(drips, 1), 1) if drips else 1 << 15
+    for at in range(0, len(body), size):
+        await wire.send(frame(body[at : at + size]))
+        if drips:
+            await asyncio.sleep(0.02)
+
+
+async def serve_one(wire, secret):
+    first, fields = await asyncio.wait_for(wire.head(), PATIENCE)
+    method, target = first.split(" ")[:2]
+    name = name_of(target, fields)
+    if "/denied" in target:
+        log.denied.append(f"{name} {target}")
+    if name is None:
+        log.nameless += 1
+        raise EOFError
+    log.arrivals[name] += 1
+    log.methods[name] = method
+    if wire.tls is not None and fields.get("authorization") != f"Bearer {secret}":
+        log.wrong.append((name, "credential"))
+    if "websocket" in fields.get("upgrade", ""):
+        await echo(wire)
+        raise EOFError
+    plan = dict(pair.split("=") for pair in fields["x-plan"].split(","))
+    if fields.get("expect"):
+        await wire.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+    body = await asyncio.wait_for(read_body(wire, fields), PATIENCE)
+    log.whole += 1
+    log.bytes += len(body) + int(plan["down"])
+    if body != content(name, "up", int(plan["up"])):
+        log.wrong.append((name, f"body of {len(body)} for {plan['up']}"))
+    await answer(wire, method, name, plan, digest(body))
+    if plan["framing"] == "close" and method != "HEAD":
+        raise EOFError
+
+
+async def serve(reader, writer, context, secret):
+    wire = Wire(reader, writer, context, server=True)
+    log.connections += 1
+    draw = random.Random(log.connections)
+    try:
+        if context is not None:
+            try:
+                await asyncio.wait_for(wire.handshake(), 20)
+            except (OSError, asyncio.TimeoutError):
+                log.tls_failures += 1
+                raise
+        while True:
+            # Closes connections that the guard would use again: some requests find theirs dead.
+            await asyncio.wait_for(wire.fill() if not wire.buffer else asyncio.sleep(0), draw.choice((0.1, 1, PATIENCE)))
+            await serve_one(wire, secret)
+    except (EOFError, asyncio.TimeoutError):
+        await wire.close()
+    except (OSError, ValueError, KeyError):
+        wire.abort()
+
+
+async def main(seed, gate_address, origin_address, certificate, key, secret):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    gates = {"https": Gate("upstream https", seed), "http": Gate("upstream http", seed)}
+    ports = {"https": (443, 18443, context), "http": (80, 18080, None)}
+    for scheme, (port, hidden, tls) in ports.items():
+
+        async def accept(reader, writer, tls=tls):
+            await serve(reader, writer, tls, secret)
+
+        await asyncio.start_server(accept, origin_address, hidden, backlog=512)
+        await gates[scheme].listen(gate_address, port, (origin_address, hidden))
+    print("ready", flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    print(
+        json.dumps(
+            {
+                "requests": sum(log.arrivals.values()),
+                "arrived": list(log.arrivals),
+                "whole": log.whole,
+                "bytes": log.bytes,
+                "connections": log.connections,
+                "tls_failures": log.tls_failures,
+                "repeated": {name: (count, log.methods[name]) for name, count in log.arrivals.items() if count > 1},
+                "wrong": log.wrong,
+                "nameless": log.nameless,
+                "denied": log.denied,
+                "gates": {scheme: gate.summary() for scheme, gate in gates.items()},
+            }
+        ),
+        flush=True,
+    )
+    os._exit(0)  # connections that stall still have their tasks
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
