@@ -46,7 +46,10 @@ Result<std::string> read_file(const std::string& path, std::size_t bytes_max) {
 
 Result<void> write_file(const std::string& path, std::string_view text, unsigned mode) {
   const std::string temporary = path + ".new";
-  UniqueFd file(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, static_cast<mode_t>(mode)));
+  // What lies there is left over, or a link that somebody put there to have another file overwritten.
+  ::unlink(temporary.c_str());
+  UniqueFd file(
+      ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, static_cast<mode_t>(mode)));
   bool written = static_cast<bool>(file);
   while (written && !text.empty()) {
     ssize_t count = ::write(file.get(), text.data(), text.size());

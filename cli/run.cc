@@ -1,6 +1,8 @@
 #include "cli/run.h"
 
+#include <fcntl.h>
 #include <openssl/crypto.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -190,14 +192,60 @@ std::vector<UniqueFd> take(UniqueFd& v4, UniqueFd& v6) {
   return both;
 }
 
+// Whether somebody with this user's rights and no privilege could put another file under this name.
+bool command_could_replace(const std::filesystem::path& path) {
+  std::error_code error;
+  const std::filesystem::path real = std::filesystem::canonical(path, error);
+  if (error || real != std::filesystem::absolute(path, error).lexically_normal()) return true;  // by way of a link
+  bool is_directory = false;
+  for (std::filesystem::path each = real;; each = each.parent_path()) {
+    struct stat status{};
+    if (::stat(each.c_str(), &status) != 0 || status.st_uid == ::geteuid()) return true;
+    // In a sticky directory only owners rename what is in it, and what is in it on this path is another's.
+    const bool sticky = is_directory && (status.st_mode & S_ISVTX) != 0;
+    if (!sticky && ::access(each.c_str(), W_OK) == 0) return true;
+    if (each == each.root_path()) return false;
+    is_directory = true;
+  }
+}
+
+// The policy's file, held where the command could put another one in its place: then its name means nothing.
+UniqueFd pin_policy(const Flags& flags) {
+  if (flags.policy.empty() || flags.policy == "-" || !command_could_replace(flags.policy)) return {};
+  UniqueFd file(::open(flags.policy.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  struct stat status{};
+  if (!file || ::fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode)) return {};
+  return file;
+}
+
+// What decides about the command, what it must not know, and what tells of it. The command has this user's rights.
+std::vector<run::Shield> shields_of(const Flags& flags, const guard::PolicyFile& policy) {
+  using Kind = run::Shield::Kind;
+  std::vector<run::Shield> shields;
+  auto add = [&](const std::string& path, Kind kind) {
+    if (!path.empty() && path != "-") shields.push_back({path, kind});
+  };
+  add(flags.policy, Kind::read_only);
+  add(flags.record, Kind::read_only);
+  for (const document::Endpoint& endpoint : policy.snapshot->endpoints()) {
+    add(endpoint.ca_bundle_file, Kind::read_only);
+    add(endpoint.crl_file, Kind::read_only);
+  }
+  add(flags.ca_key, Kind::hidden);
+  add(flags.admin, Kind::hidden);
+  for (const std::string& file : policy.secret_files) add(file, Kind::hidden);
+  return shields;
+}
+
 guard::PolicyFile policy_of(const Flags& flags) {
-  if (flags.policy.empty()) return {document::Snapshot::empty(document::Mode::learn), {}, {}};
+  if (flags.policy.empty()) return {document::Snapshot::empty(document::Mode::learn), {}, {}, {}};
   return guard::read_policy(flags.policy, mode_of(flags));
 }
 
 // Everything after the namespace is there.
 int guard_command(const Flags& flags, run::GuardedCommand& command, const std::filesystem::path& directory) {
   credentials::prepare_secure_memory();
+  const UniqueFd pinned = pin_policy(flags);
   guard::PolicyFile policy = policy_of(flags);
   for (const document::Diagnostic& diagnostic : policy.diagnostics) {
     if (!diagnostic.warning || !flags.quiet) complain(0, diagnostic.to_string());
@@ -211,7 +259,9 @@ int guard_command(const Flags& flags, run::GuardedCommand& command, const std::f
     for (const std::string& warning : surroundings->warnings) complain(0, "warning: " + warning);
   }
 
-  auto guard = guard::Guard::create(options_of(flags), policy.snapshot, std::move(*authority));
+  guard::GuardOptions options = options_of(flags);
+  if (pinned) options.policy_opened_as = "/proc/self/fd/" + std::to_string(pinned.get());
+  auto guard = guard::Guard::create(options, policy.snapshot, std::move(*authority));
   if (!guard) return complain(kExitGuardFailed, guard.error().text);
   run::NamespaceSockets& sockets = command.sockets();
   (*guard)->listen(take(sockets.tcp4, sockets.tcp6));
@@ -219,7 +269,8 @@ int guard_command(const Flags& flags, run::GuardedCommand& command, const std::f
   Result<void> started = (*guard)->start();
   if (!started) return complain(kExitGuardFailed, started.error().text);
 
-  Result<void> running = command.start({flags.command, surroundings->environment, surroundings->binds});
+  Result<void> running =
+      command.start({flags.command, surroundings->environment, surroundings->binds, shields_of(flags, policy)});
   if (!running) return complain(run::GuardedCommand::exit_code_of(running.error()), running.error().text);
   if (Result<void> released = run::release_standard_streams(); !released) complain(0, released.error().text);
   Result<int> status = command.wait();

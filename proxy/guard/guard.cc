@@ -136,7 +136,7 @@ void Guard::serve_dns(std::vector<UniqueFd> udp, std::vector<UniqueFd> tcp) {
 
 Result<void> Guard::start() {
   if (!options_.policy_file.empty()) {
-    auto watcher = PolicyWatcher::watch(options_.policy_file, [this] { reload(); });
+    auto watcher = PolicyWatcher::watch(options_.policy_file, [this] { reload(); }, policy_opened_as());
     if (!watcher) return std::unexpected(watcher.error());
     watcher_ = std::move(*watcher);
     metrics_.policy_loaded(true);
@@ -183,9 +183,21 @@ void Guard::say(const std::string& text) const {
   [[maybe_unused]] ssize_t ignored = ::write(STDERR_FILENO, line.data(), line.size());
 }
 
+std::string Guard::policy_opened_as() const {
+  return options_.policy_opened_as.empty() ? options_.policy_file : options_.policy_opened_as;
+}
+
 // A document with any error changes nothing: the policy that was checked stays in force.
 void Guard::reload() {
-  PolicyFile loaded = read_policy(options_.policy_file, options_.mode, policy().get());
+  const std::string opened_as = policy_opened_as();
+  if (!options_.policy_opened_as.empty() && !same_file(options_.policy_file, opened_as)) {
+    // Fails closed: who put it there can't be told, and the command has the same rights in that directory.
+    say(options_.policy_file +
+        " is gone, or another file that the command could have put there: the policy before stays in force. Change "
+        "the file in place, or keep it where the command's user can't write");
+    return;
+  }
+  PolicyFile loaded = read_policy(options_.policy_file, opened_as, options_.mode, policy().get());
   for (const document::Diagnostic& diagnostic : loaded.diagnostics) say(diagnostic.to_string());
   metrics_.policy_loaded(loaded.snapshot != nullptr);
   if (!loaded.snapshot) {

@@ -24,7 +24,10 @@
 namespace sallyport::guard {
 
 struct GuardOptions {
-  std::string policy_file;             // empty: learn without a policy
+  std::string policy_file;  // empty: learn without a policy
+  // Set where the command could put another file into the policy's place: /proc/self/fd/N of the file that was read at
+  // the start. Then only that file is read again, and never what stands under its name.
+  std::string policy_opened_as;
   std::optional<document::Mode> mode;  // overrides the document's
   std::string function;                // for records, when the policy names none
   std::string record_file;             // empty: none
@@ -65,6 +68,7 @@ class Guard {
   void learn(const Record& record);
   void write_draft();
   void reload();
+  std::string policy_opened_as() const;
   void say(const std::string& text) const;
   net::DnsPolicy dns_policy();
   WorkerTotals totals() const;

@@ -71,18 +71,30 @@ void check_files(const std::string& path, PolicyFile& policy) {
 
 }  // namespace
 
+bool same_file(const std::string& a, const std::string& b) {
+  struct stat one{}, other{};
+  return ::stat(a.c_str(), &one) == 0 && ::stat(b.c_str(), &other) == 0 && one.st_dev == other.st_dev &&
+         one.st_ino == other.st_ino;
+}
+
 PolicyFile read_policy(const std::string& path, std::optional<document::Mode> mode,
                        const document::Snapshot* previous) {
-  Result<std::string> text = read_file(path, limits::kPolicyBytesMax);
+  return read_policy(path, path, mode, previous);
+}
+
+PolicyFile read_policy(const std::string& path, const std::string& opened_as, std::optional<document::Mode> mode,
+                       const document::Snapshot* previous) {
+  Result<std::string> text = read_file(opened_as, limits::kPolicyBytesMax);
   if (!text) {
     document::Diagnostic unreadable;
     unreadable.file = path;
     unreadable.message = text.error().text;
-    return {nullptr, {unreadable}, {}};
+    return {nullptr, {unreadable}, {}, {}};
   }
   PolicyFile file;
   document::SecretReader reader = [&file](const document::SecretRef& reference) {
     if (!reference.env.empty()) file.secret_variables.push_back(reference.env);
+    if (!reference.file.empty()) file.secret_files.push_back(reference.file);
     return read_secret(reference);
   };
   document::LoadResult loaded = document::load_policy(*text, path, reader, mode, previous);
@@ -92,7 +104,8 @@ PolicyFile read_policy(const std::string& path, std::optional<document::Mode> mo
   return file;
 }
 
-Result<std::unique_ptr<PolicyWatcher>> PolicyWatcher::watch(const std::string& path, std::function<void()> changed) {
+Result<std::unique_ptr<PolicyWatcher>> PolicyWatcher::watch(const std::string& path, std::function<void()> changed,
+                                                            const std::string& opened_as) {
   UniqueFd inotify(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   UniqueFd stop(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   std::filesystem::path directory = std::filesystem::path(path).parent_path();
@@ -110,13 +123,15 @@ Result<std::unique_ptr<PolicyWatcher>> PolicyWatcher::watch(const std::string& p
     return fail(ErrorSource::internal, ErrorKind::unavailable,
                 "can't watch " + directory.string() + " for changes of the policy: " + std::strerror(errno));
   }
-  return std::unique_ptr<PolicyWatcher>(
-      new PolicyWatcher(path, std::move(inotify), std::move(stop), std::move(changed)));
+  return std::unique_ptr<PolicyWatcher>(new PolicyWatcher(path, opened_as.empty() ? path : opened_as,
+                                                          std::move(inotify), std::move(stop), std::move(changed)));
 }
 
-PolicyWatcher::PolicyWatcher(std::string path, UniqueFd inotify, UniqueFd stop, std::function<void()> changed)
+PolicyWatcher::PolicyWatcher(std::string path, std::string opened_as, UniqueFd inotify, UniqueFd stop,
+                             std::function<void()> changed)
     : path_(std::move(path)),
-      version_(version_of(path_)),
+      opened_as_(std::move(opened_as)),
+      version_(version_of(path_) + version_of(opened_as_)),
       inotify_(std::move(inotify)),
       stop_(std::move(stop)),
       changed_(std::move(changed)),
@@ -146,7 +161,7 @@ void PolicyWatcher::run() {
     }
     if (!look_at_latest || (ready != 0 && Clock::now() < *look_at_latest)) continue;
     look_at_latest.reset();
-    std::string version = version_of(path_);
+    std::string version = version_of(path_) + version_of(opened_as_);
     if (std::exchange(version_, version) != version) changed_();
   }
 }

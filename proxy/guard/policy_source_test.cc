@@ -9,6 +9,8 @@
 #include <stop_token>
 #include <thread>
 
+#include "base/read_file.h"
+
 namespace sallyport::guard {
 namespace {
 
@@ -47,6 +49,39 @@ TEST_F(PolicyWatcherTest, NoticesAFileWrittenInPlace) {
   write("policy.yaml", "other");
   EXPECT_TRUE(noticed());
   EXPECT_TRUE(noticed_nothing()) << "one change, one call";
+}
+
+TEST_F(PolicyWatcherTest, NoticesAFileOpenedByAnotherPath) {
+  std::filesystem::create_directories(directory_ / "held");
+  std::filesystem::create_hard_link(directory_ / "policy.yaml", directory_ / "held" / "it");
+  const std::string held = directory_ / "held" / "it";
+  EXPECT_TRUE(same_file(directory_ / "policy.yaml", held));
+  auto watcher = PolicyWatcher::watch(directory_ / "policy.yaml", [this] { changes_.release(); }, held);
+  ASSERT_TRUE(watcher) << watcher.error().text;
+  watcher_ = std::move(*watcher);
+  write("policy.yaml", "in place");
+  EXPECT_TRUE(noticed());
+  write("policy.yaml.new", "another file");
+  std::filesystem::rename(directory_ / "policy.yaml.new", directory_ / "policy.yaml");
+  EXPECT_TRUE(noticed());
+  EXPECT_FALSE(same_file(directory_ / "policy.yaml", held));
+  PolicyFile policy = read_policy(directory_ / "policy.yaml", held, std::nullopt, nullptr);
+  ASSERT_FALSE(policy.diagnostics.empty());
+  EXPECT_EQ(policy.diagnostics[0].file, directory_ / "policy.yaml") << "the name that people know";
+}
+
+TEST(WriteFile, OverwritesNothingThroughALink) {
+  std::string directory = testing::TempDir() + "write-XXXXXX";
+  ASSERT_NE(::mkdtemp(directory.data()), nullptr);
+  std::ofstream(directory + "/victim") << "precious";
+  std::filesystem::create_symlink("victim", directory + "/draft.new");
+  ASSERT_TRUE(write_file(directory + "/draft", "text"));
+  std::string victim, draft;
+  std::getline(std::ifstream(directory + "/victim"), victim);
+  std::getline(std::ifstream(directory + "/draft"), draft);
+  EXPECT_EQ(victim, "precious");
+  EXPECT_EQ(draft, "text");
+  std::filesystem::remove_all(directory);
 }
 
 TEST_F(PolicyWatcherTest, NoticesAFileReplacedByRename) {

@@ -12,10 +12,10 @@
 namespace sallyport::run {
 namespace {
 
-// The form: three counts, then that many strings each ended by a NUL (a bind is two). Execve knows no NUL inside a
-// string either.
+// The form: four counts, then that many strings each ended by a NUL (a bind is two; a shield is one, its kind before
+// its path). Execve knows no NUL inside a string either.
 struct Counts {
-  std::uint64_t arguments, variables, binds;
+  std::uint64_t arguments, variables, binds, shields;
 };
 
 bool append(std::string& packed, std::string_view text) {
@@ -66,12 +66,14 @@ class Unpacker {
 
 Result<UniqueFd> pack(const CommandSpec& spec) {
   if (spec.argv.empty()) return fail(ErrorSource::internal, ErrorKind::invalid, "there is no command to run");
-  Counts counts{spec.argv.size(), spec.environment.size(), spec.binds.size()};
+  Counts counts{spec.argv.size(), spec.environment.size(), spec.binds.size(), spec.shields.size()};
   std::string packed(reinterpret_cast<const char*>(&counts), sizeof counts);
   bool clean = true;
   for (const std::string& argument : spec.argv) clean = append(packed, argument) && clean;
   for (const std::string& variable : spec.environment) clean = append(packed, variable) && clean;
   for (const Bind& bind : spec.binds) clean = append(packed, bind.source) && append(packed, bind.target) && clean;
+  for (const Shield& shield : spec.shields)
+    clean = append(packed, static_cast<char>(shield.kind) + shield.path) && clean;
   if (!clean) {
     return fail(ErrorSource::internal, ErrorKind::invalid,
                 "an argument or a variable of the command has a NUL byte in it");
@@ -95,6 +97,12 @@ Result<CommandSpec> unpack(int packed) {
   for (std::uint64_t i = 0; i < counts.binds; ++i) {
     std::string source = unpacker.next();
     spec.binds.push_back({std::move(source), unpacker.next()});
+  }
+  for (std::uint64_t i = 0; i < counts.shields; ++i) {
+    std::string packed_shield = unpacker.next();
+    if (packed_shield.empty()) return system_failure("reading the command", EIO);
+    auto kind = packed_shield[0] == 'r' ? Shield::Kind::read_only : Shield::Kind::hidden;
+    spec.shields.push_back({packed_shield.substr(1), kind});
   }
   return spec;
 }

@@ -16,10 +16,20 @@ struct Bind {
   std::string target;
 };
 
+// A file of the guard's own that the command, which has the same user, must not change (read_only) or not even see
+// (hidden). For safety: where the kernel does not let us, the command is not run. What is no regular file and no socket
+// is left alone (a pipe, a device), and so is what does not exist.
+struct Shield {
+  enum class Kind : char { read_only = 'r', hidden = 'h' };
+  std::string path;
+  Kind kind = Kind::read_only;
+};
+
 struct CommandSpec {
   std::vector<std::string> argv;         // not empty; argv[0] without a slash is looked up in the PATH of `environment`
   std::vector<std::string> environment;  // "NAME=value": all that the command gets
   std::vector<Bind> binds;
+  std::vector<Shield> shields;
 };
 
 // Error: invalid when argv is empty or a string has a NUL in it.

@@ -1,6 +1,7 @@
 #include "proxy/run/descriptors.h"
 
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -21,6 +22,24 @@ UniqueFd close_all_but(UniqueFd keep) {
 void drop_standard_streams() {
   UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
   for (int fd : {0, 1, 2}) ::dup2(null.get(), fd);
+}
+
+Result<void> refuse_network_sockets_as_standard_streams() {
+  constexpr const char* kNames[] = {"standard input", "standard output", "standard error"};
+  for (int fd : {0, 1, 2}) {
+    int domain = AF_UNSPEC, type = 0;
+    socklen_t size = sizeof domain;
+    if (::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) != 0) continue;  // no socket
+    size = sizeof type;
+    ::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size);
+    // A connected stream to another process of this machine stays what it is.
+    if (domain == AF_UNIX && type != SOCK_DGRAM) continue;
+    return fail(ErrorSource::internal, ErrorKind::invalid,
+                std::string(kNames[fd]) +
+                    " is a socket that the command could connect to another place, past the guard; put a pipe in "
+                    "between, as in: cat | sallyport run ... | cat");
+  }
+  return {};
 }
 
 void open_missing_standard_streams() {

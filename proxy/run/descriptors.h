@@ -1,6 +1,7 @@
 #pragma once
 // For children that are copies of the guard and go on without exec: they must let go of what is the guard's.
 
+#include "base/error.h"
 #include "base/unique_fd.h"
 
 namespace sallyport::run {
@@ -14,5 +15,9 @@ void drop_standard_streams();
 // Those of 0, 1 and 2 that are closed become /dev/null: else the next descriptor that the guard makes would be one of
 // them, and the command's.
 void open_missing_standard_streams();
+
+// Error: one of 0, 1 and 2 is a socket that the command could connect somewhere else. A socket belongs to the network
+// namespace that it was made in, and disconnecting it (connect with AF_UNSPEC) needs no privilege.
+Result<void> refuse_network_sockets_as_standard_streams();
 
 }  // namespace sallyport::run

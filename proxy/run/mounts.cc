@@ -79,11 +79,11 @@ void cover_host_services() {
 // processes outside, but lets nobody touch them.
 void mount_own_proc() { ::mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr); }
 
-void make_read_only(const char* path) {
-  if (::mount(path, path, nullptr, MS_BIND | MS_REC, nullptr) != 0) return;
+bool make_read_only(const char* path) {
+  if (::mount(path, path, nullptr, MS_BIND | MS_REC, nullptr) != 0) return false;
   mount_attr attributes{};
   attributes.attr_set = MOUNT_ATTR_RDONLY;
-  ::syscall(SYS_mount_setattr, AT_FDCWD, path, AT_RECURSIVE, &attributes, sizeof attributes);
+  return ::syscall(SYS_mount_setattr, AT_FDCWD, path, AT_RECURSIVE, &attributes, sizeof attributes) == 0;
 }
 
 // Root without capabilities still owns the kernel's knobs, and some of them name programs that the kernel starts
@@ -126,11 +126,14 @@ void cover_name_services(Covers& covers) {
   covers.directories = {"/run/nscd", "/var/run/nscd", "/run/avahi-daemon", "/run/dbus", "/var/run/dbus"};
 }
 
-// Services that run what they are told to in the host's namespaces: systemd (StartTransientUnit), container engines,
-// virtual machines, snapd, the Windows side of WSL, terminal multiplexers and editors.
+// Services that run what they are told to in the host's namespaces, or fetch it: systemd (StartTransientUnit),
+// container engines, virtual machines, snapd, Nix, Tailscale, the Windows side of WSL, terminal multiplexers and
+// editors, X (which types into other windows).
 void cover_services_of_the_machine(Covers& covers) {
-  for (const char* path : {"/run/docker", "/run/containerd", "/run/podman", "/run/crio", "/run/buildkit",
-                           "/run/libvirt", "/var/lib/lxd", "/var/snap/lxd/common/lxd", "/run/WSL", "/run/screen"}) {
+  for (const char* path :
+       {"/run/docker", "/run/containerd", "/run/podman", "/run/crio", "/run/buildkit", "/run/libvirt", "/var/lib/lxd",
+        "/var/snap/lxd/common/lxd", "/var/lib/incus", "/run/incus", "/run/k3s", "/run/tailscale",
+        "/nix/var/nix/daemon-socket", "/tmp/.X11-unix", "/run/WSL", "/run/screen"}) {
     covers.directories.emplace_back(path);
   }
   for (const char* path : {"/run/docker.sock", "/run/snapd.socket", "/run/snapd-snap.socket", "/run/systemd/private"}) {
@@ -179,6 +182,25 @@ Result<void> set_up_mounts() {
   cover_host_services();
   mount_own_proc();
   protect_kernel_settings();
+  return {};
+}
+
+// A mount point cannot be unlinked, renamed or replaced by those who see it as one, and those in user namespaces of
+// their own cannot take it away.
+Result<void> apply_shields(std::span<const Shield> shields) {
+  for (const Shield& shield : shields) {
+    std::error_code error;
+    const fs::path resolved = fs::canonical(shield.path, error);
+    if (error == std::errc::no_such_file_or_directory) continue;
+    const auto type = error ? fs::file_type::unknown : fs::status(resolved, error).type();
+    if (!error && type != fs::file_type::regular && type != fs::file_type::socket) continue;
+    bool done = !error && shield.kind == Shield::Kind::read_only && make_read_only(resolved.c_str());
+    // Also where the kernel (before 5.12) can't make one mount read-only.
+    if (!done && !error) done = ::mount("/dev/null", resolved.c_str(), nullptr, MS_BIND, nullptr) == 0;
+    if (!done) {
+      return system_failure("keeping " + shield.path + " from the command", error ? error.value() : errno);
+    }
+  }
   return {};
 }
 

@@ -28,4 +28,7 @@ Covers paths_to_cover(const Variable& variable);
 
 void apply_binds(std::span<const Bind> binds);
 
+// Error: a file could not be kept from the command.
+Result<void> apply_shields(std::span<const Shield> shields);
+
 }  // namespace sallyport::run

@@ -1,5 +1,6 @@
 // The parts of running a command that need no namespace.
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
@@ -8,6 +9,7 @@
 #include <map>
 
 #include "proxy/run/command_spec.h"
+#include "proxy/run/descriptors.h"
 #include "proxy/run/guarded_command.h"
 #include "proxy/run/mounts.h"
 #include "proxy/run/refusal.h"
@@ -23,7 +25,8 @@ using ::testing::Not;
 TEST(CommandSpec, ArrivesAsItWasPacked) {
   CommandSpec spec{{"command", "", "two words", "line\nbreak"},
                    {"A=1", "EMPTY=", std::string("BIG=") + std::string(200'000, 'x')},
-                   {{"/from", "/to"}}};
+                   {{"/from", "/to"}},
+                   {{"/policy", Shield::Kind::read_only}, {"/secret", Shield::Kind::hidden}}};
   auto packed = pack(spec);
   ASSERT_TRUE(packed);
   auto unpacked = unpack(packed->get());
@@ -33,12 +36,17 @@ TEST(CommandSpec, ArrivesAsItWasPacked) {
   ASSERT_EQ(unpacked->binds.size(), 1U);
   EXPECT_EQ(unpacked->binds[0].source, "/from");
   EXPECT_EQ(unpacked->binds[0].target, "/to");
+  ASSERT_EQ(unpacked->shields.size(), 2U);
+  EXPECT_EQ(unpacked->shields[0].path, "/policy");
+  EXPECT_EQ(unpacked->shields[0].kind, Shield::Kind::read_only);
+  EXPECT_EQ(unpacked->shields[1].path, "/secret");
+  EXPECT_EQ(unpacked->shields[1].kind, Shield::Kind::hidden);
 }
 
 TEST(CommandSpec, WithoutACommandOrWithANulIsAnError) {
   EXPECT_EQ(pack(CommandSpec{}).error().kind, ErrorKind::invalid);
-  EXPECT_EQ(pack(CommandSpec{{std::string("a\0b", 3)}, {}, {}}).error().kind, ErrorKind::invalid);
-  EXPECT_EQ(pack(CommandSpec{{"a"}, {std::string("A=\0", 3)}, {}}).error().kind, ErrorKind::invalid);
+  EXPECT_EQ(pack(CommandSpec{{std::string("a\0b", 3)}, {}, {}, {}}).error().kind, ErrorKind::invalid);
+  EXPECT_EQ(pack(CommandSpec{{"a"}, {std::string("A=\0", 3)}, {}, {}}).error().kind, ErrorKind::invalid);
 }
 
 struct Ends {
@@ -81,12 +89,41 @@ Variable variables(std::map<std::string, std::string> values) {
   };
 }
 
+// What the check says while a socket is standard input.
+Result<void> check_with_standard_input(int socket) {
+  UniqueFd before(::dup(0));
+  ::dup2(socket, 0);
+  auto checked = refuse_network_sockets_as_standard_streams();
+  ::dup2(before.get(), 0);
+  return checked;
+}
+
+TEST(StandardStreams, MayNotBeSocketsThatCouldBeConnectedElsewhere) {
+  for (int domain : {AF_INET, AF_INET6}) {
+    for (int type : {SOCK_STREAM, SOCK_DGRAM}) {
+      UniqueFd socket(::socket(domain, type | SOCK_CLOEXEC, 0));
+      if (!socket) continue;  // no IPv6 here
+      auto checked = check_with_standard_input(socket.get());
+      ASSERT_FALSE(checked);
+      EXPECT_THAT(checked.error().text, HasSubstr("standard input"));
+    }
+  }
+  UniqueFd datagrams(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  EXPECT_FALSE(check_with_standard_input(datagrams.get()));
+  Ends ends = make_ends();
+  EXPECT_TRUE(check_with_standard_input(ends.one.get()));
+  UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  EXPECT_TRUE(check_with_standard_input(null.get()));
+}
+
 TEST(Covers, HideServicesOfTheHostAndOfTheUser) {
   Covers covers = paths_to_cover(variables({{"XDG_RUNTIME_DIR", "/run/user/7"}, {"HOME", "/home/somebody"}}));
   EXPECT_THAT(covers.directories, Contains("/run/nscd"));
   EXPECT_THAT(covers.directories, Contains("/run/dbus"));
   EXPECT_THAT(covers.directories, Contains("/run/user/7/systemd"));
   EXPECT_THAT(covers.directories, Not(Contains("/run/user/7")));
+  EXPECT_THAT(covers.directories, Contains("/nix/var/nix/daemon-socket"));
+  EXPECT_THAT(covers.directories, Contains("/tmp/.X11-unix"));
   EXPECT_THAT(covers.files, Contains("/run/docker.sock"));
   EXPECT_THAT(covers.files, Contains("/run/user/7/bus"));
   EXPECT_THAT(covers.files, Contains("/home/somebody/.gnupg/S.dirmngr"));

@@ -37,9 +37,11 @@ std::string make_directory() {
 // Directories whose owner may not look into them could not be emptied.
 void open_up(const fs::path& directory) {
   std::error_code error;
+  // The command has the same user and may have put a link here.
+  if (fs::symlink_status(directory, error).type() != fs::file_type::directory) return;
   fs::permissions(directory, fs::perms::owner_all, fs::perm_options::add, error);
   for (fs::directory_iterator each(directory, error), end; !error && each != end; each.increment(error)) {
-    if (each->symlink_status(error).type() == fs::file_type::directory) open_up(each->path());
+    open_up(each->path());
   }
 }
 

@@ -79,6 +79,10 @@ pid_t start_command(int control, const sigset_t& mask) {
     end_with(125);
   }
   apply_binds(spec->binds);
+  if (auto shielded = apply_shields(spec->shields); !shielded) {  // fails closed: the command could set its own policy
+    [[maybe_unused]] auto told = send_message(control, Message(Word::not_started, 125, shielded.error().text));
+    end_with(125);
+  }
   auto command = fork_command(*spec, mask);
   if (!command) {
     [[maybe_unused]] auto told =

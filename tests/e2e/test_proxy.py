@@ -279,6 +279,24 @@ def test_the_policy_is_taken_up_while_it_runs(start, bench, world, redirected):
     proxy.stop()
 
 
+def test_a_policy_behind_a_symbolic_link_is_taken_up(start, bench, world, redirected):
+    """The way in which Kubernetes updates a config map: the file is a link into a folder that is itself a link."""
+    for name, text in (("one", POLICY), ("two", guard.policy(guard.endpoint("v4.example.com")))):
+        (bench.folder / name).mkdir()
+        (bench.folder / name / "policy.yaml").write_text(text)
+    (bench.folder / "data").symlink_to("one")
+    bench.policy_file.symlink_to("data/policy.yaml")
+    proxy = start(POLICY)
+    proxy.wait_until_ready()
+    assert curl(world, "/other").stdout.endswith("\n403")
+    (bench.folder / "fresh").symlink_to("two")
+    (bench.folder / "fresh").rename(bench.folder / "data")
+    end = time.monotonic() + 10
+    while not curl(world, "/other").stdout.endswith("\n200"):
+        assert time.monotonic() < end
+    proxy.stop()
+
+
 def test_it_is_not_dumpable(start, bench, world):
     """Its memory holds keys and secrets: a process of the same user must not read it."""
     proxy = start(POLICY)
