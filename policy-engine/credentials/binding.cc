@@ -56,6 +56,14 @@ std::string rendered(const Binding& binding) {
   return value;
 }
 
+// Fields in which services look for a key, whatever the one is that they name first.
+bool carries_credential(std::string_view name) {
+  static constexpr std::string_view kNames[] = {"authorization", "x-api-key",      "api-key",
+                                                "apikey",        "x-goog-api-key", "x-auth-token",
+                                                "x-auth-key",    "x-access-token", "private-token"};
+  return std::ranges::any_of(kNames, [name](std::string_view one) { return same_field(name, one); });
+}
+
 void inject(const Binding& binding, HeaderList& headers) {
   bool placed = false;
   for (std::size_t i = 0; i < headers.size();) {
@@ -173,7 +181,13 @@ bool BindingSet::holds(std::string_view value, const Binding& binding) const {
 Reason BindingSet::check_own_values(const Binding& bound, const HeaderList& headers) const {
   std::size_t values = 0;
   for (const request::Header& header : headers) {
-    if (!same_field(header.name, bound.header)) continue;
+    if (!same_field(header.name, bound.header)) {
+      // A second key beside the bound one could be the one that counts, and the data would be in another's account.
+      if (bound.foreign == Foreign::deny && !header.value.empty() && carries_credential(header.name)) {
+        return Reason::foreign_credential;
+      }
+      continue;
+    }
     ++values;
     const bool foreign = !header.value.empty() && !holds(header.value, bound);
     if (foreign && bound.foreign == Foreign::deny) return Reason::foreign_credential;

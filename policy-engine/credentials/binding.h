@@ -54,8 +54,8 @@ class BindingSet {
   //     percent-encoded (up to three times), or inside the base64 of a Basic value;
   //   foreign_credential: the binding denies foreign values, and one value of the bound field is neither empty nor
   //   holds the
-  //     placeholder. A name that differs in '_' for '-' counts as the bound field, as it does for CGI and its
-  //     successors;
+  //     placeholder, or another field that services take keys from (Authorization, X-Api-Key …) has a value. A name
+  //     that differs in '_' for '-' counts as the bound field, as it does for CGI and its successors;
   //   malformed_http: more than one Authorization field;
   //   credential_unavailable: the upstream leg would not be verified TLS, or there is no secret;
   // else every value of the bound field gives way to the credential, and the rest of the head stays as it is.

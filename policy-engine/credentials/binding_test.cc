@@ -188,6 +188,11 @@ TEST_F(Bindings, EveryValueOfTheBoundHeaderIsLookedAt) {
 
 TEST_F(Bindings, ANameThatCgiWouldTakeForTheBoundOneCountsAsIt) {
   EXPECT_EQ(reason(strict_, {{"X_Api_Key", "mine"}}), Reason::foreign_credential);
+  // A second key, in another field that services take keys from.
+  EXPECT_EQ(reason(strict_, {{"Authorization", "Bearer mine"}}), Reason::foreign_credential);
+  EXPECT_EQ(reason(strict_, {{"x_auth_token", "mine"}}), Reason::foreign_credential);
+  EXPECT_EQ(reason(strict_, {{"Authorization", ""}, {"X-Request-Id", "mine"}}), Reason::none);
+  EXPECT_EQ(reason(own_, {{"X-Api-Key", "mine"}}), Reason::none) << "only where the binding denies";
   EXPECT_EQ(reason(strict_, {{"X_Api-Key", strict_->placeholder}}), Reason::none);
   EXPECT_THAT(after_, ElementsAre(Pair("X-Api-Key", "real-strict")));
 }

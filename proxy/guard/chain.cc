@@ -1,5 +1,7 @@
 #include "proxy/guard/chain.h"
 
+#include <algorithm>
+
 namespace sallyport::guard {
 namespace {
 
@@ -83,19 +85,29 @@ std::string describe(const credentials::Applied& applied) {
   }
 }
 
+// Servers in the manner of CGI take "X_Http_Method" for "X-Http-Method".
+bool same_field(std::string_view a, std::string_view b) {
+  const auto folded = [](char c) { return c == '_' ? '-' : c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; };
+  return std::ranges::equal(a, b, {}, folded, folded);
+}
+
 bool must_not_leave(std::string_view name) {
+  static constexpr std::string_view kOverrides[] = {"x-http-method-override", "x-http-method", "x-method-override",
+                                                    "x-original-url", "x-rewrite-url"};
   switch (name.empty() ? 0 : name[0] | 0x20) {
     case 'x':
-      return request::name_equals(name, "x-http-method-override") || request::name_equals(name, "x-http-method") ||
-             request::name_equals(name, "x-method-override");
+      return std::ranges::any_of(kOverrides, [name](std::string_view one) { return same_field(name, one); });
     case 's':  // tags and the guard's own fields can't be forged by the function
-      return name.size() > 10 && request::name_equals(name.substr(0, 10), "sallyport-");
+      return name.size() > 10 && same_field(name.substr(0, 10), "sallyport-");
     default:
       return false;
   }
 }
 
-// A method override would make the request another one than the one that was decided.
+// The server sends back what it got (RFC 9110 section 9.3.8), and the credential with it.
+bool is_echoed(std::string_view method) { return method == "TRACE" || method == "TRACK"; }
+
+// A method or path override would make the request another one than the one that was decided.
 void strip_request(request::RequestHead& head) {
   for (std::size_t i = head.headers.size(); i-- > 0;) {
     if (must_not_leave(head.headers[i].name)) head.headers.erase_at(i);
@@ -131,6 +143,13 @@ Verdict decide(const ConnectionFacts& facts, std::shared_ptr<const document::Sna
   // A credential goes only with a request that its endpoint allows: in learn and audit a would-be denial gets none.
   const credentials::Binding* bound =
       decision.allowed && route.endpoint != nullptr ? route.endpoint->credential : nullptr;
+  if (bound != nullptr && is_echoed(head.method)) {
+    verdict = {enforce ? Outcome::deny : Outcome::would_deny, Reason::method_not_allowed,
+               std::string(head.method) + " asks the server to send the request back, and the credential '" +
+                   bound->name + "' with it"};
+    if (enforce) return verdict;
+    bound = nullptr;
+  }
   const bool verified_tls = route.scheme == request::Scheme::https;
   credentials::Applied applied = snapshot.bindings().apply(bound, verified_tls, route.target.text, head);
   if (applied.reason != Reason::none) {

@@ -172,11 +172,33 @@ TEST(Chain, FieldsThatWouldChangeTheMethodOrForgeTagsDoNotLeave) {
   decided.head.headers.add("X-HTTP-Method-Override", "DELETE");
   decided.head.headers.add("Sallyport-Tag", "v1.forged");
   decided.head.headers.add("x-method-override", "DELETE");
+  decided.head.headers.add("X_HTTP_Method_Override", "DELETE");
+  decided.head.headers.add("X-Original-URL", "/admin");
+  decided.head.headers.add("X-Rewrite-URL", "/admin");
+  decided.head.headers.add("sallyport_tag", "v1.forged");
   decided.head.headers.add("X-Other", "stays");
   run(decided, https_facts(), "GET", "/v1", "api.example.com");
   EXPECT_EQ(decided.verdict.outcome, Outcome::allow);
   EXPECT_EQ(decided.head.headers.size(), 2U);  // X-Other and the credential
   EXPECT_NE(decided.head.headers.find("x-other"), nullptr);
+}
+
+TEST(Chain, ACredentialDoesNotTravelInARequestThatIsSentBack) {
+  std::string text = kPolicy;
+  text.replace(text.find("MODE"), 4, "enforce");
+  text.replace(text.find("[GET, POST]"), 11, "[any]");
+  document::SecretReader reader = [](const document::SecretRef&) { return credentials::Secret::copy_of("s3cret"); };
+  auto snapshot = document::load_policy(text, "test.yaml", reader).snapshot;
+  for (const char* method : {"TRACE", "TRACK"}) {
+    Decided decided;
+    run(decided, https_facts(), method, "/v1", "api.example.com", snapshot);
+    EXPECT_EQ(decided.verdict.outcome, Outcome::deny);
+    EXPECT_EQ(decided.verdict.reason, Reason::method_not_allowed);
+    EXPECT_EQ(decided.head.headers.find("authorization"), nullptr);
+  }
+  Decided without;
+  run(without, https_facts("api.example.com", 8443), "GET", "/v1", "api.example.com:8443", snapshot);
+  EXPECT_EQ(without.verdict.outcome, Outcome::allow);
 }
 
 TEST(Chain, AltSvcDoesNotReachTheFunction) {

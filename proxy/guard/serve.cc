@@ -205,7 +205,7 @@ class Service final : public InFlight {
     request.authority = route_.authority;
     request.body = exchange_.body();
     request.websocket = exchange_.wants_websocket();
-    request.trailers = &exchange_.trailers();
+    request.trailers = trailers();
     Result<Chunk> first = exchange_.buffered_body();
     if (!first) {
       co_await give_up(reason_of(first.error()), first.error().text);
@@ -284,6 +284,10 @@ class Service final : public InFlight {
     }
   }
 
+  // What the function sends behind its body. Never with a credential: a server that joins trailers to the head would
+  // find the function's own key there, behind the one that was injected.
+  const request::HeaderList* trailers() const { return route_.binding == nullptr ? &exchange_.trailers() : nullptr; }
+
   // The upstream's side failed. If the cause is that the function's side failed first, that is what is said.
   net::Task<void> fail_upstream(const Error& error) {
     if (!upload_result_ && upload_result_.error().source == ErrorSource::downstream) {
@@ -332,7 +336,7 @@ class Service final : public InFlight {
       Result<void> written = co_await client_.write_body(Chunk{chunk.data, false});
       if (!written) co_return written;
     }
-    co_return co_await client_.finish(&exchange_.trailers());
+    co_return co_await client_.finish(trailers());
   }
 
   net::Task<void> relay_response() {

@@ -1,6 +1,9 @@
 #include "proxy/http1/client_exchange.h"
 
 #include <openssl/crypto.h>
+#include <openssl/evp.h>
+
+#include <array>
 
 #include "base/limits.h"
 #include "proxy/http1/serialize.h"
@@ -10,6 +13,24 @@ namespace sallyport::http1 {
 using http::BodyInfo;
 using http::Chunk;
 using http::UpstreamHead;
+
+namespace {
+
+// What a server answers that has understood this key (RFC 6455 section 4.2.2); empty without a key.
+std::string websocket_accept(const request::HeaderList& headers) {
+  constexpr std::string_view kGuid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+  const request::Header* key = headers.find("sec-websocket-key");
+  if (key == nullptr || key->value.empty()) return {};
+  const std::string text = std::string(key->value) + std::string(kGuid);
+  std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
+  unsigned int size = 0;
+  if (EVP_Digest(text.data(), text.size(), digest.data(), &size, EVP_sha1(), nullptr) != 1) return {};
+  std::array<unsigned char, 2 * EVP_MAX_MD_SIZE> encoded{};
+  const int length = EVP_EncodeBlock(encoded.data(), digest.data(), static_cast<int>(size));
+  return {reinterpret_cast<const char*>(encoded.data()), static_cast<std::size_t>(length)};
+}
+
+}  // namespace
 
 void ClientExchange::attach(net::Stream& stream) {
   stream_ = &stream;
@@ -32,6 +53,7 @@ net::Task<Result<void>> ClientExchange::write(std::string_view first, std::strin
 net::Task<Result<void>> ClientExchange::send(const Request& request, Chunk first) {
   head_request_ = request.head->method == "HEAD";
   websocket_ = request.websocket;
+  websocket_accept_ = websocket_ ? websocket_accept(request.head->headers) : std::string();
   Framing framing;
   framing.upgrade_websocket = request.websocket;
   switch (request.body.kind) {
@@ -117,6 +139,12 @@ net::Task<Result<UpstreamHead>> ClientExchange::read_head(request::ResponseHead&
   if (head.status == 101 && !(websocket_ && info_.upgrade_websocket)) {
     co_return fail(ErrorSource::upstream, ErrorKind::malformed, "the server switched protocols without being asked to");
   }
+  // A server that did not mean it, or one that stands before another and only passes its status on, must not open a
+  // tunnel: what would go through it is not decided.
+  if (head.status == 101 && !accepts_websocket(head.headers)) {
+    co_return fail(ErrorSource::upstream, ErrorKind::malformed,
+                   "the server switched protocols without the Sec-WebSocket-Accept that belongs to the request's key");
+  }
   UpstreamHead result{head.status, {}};
   if (info_.informational || head.status == 101) co_return result;
   final_head_ = true;
@@ -135,6 +163,11 @@ net::Task<Result<UpstreamHead>> ClientExchange::read_head(request::ResponseHead&
       break;
   }
   co_return result;
+}
+
+bool ClientExchange::accepts_websocket(const request::HeaderList& headers) const {
+  const request::Header* accept = headers.find("sec-websocket-accept");
+  return accept != nullptr && !websocket_accept_.empty() && accept->value == websocket_accept_;
 }
 
 net::Task<Result<Chunk>> ClientExchange::read_body(net::Deadline deadline) {

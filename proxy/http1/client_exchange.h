@@ -30,6 +30,7 @@ class ClientExchange final : public http::UpstreamExchange {
 
  private:
   net::Task<Result<void>> write(std::string_view first, std::string_view second);
+  bool accepts_websocket(const request::HeaderList& headers) const;
 
   net::Stream* stream_ = nullptr;
   net::ReadBuffer in_;
@@ -39,6 +40,7 @@ class ClientExchange final : public http::UpstreamExchange {
   std::uint64_t request_left_ = 0;
   bool head_request_ = false;
   bool websocket_ = false;
+  std::string websocket_accept_;  // what the server has to answer
   bool chunked_ = false;
   bool request_complete_ = false;
   bool response_started_ = false;

@@ -102,7 +102,11 @@ TrailerUse trailer_use(std::string_view name) {
       "range",   "age",           "expires",          "date",   "location",        "retry-after",   "vary",
       "pragma",  "authority",     "forwarded",        "via",    "accept-encoding",
   };
-  static constexpr std::string_view kDroppedPrefixes[] = {"content-", "if-", "proxy-", "x-forwarded-", "sallyport-"};
+  static constexpr std::string_view kDroppedPrefixes[] = {
+      "content-",      "if-",           "proxy-",        "x-forwarded-",  "sallyport-", "sallyport_",
+      "x-http-method", "x_http_method", "x-http_method", "x_http-method", "x-method",   "x_method",
+      "x-original",    "x_original",    "x-rewrite",     "x_rewrite",
+  };
   switch (classify(name)) {
     case Field::host:
     case Field::content_length:
