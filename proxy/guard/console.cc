@@ -1,7 +1,12 @@
 #include "proxy/guard/console.h"
 
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <ctime>
 
@@ -155,10 +160,29 @@ void Console::flush() {
   pending_.clear();
 }
 
+Console::Console(int fd, Options options) : fd_(fd), options_(options) {
+  struct stat status{};
+  if (::fstat(fd, &status) != 0) return;
+  is_socket_ = S_ISSOCK(status.st_mode);
+  if (!S_ISFIFO(status.st_mode) && !S_ISCHR(status.st_mode)) return;
+  // Where it can't be opened again (somebody else's terminal) writing blocks.
+  own_.reset(::open(("/proc/self/fd/" + std::to_string(fd)).c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY));
+  if (own_) fd_ = own_.get();
+}
+
 void Console::write(std::string_view text) const {
+  constexpr int kPatienceMs = 1'000;
   while (!text.empty()) {
-    ssize_t written = ::write(fd_, text.data(), text.size());
-    if (written <= 0) return;  // the terminal is gone: the log file still has every record
+    ssize_t written = is_socket_ ? ::send(fd_, text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL)
+                                 : ::write(fd_, text.data(), text.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0 && errno == EAGAIN && !stuck_) {
+      pollfd waits{fd_, POLLOUT, 0};
+      stuck_ = ::poll(&waits, 1, kPatienceMs) == 0;
+      if (!stuck_) continue;
+    }
+    if (written <= 0) return;  // the terminal is gone or takes nothing: the log file still has every record
+    stuck_ = false;
     text.remove_prefix(static_cast<std::size_t>(written));
   }
 }

@@ -1,5 +1,6 @@
 #include "proxy/guard/console.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -26,9 +27,11 @@ std::string shown(Console::Options options, const std::vector<Record>& records) 
   int ends[2];
   EXPECT_EQ(pipe(ends), 0);
   UniqueFd reader(ends[0]), writer(ends[1]);
-  Console console(writer.get(), options);
-  for (const Record& record : records) console.show(record);
-  console.summarise();
+  {
+    Console console(writer.get(), options);
+    for (const Record& record : records) console.show(record);
+    console.summarise();
+  }
   writer.reset();
   std::string text(65536, '\0');
   ssize_t count = read(reader.get(), text.data(), text.size());
@@ -65,6 +68,23 @@ TEST(Console, TheSummaryCountsByDecisionAndNamesTheSlowestHost) {
              allowed("b.example", std::chrono::milliseconds(40)), denied});
   EXPECT_NE(text.find("4 requests: 3 allowed, 1 denied"), std::string::npos) << text;
   EXPECT_NE(text.find("slowest host b.example (40 ms a request)"), std::string::npos) << text;
+}
+
+TEST(Console, APipeThatTakesNothingMoreHoldsNobodyUp) {
+  int ends[2];
+  ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+  UniqueFd reading(ends[0]), writing(ends[1]);
+  Console console(writing.get(), {.lines = true});
+  const std::string block(1 << 16, 'x');
+  const auto start = std::chrono::steady_clock::now();
+  for (int i = 0; i < 100; ++i) console.write(block);  // a second's patience in all, not with each
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
+  EXPECT_EQ(::fcntl(writing.get(), F_GETFL) & O_NONBLOCK, 0) << "the command's descriptor is left as it was";
+  std::string read(1 << 17, '\0');
+  ASSERT_GT(::read(reading.get(), read.data(), read.size()), 0);
+  console.write("again");
+  ASSERT_EQ(::read(reading.get(), read.data(), read.size()), 5);
+  EXPECT_EQ(read.substr(0, 5), "again");
 }
 
 TEST(Console, ColourOnlyWhenAsked) {

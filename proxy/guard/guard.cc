@@ -178,10 +178,7 @@ std::shared_ptr<const document::Snapshot> Guard::policy() {
   return policy_;
 }
 
-void Guard::say(const std::string& text) const {
-  std::string line = "sallyport: " + text + "\n";
-  [[maybe_unused]] ssize_t ignored = ::write(STDERR_FILENO, line.data(), line.size());
-}
+void Guard::say(const std::string& text) const { console_.write("sallyport: " + text + "\n"); }
 
 std::string Guard::policy_opened_as() const {
   return options_.policy_opened_as.empty() ? options_.policy_file : options_.policy_opened_as;

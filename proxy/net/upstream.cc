@@ -57,7 +57,9 @@ std::unique_ptr<UpstreamConnection> UpstreamPool::take_idle(const UpstreamReques
     connections.pop_back();
     --idle_;
     taken->stream_.socket().on_idle_event(nullptr);
-    if (taken->idle_until_ <= loop_.now()) taken.reset();
+    // Bytes that nobody asked for would be taken for the response of the next request. They may lie in TLS's buffer,
+    // where no event tells of them, or have come in this very turn of the loop.
+    if (taken->idle_until_ <= loop_.now() || !taken->stream_.still_idle()) taken.reset();
   }
   if (connections.empty()) shelves_.erase(found);
   if (taken) ++taken->uses_;

@@ -382,6 +382,15 @@ def websocket(c, request):
             raise Gone
 
 
+def switch(c, request):
+    """Says 101, and does not prove that it has understood."""
+    right = _websocket_accept((request.header("sec-websocket-key") or "").encode())
+    answers = {"none": [], "wrong": [_websocket_accept(b"another key")], "twice": [_websocket_accept(b"x"), right]}
+    lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"]
+    lines += [f"Sec-WebSocket-Accept: {value}" for value in answers[request.query["accept"]]]
+    c.send("\r\n".join(lines).encode() + b"\r\n\r\n")
+
+
 def no_websocket(c, request):
     c.answer(b"not here", "426 Upgrade Required")
 
@@ -454,6 +463,7 @@ HANDLERS = {
     "alternative": alternative,
     "cookies": cookies,
     "websocket": websocket,
+    "switch": switch,
     "no-websocket": no_websocket,
     "ignores-upgrade": ignores_upgrade,
     "malformed": malformed,
