@@ -40,6 +40,7 @@ REASONS = {
     "wildcard-for-all": "upstream-wrong-host",
     "for-clients": "upstream-certificate",
     "name-is-none": "upstream-certificate",
+    "without-key-id": "upstream-certificate",
     "own-ca": "upstream-own-ca",
     "own-ca-below": "upstream-own-ca",
 }
@@ -103,6 +104,11 @@ def bad_servers(world, folder):
             f"subjectAltName=DNS:{host_of('for-clients')}\n",
         ),
         "name-is-none": one("name-is-none", hosts=[host_of("name-is-none"), "*.*.example.com"]),
+        "without-key-id": one(
+            "without-key-id",
+            extensions="authorityKeyIdentifier=none\nextendedKeyUsage=serverAuth\n"
+            f"subjectAltName=DNS:{host_of('without-key-id')}\n",
+        ),
         "own-ca": one("own-ca", world.guard_root),
         "own-ca-below": certificates.sent_with(one("own-ca-below", below), below),
     }
