@@ -28,8 +28,8 @@ KIB_MAX = {"nothing": 24, "half a hello": 24, "a hello": 64, "a handshake": 40, 
 
 
 def hold_crowd(kind, number):
-    """Another process opens the connections, and new ones for those that are closed, until it is killed. Returns once
-    all were opened: (its pid, how often one had to be opened again)."""
+    """Another process opens the connections, and then new ones for those that are closed, until it is killed. Returns
+    its pid, and a descriptor that tells when all were opened."""
     import resource
     import select
 
@@ -66,31 +66,31 @@ def hold_crowd(kind, number):
     child = os.fork()
     if child:
         os.close(tell)
-        return child, int(os.read(ready, 100))
+        return child, ready
     try:
-        held, poll, again = {}, select.poll(), -number
-        end = time.monotonic() + 80
-        while again < 0 or time.monotonic() < end:
+        held, poll, opened = {}, select.poll(), 0
+        while True:
             while len(held) < number:
+                opened += 1
+                if opened == number:
+                    os.close(tell)
                 try:
                     stream = one()
                 except OSError:
-                    again += 1
-                    continue
+                    continue  # had to make room, or came too late
                 held[stream.fileno()] = stream
                 poll.register(stream, select.POLLRDHUP)
-                again += 1
-                if again == 0:
-                    break
-            if len(held) >= number and tell:
-                os.write(tell, b"%d" % again)
-                os.close(tell)
-                tell = None
             for descriptor, _ in poll.poll(100):
                 poll.unregister(descriptor)
                 held.pop(descriptor).close()
     finally:
         os._exit(0)
+
+
+def is_there(ready, seconds):
+    import select
+
+    return bool(select.select([ready], [], [], seconds)[0])
 
 
 def honest(seconds):
@@ -106,9 +106,10 @@ def honest(seconds):
     return sorted(taken), failed
 
 
-def disperse(pid):
+def disperse(pid, ready):
     import signal
 
+    os.close(ready)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
 
@@ -159,12 +160,13 @@ def crowd(request, world):
     try:
         alone, failed = session.do(honest, 3 if big else 0)
         before = resident_kib(guarded.pid)
-        child, again = session.do(hold_crowd, request.param, number)
+        child, ready = session.do(hold_crowd, request.param, number)
+        assert any(session.do(is_there, ready, 60) for _ in range(10)), "the crowd did not come"
         held = guarded.metric("sallyport_connections_open")
         rss = resident_kib(guarded.pid)
         taken, failed_beside = session.do(honest, 10 if big else 1)
         evicted = guarded.metric("sallyport_connections_evicted_total")
-        session.do(disperse, child)
+        session.do(disperse, child, ready)
         left = guarded.wait_for_open(lambda count: count == 0)
         after, after_failed = session.do(honest, 0)
         records = guarded.bench.records()
@@ -175,7 +177,6 @@ def crowd(request, world):
         "number": number,
         "big": big,
         "held": held,
-        "opened again": again,
         "evicted": evicted,
         "kib each": round((rss - before) / held, 1),
         "left": left,
