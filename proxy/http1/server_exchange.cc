@@ -43,7 +43,7 @@ void ServerExchange::begin() {
   body_.start(BodyKind::none, 0);
   response_ = Response::none;
   response_left_ = 0;
-  close_ = false;
+  head_request_ = close_ = false;
 }
 
 RequestFailure ServerExchange::failure_of(const Error& error, bool begun) const {
@@ -73,6 +73,7 @@ net::Task<std::expected<ServerExchange::Read, RequestFailure>> ServerExchange::r
     if (!in_.empty()) {
       ParseError error;
       Parse parsed = parse_request(in_.unread(), scanned, info_, head_, error);
+      head_request_ = parsed != Parse::incomplete && head_.method == "HEAD";
       if (parsed == Parse::error)
         co_return std::unexpected(RequestFailure{error.reason, std::string(error.text), true});
       if (parsed == Parse::complete) {
@@ -131,7 +132,7 @@ net::Task<Result<void>> ServerExchange::inform(const request::ResponseHead& head
 // its end.
 ServerExchange::Response ServerExchange::body_form(const request::ResponseHead& head, BodyInfo body,
                                                    Framing& framing) const {
-  const bool bodyless = head_.method == "HEAD" || head.status == 204 || head.status == 304;
+  const bool bodyless = head_request_ || head.status == 204 || head.status == 304;
   if (bodyless || body.kind == BodyInfo::Kind::empty) {
     // What a GET would have had is passed on; a 204 has no length at all (RFC 9110 section 8.6).
     const bool tells_length = body.length_without_body || (body.kind == BodyInfo::Kind::sized && bodyless);

@@ -73,6 +73,7 @@ class ServerExchange final : public http::Exchange {
   std::string out_;                  // what is being sent beside body bytes
   std::uint64_t response_left_ = 0;  // bytes that a sized response still owes
   Response response_ = Response::none;
+  bool head_request_ = false;  // head_ is gone once the body is read
   bool close_ = false;
 };
 
