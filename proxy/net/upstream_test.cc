@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <atomic>
@@ -62,7 +64,11 @@ class Server {
   void speak() {
     const std::lock_guard lock(mutex_);
     for (const UniqueFd& fd : fds_) EXPECT_EQ(::send(fd.get(), "unasked", 7, MSG_NOSIGNAL), 7);
-    for (const auto& peer : peers_) EXPECT_TRUE(peer->write("unasked"));
+    for (const auto& peer : peers_) {
+      const int on = 1;  // or it waits until the tickets are acknowledged
+      ::setsockopt(peer->fd(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+      EXPECT_TRUE(peer->write("unasked"));
+    }
   }
   void wait_for(int count) const {
     for (int i = 0; i < 1000 && accepted_ < count; ++i) std::this_thread::sleep_for(5ms);
@@ -199,6 +205,19 @@ TEST_F(UpstreamTest, ForgetsAConnectionOnWhichTheServerSpokeOutOfTurn) {
     EXPECT_EQ(pool_->idle(), 1U);
     server.speak();
     run_until_idle(0);
+  }
+}
+
+// A client that sends its requests without waiting gets here before the loop has looked at the connection again.
+TEST_F(UpstreamTest, WhatAServerSaidOutOfTurnIsNotTheResponseToTheVeryNextRequest) {
+  for (const bool secure : {false, true}) {
+    Server server("127.0.0.1", 0, secure ? context_.get() : nullptr);
+    const auto wanted = request(server.port(), secure ? Scheme::https : Scheme::http);
+    auto connection = must_acquire(wanted);
+    server.wait_for(1);
+    server.speak();
+    pool_->release(std::move(connection));
+    EXPECT_FALSE(must_acquire(wanted)->reused()) << (secure ? "TLS" : "plain");
   }
 }
 
