@@ -38,6 +38,7 @@ void ClientExchange::attach(net::Stream& stream) {
   body_.start(BodyKind::none, 0);
   request_left_ = 0;
   chunked_ = request_complete_ = response_started_ = final_head_ = false;
+  content_taken_ = keep_alive_ = true;
 }
 
 void ClientExchange::detach() {
@@ -54,6 +55,7 @@ net::Task<Result<void>> ClientExchange::send(const Request& request, Chunk first
   head_request_ = request.head->method == "HEAD";
   websocket_ = request.websocket;
   websocket_accept_ = websocket_ ? websocket_accept(request.head->headers) : std::string();
+  content_taken_ = request.body.kind == BodyInfo::Kind::empty || request.head->headers.find("expect") == nullptr;
   Framing framing;
   framing.upgrade_websocket = request.websocket;
   switch (request.body.kind) {
@@ -136,6 +138,8 @@ net::Task<Result<UpstreamHead>> ClientExchange::read_head(request::ResponseHead&
     }
   }
   in_.consume(info_.head_size);
+  keep_alive_ = keep_alive_ && info_.keep_alive;
+  content_taken_ = content_taken_ || head.status == 100;
   if (head.status == 101 && !(websocket_ && info_.upgrade_websocket)) {
     co_return fail(ErrorSource::upstream, ErrorKind::malformed, "the server switched protocols without being asked to");
   }
@@ -181,8 +185,9 @@ net::Stream* ClientExchange::switched(std::string_view& leftover) {
 }
 
 bool ClientExchange::reusable() const {
-  // Bytes behind the response were not asked for: the connection has lost its place.
-  return final_head_ && request_complete_ && body_.ended() && info_.keep_alive && in_.empty();
+  // Bytes behind the response were not asked for: the connection has lost its place. A server that gave its final
+  // answer where it was asked for a 100 may have skipped the content, or wait for it still (RFC 9110 section 10.1.1).
+  return final_head_ && request_complete_ && body_.ended() && keep_alive_ && content_taken_ && in_.empty();
 }
 
 }  // namespace sallyport::http1

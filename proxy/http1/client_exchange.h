@@ -45,6 +45,8 @@ class ClientExchange final : public http::UpstreamExchange {
   bool request_complete_ = false;
   bool response_started_ = false;
   bool final_head_ = false;
+  bool content_taken_ = true;  // false: a 100 was asked for and has not come
+  bool keep_alive_ = true;     // what every response head so far has said, the informational ones with it
 };
 
 }  // namespace sallyport::http1
