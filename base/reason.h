@@ -25,7 +25,7 @@ enum class Reason {
   malformed_http,
   malformed_target,  // host or path that cannot be made canonical
   head_too_large,
-  unsupported_method,  // CONNECT
+  unsupported_method,  // CONNECT, and methods with small letters
   downstream_tls,      // the handshake with the function failed: usually it does not trust the CA
   downstream_closed,   // the function went away before the exchange was complete
   downstream_timeout,

@@ -1,5 +1,6 @@
 #include "policy-engine/document/evaluate.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "policy-engine/document/diagnostics.h"
@@ -75,6 +76,9 @@ Result<Evaluation> evaluate(const Snapshot& snapshot, std::string_view request) 
   evaluation.port = authority->port.value_or(default_port(evaluation.scheme));
   if (evaluation.method == "CONNECT") {
     return denied(std::move(evaluation), Reason::unsupported_method, "The guard relays no tunnels.");
+  }
+  if (std::ranges::any_of(evaluation.method, [](char c) { return c >= 'a' && c <= 'z'; })) {
+    return denied(std::move(evaluation), Reason::unsupported_method, "Write the method in upper case.");
   }
   return decide(snapshot, std::move(evaluation), url->origin);
 }

@@ -38,6 +38,7 @@ TEST_F(EvaluateTest, DecidesTheCanonicalForm) {
   EXPECT_EQ(evaluated("GET HTTPS://API.Example.com:443/v1/../v1/%78?b=%7e"), "allow https://api.example.com/v1/x?b=~");
   EXPECT_EQ(evaluated("GET https://api.example.com/v1/../v2"), "deny path-not-allowed");
   EXPECT_EQ(evaluated("GET https://[2001:DB8:0::1]:8443/"), "allow https://[2001:db8::1]:8443/");
+  EXPECT_EQ(evaluated("purge http://plain.example.com/a"), "deny unsupported-method");
   EXPECT_EQ(evaluated("PURGE http://plain.example.com/a"), "allow http://plain.example.com/a");
   EXPECT_EQ(evaluated("GET https://keys.example.com/a%2fb"), "allow https://keys.example.com/a%2Fb");
 }

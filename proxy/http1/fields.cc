@@ -38,11 +38,16 @@ Field classify_plain(std::string_view name) {
   return Field::other;
 }
 
-// Both are as long as names that matter here; nothing else with an underscore can pass for one.
+bool is_alphanumeric(char c) {
+  const char lower = static_cast<char>(c | 0x20);
+  return (c >= '0' && c <= '9') || (lower >= 'a' && lower <= 'z');
+}
+
+// Both are as long as names that matter here; nothing else can pass for one.
 bool is_disguised(std::string_view name) {
-  if ((name.size() != 14 && name.size() != 17) || name.find('_') == std::string_view::npos) return false;
+  if (name.size() != 14 && name.size() != 17) return false;
   std::array<char, 17> plain{};
-  std::ranges::replace_copy(name, plain.begin(), '_', '-');
+  std::ranges::transform(name, plain.begin(), [](char c) { return is_alphanumeric(c) ? c : '-'; });
   return classify_plain({plain.data(), name.size()}) != Field::other;
 }
 

@@ -16,7 +16,8 @@ enum class Field : std::uint8_t {
   te,
   expect,
   hop_by_hop,  // Keep-Alive, Proxy-Connection, Proxy-Authorization, Proxy-Authenticate: understood by us, or by nobody
-  disguised,   // a framing or routing field spelled with underscores, which CGI-like servers take for the field itself
+  disguised,   // a framing field with "_" or another byte for its "-": servers in the manner of CGI take it for the
+               // field itself
 };
 
 Field classify(std::string_view name);

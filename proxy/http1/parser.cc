@@ -124,7 +124,7 @@ std::string_view note_field(const Header& field, Seen& seen, HeaderList& headers
     case Field::hop_by_hop:
       return kGood;
     case Field::disguised:
-      return "a field that frames the message is spelled with an underscore";
+      return "a field that frames the message is spelled with another byte for its hyphen";
   }
   return kGood;
 }
@@ -178,6 +178,11 @@ Parse read_method(Input& in, std::string_view& method, ParseError& error) {
   if (p == in.at || *p != ' ') return wrong(error, "the request line does not begin with a method and one space");
   method = {in.at, p};
   in.at = p + 1;
+  // Methods are compared by case (RFC 9110 section 9.1), but some servers put them into upper case first: "get" would
+  // be decided and framed as one method and carried out as another. No registered method has a small letter.
+  if (std::ranges::any_of(method, [](char c) { return c >= 'a' && c <= 'z'; })) {
+    return wrong(error, "the method has small letters, which servers read in two ways", Reason::unsupported_method);
+  }
   if (name_equals(method, "CONNECT")) return wrong(error, "CONNECT is not supported here", Reason::unsupported_method);
   return Parse::complete;
 }
