@@ -423,10 +423,25 @@ def malformed(c, request):
     c.open = False
 
 
+def skips_content(c, request):
+    """Answers at once and takes the content for the next request, which is what is wrong with some servers."""
+    c.answer(b"skipped")
+
+
+skips_content.reads_body = False
+
+
 def extra(c, request):
-    """Sends a second response that nobody asked for behind the first."""
+    """Sends a second response that nobody asked for behind the first: both are there at once, as two TLS records."""
+    c.stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
     c.answer(b"mine")
     c.answer(b"poison")
+    c.stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+
+
+def raw(c, request):
+    """Sends the bytes that the query has in hex, whatever they are, and leaves the connection open."""
+    c.send(bytes.fromhex(request.query["bytes"]))
 
 
 def half_close(c, request):
@@ -468,6 +483,8 @@ HANDLERS = {
     "ignores-upgrade": ignores_upgrade,
     "malformed": malformed,
     "extra": extra,
+    "raw": raw,
+    "skips-content": skips_content,
     "half-close": half_close,
 }
 
