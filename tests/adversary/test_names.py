@@ -381,6 +381,7 @@ def test_what_is_neither_tls_nor_http(session, world, watch, listeners, first, p
         "opaque-not-allowed",
         "malformed-tls",
         "malformed-http",
+        "unsupported-method",
         "host-not-allowed",
         "port-not-allowed",
         "downstream-closed",
