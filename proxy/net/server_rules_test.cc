@@ -101,13 +101,13 @@ TEST_P(ServerRules, Chain) {
   }
 }
 
-std::function<void(Chain&)> server(std::function<void(Profile&)> change) {
+std::function<void(Chain&)> server(const std::function<void(Profile&)>& change) {
   return [change](Chain& chain) { change(chain.server); };
 }
 std::function<void(Chain&)> names(const char* text) {
   return server([text](Profile& profile) { profile.alternative_names = text; });
 }
-std::function<void(Chain&)> intermediate(std::function<void(Profile&)> change) {
+std::function<void(Chain&)> intermediate(const std::function<void(Profile&)>& change) {
   return [change](Chain& chain) { change(chain.intermediate); };
 }
 std::function<void(Chain&)> constraints(const char* text, const char* names = "DNS:api.example.com") {
@@ -116,7 +116,7 @@ std::function<void(Chain&)> constraints(const char* text, const char* names = "D
     chain.server.alternative_names = names;
   };
 }
-std::function<void(Chain&)> root(std::function<void(Profile&)> change) {
+std::function<void(Chain&)> root(const std::function<void(Profile&)>& change) {
   return [change](Chain& chain) { change(chain.root); };
 }
 

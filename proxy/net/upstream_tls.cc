@@ -170,7 +170,7 @@ bool UpstreamTls::Impl::prepare(SSL* ssl, const TlsTarget& target, Profile& prof
     if (SSL_SESSION* session = TlsSessionCache::usable(*check->place, Clock::now())) SSL_set_session(ssl, session);
   }
   if (SSL_set_ex_data(ssl, peer_check_index(), check.get()) != 1) return false;
-  check.release();  // it goes with the SSL
+  ca::disown(check);  // it goes with the SSL
   const ServerRules rules{.host = target.host, .literal = target.literal, .with_crl = with_crl};
   // SNI is for names only (RFC 6066 section 3).
   return SSL_set1_verify_cert_store(ssl, profile.store.get()) == 1 && set_rules(SSL_get0_param(ssl), rules) &&

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -128,7 +129,7 @@ struct Host {
 
 bool covers(std::string_view presented, std::string_view host) {
   const auto same = [](std::string_view a, std::string_view b) {
-    return a.size() == b.size() && OPENSSL_strncasecmp(a.data(), b.data(), a.size()) == 0;
+    return std::ranges::equal(a, b, [](char x, char y) { return std::tolower(x) == std::tolower(y); });
   };
   if (same(presented, host)) return true;
   const std::size_t dot = host.find('.');
