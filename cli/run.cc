@@ -209,6 +209,16 @@ bool command_could_replace(const std::filesystem::path& path) {
   }
 }
 
+// A descriptor that the command gets leads past every mount: it could open the file anew through it, to write.
+bool is_standard_stream(const std::string& path) {
+  struct stat file{}, stream{};
+  if (::stat(path.c_str(), &file) != 0 || !S_ISREG(file.st_mode)) return false;
+  for (int fd : {0, 1, 2}) {
+    if (::fstat(fd, &stream) == 0 && stream.st_dev == file.st_dev && stream.st_ino == file.st_ino) return true;
+  }
+  return false;
+}
+
 // The policy's file, held where the command could put another one in its place: then its name means nothing.
 UniqueFd pin_policy(const Flags& flags) {
   if (flags.policy.empty() || flags.policy == "-" || !command_could_replace(flags.policy)) return {};
@@ -223,7 +233,11 @@ std::vector<run::Shield> shields_of(const Flags& flags, const guard::PolicyFile&
   using Kind = run::Shield::Kind;
   std::vector<run::Shield> shields;
   auto add = [&](const std::string& path, Kind kind) {
-    if (!path.empty() && path != "-") shields.push_back({path, kind});
+    if (path.empty() || path == "-") return;
+    // Resolved here: a descriptor of this process (/dev/fd/3) is none of the supervisor's.
+    std::error_code error;
+    const std::filesystem::path real = std::filesystem::canonical(path, error);
+    shields.push_back({error ? path : real.string(), kind});
   };
   add(flags.policy, Kind::read_only);
   add(flags.record, Kind::read_only);
@@ -245,6 +259,11 @@ guard::PolicyFile policy_of(const Flags& flags) {
 // Everything after the namespace is there.
 int guard_command(const Flags& flags, run::GuardedCommand& command, const std::filesystem::path& directory) {
   credentials::prepare_secure_memory();
+  if (!flags.policy.empty() && is_standard_stream(flags.policy)) {
+    return complain(kExitUsage, "--policy " + flags.policy +
+                                    ": the command would get this file as a standard stream, and could change it; "
+                                    "nothing was run");
+  }
   const UniqueFd pinned = pin_policy(flags);
   guard::PolicyFile policy = policy_of(flags);
   for (const document::Diagnostic& diagnostic : policy.diagnostics) {

@@ -90,6 +90,24 @@ def test_the_command_switches_the_link_to_its_policy(user_bench, world):
         assert session.get(HOST)["status"] == 200
 
 
+@pytest.mark.parametrize("stream", ["stdin", "stdout", "stderr"])
+def test_the_command_writes_its_policy_through_a_standard_stream(user_bench, world, stream):
+    """An open descriptor leads past the mount that keeps the file from being written."""
+    wide = user_bench.folder / "wide.yaml"
+    wide.write_text(WIDE)
+    user_bench.write_policy(NARROW)
+    give(user_bench, user_bench.policy_file)
+    number = {"stdin": 0, "stdout": 1, "stderr": 2}[stream]
+    script = f"cat {wide} >/proc/self/fd/{number}; sleep 0.5; curl -s -m 5 https://other.example.com/reached"
+    with open(user_bench.policy_file, "r" if number == 0 else "a") as given:
+        process = user_bench.start(
+            ["bash", "-c", f"exec {number + 5}<&{number}; {script}"], policy=NARROW, **{stream: given}
+        )
+        process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert not world.requests()
+
+
 def test_a_policy_that_took_the_place_of_another_is_not_believed(bench, world):
     """An editor that replaces the file uncovers it: from then on the command could be the writer, and nothing that
     stands there counts."""

@@ -545,7 +545,7 @@ class Origin:
 
     def forget(self):
         with self._lock:
-            self.requests = []
+            self.requests, self.failed_handshakes = [], []
 
     def saw(self, text):
         """The requests whose head or body has `text` in it."""
