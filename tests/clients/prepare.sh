@@ -55,7 +55,8 @@ for part in python node go java rust dotnet; do
     printf '%s\n' "$sum" >"$stamp"
   else
     { printf 'prepare.sh could not make it: '; tail -n 3 "$made/$part.log" | tr '\n' ' '; } >"$made/$part.failed"
-    printf 'dev: %s: %s\n' "$part" "$(cat "$made/$part.failed")" >&2
+    printf 'dev: no clients for %s: their tests fail in CI and are skipped elsewhere: %s\n' "$part" \
+      "$(cat "$made/$part.failed")" >&2
   fi
 done
 exit 0
