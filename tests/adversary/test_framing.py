@@ -15,6 +15,7 @@ ALLOWED = [
     "/echo",
     "/raw",
     "/extra",
+    "/extra-later",
     "/ignores-upgrade",
     "/no-websocket",
     "/expect-refused",
@@ -340,12 +341,11 @@ def test_excess_responses_do_not_reach_a_function_that_sends_its_requests_at_onc
 
 
 def test_a_response_that_comes_later_finds_its_connection_closed(session, world):
-    session.get(HOST, "/echo/before")
-    connection = next(r.connection for r in world.requests() if "/before" in r.target)
-    world.forget()
-    if connection.open:  # the connection waits in the guard's pool: the server speaks without having been asked
-        connection.stream.sendall(POISON)
-    end = time.monotonic() + 10
+    world.tls.speak.clear()
+    assert session.get(HOST, "/extra-later")["body"] == b"mine"
+    connection = next(r.connection for r in world.requests() if r.path == "/extra-later")
+    world.tls.speak.set()  # the connection waits in the guard's pool, and the server speaks without having been asked
+    end = time.monotonic() + 20
     while connection.open and time.monotonic() < end:
         time.sleep(0.02)
     assert not connection.open, "the guard keeps a connection on which there is a response for nobody"

@@ -29,7 +29,7 @@ class Report:
     endings: collections.Counter = dataclasses.field(default_factory=collections.Counter)
 
     def __str__(self):
-        show = lambda counter: ", ".join(f"{key} {count}" for key, count in sorted(counter.items())) or "none"
+        show = lambda counter: ", ".join(f"{key} {count}" for key, count in sorted(counter.items(), key=str)) or "none"
         return "\n".join(
             [
                 f"{self.connections} connections with {self.requests} requests, {self.whole} of them whole",
@@ -92,7 +92,13 @@ class Comparison:
             self.report.refused["opaque-not-allowed"] += 1
             self.report.stricter["opaque-not-allowed"] += bool(expected)
             return
-        if ended not in ("cut", "done", "end", "broken"):
+        waiting = expected[len(responses)] if len(responses) < len(expected) else None
+        if ended == "timeout" and waiting and self.server_was_silent(scheme, waiting):
+            # Node does so over TLS: after an upgrade that it ignored, what it can't parse gets no answer.
+            self.report.declined[self.server_of(waiting.host), "silence"] += 1
+            self.may_have_happened(scheme, waiting)
+            expected = expected[: len(responses)]
+        elif ended not in ("cut", "done", "end", "broken"):
             self.differ(f"the connection ended with {ended}", case)
         for index, response in enumerate(responses):
             if closed:
@@ -113,6 +119,15 @@ class Comparison:
                 self.differ(f"no response to {request.method} {request.target}", case)
         if begun:
             self.in_records.possible[self.record_key(scheme, begun)] += 1
+
+    def server_was_silent(self, scheme, request):
+        """Whether the guard's record says that it had sent the request on, and waited."""
+        return any(
+            "upstream" in record and record["decision"] == "error" and record["duration_ms"] > 10_000
+            for record in self.records
+            if (record["scheme"], record["host"], record.get("method"), record.get("path"))
+            == self.record_key(scheme, request)
+        )
 
     def record_key(self, scheme, request):
         return (scheme, request.host, request.method, request.target.partition("?")[0])

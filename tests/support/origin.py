@@ -439,6 +439,13 @@ def extra(c, request):
     c.stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
 
 
+def extra_later(c, request):
+    """Sends a second response when the test lets it."""
+    c.answer(b"mine")
+    c.origin.speak.wait(30)
+    c.answer(b"poison")
+
+
 def raw(c, request):
     """Sends the bytes that the query has in hex, whatever they are, and leaves the connection open."""
     c.send(bytes.fromhex(request.query["bytes"]))
@@ -483,6 +490,7 @@ HANDLERS = {
     "ignores-upgrade": ignores_upgrade,
     "malformed": malformed,
     "extra": extra,
+    "extra-later": extra_later,
     "raw": raw,
     "skips-content": skips_content,
     "half-close": half_close,
@@ -499,6 +507,7 @@ class Origin:
         self.requests = []
         self.connections = []
         self.failed_handshakes = []
+        self.speak = threading.Event()  # for handlers that wait for the test
         self._lock = threading.Lock()
         self._names = {}  # SSL objects to the name they asked for
         for address in addresses:
