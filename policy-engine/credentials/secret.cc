@@ -59,9 +59,10 @@ std::string_view why_unfit(std::string_view bytes) {
 void prepare_secure_memory() {
   if (CRYPTO_secure_malloc_initialized() == 1) return;
   constexpr std::size_t kSmallestBlockBytes = 32;
-  // From what many secrets need down to what the strictest usual limit of locked memory leaves (64 KiB, shared with
-  // others).
-  for (const std::size_t size : {256UZ * 1024, 64UZ * 1024, 32UZ * 1024}) {
+  // OpenSSL takes a block from here for each TLS connection too, as long as that lives, and fails when there is none:
+  // enough for all connections of a worker and their upstreams, down to what the strictest usual limit of locked memory
+  // leaves (64 KiB, shared with others; some 2,000 TLS connections then).
+  for (const std::size_t size : {1'024UZ * 1024, 256UZ * 1024, 64UZ * 1024, 32UZ * 1024}) {
     g_locked = CRYPTO_secure_malloc_init(size, kSmallestBlockBytes) == 1;
     if (g_locked || CRYPTO_secure_malloc_done() != 1) return;
   }
