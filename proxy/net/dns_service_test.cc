@@ -96,14 +96,15 @@ std::string framed(const std::string& message) { return u16(message.size()) + me
 class DnsServiceTest : public ::testing::Test {
  protected:
   void start(const char* v4 = "127.0.0.1", const char* v6 = "::1") {
-    for (int attempt = 0; attempt < 50 && !tcp_v6_; ++attempt) {
+    const auto all_bound = [this] { return udp_v6_ && tcp_v4_ && tcp_v6_; };
+    for (int attempt = 0; attempt < 50 && !all_bound(); ++attempt) {  // the port may be somebody's elsewhere
       udp_v4_ = bound(v4, SOCK_DGRAM, 0);
       port_ = local_address(udp_v4_.get())->port;
       udp_v6_ = bound(v6, SOCK_DGRAM, port_);
       tcp_v4_ = bound(v4, SOCK_STREAM, port_);
       tcp_v6_ = bound(v6, SOCK_STREAM, port_);
     }
-    ASSERT_TRUE(udp_v6_ && tcp_v4_ && tcp_v6_);
+    ASSERT_TRUE(all_bound());
     std::vector<UniqueFd> udp;
     udp.push_back(std::move(udp_v4_));
     udp.push_back(std::move(udp_v6_));

@@ -579,10 +579,12 @@ Task<> serve_one(Stream& stream, SSL_CTX* context) {
   EXPECT_TRUE(written) << written.error().text;
 }
 
+constexpr Clock::duration kColdRequest = 10ms;
+
 // The best of some tries: the trap costs 40 ms each time, and a busy machine only sometimes.
 Clock::duration best_cold_request(Loop& loop, SSL_CTX* server, SSL_CTX* client, SSL_SESSION** session) {
   Clock::duration best = 1h;
-  for (int i = 0; i < 8; ++i) {
+  for (int i = 0; i < 50 && best >= kColdRequest; ++i) {
     auto [ours, theirs] = testing::tcp_pair();
     auto talk = std::async(std::launch::async, [&, fd = std::move(theirs)]() mutable {
       const auto start = Clock::now();
@@ -610,18 +612,18 @@ Clock::duration best_cold_request(Loop& loop, SSL_CTX* server, SSL_CTX* client, 
 }
 
 TEST_F(StreamTest, AClientWithNaglesAlgorithmFinishesAColdRequestInTenMilliseconds) {
-  EXPECT_LT(best_cold_request(loop_, server_.get(), client_.get(), nullptr), 10ms);
+  EXPECT_LT(best_cold_request(loop_, server_.get(), client_.get(), nullptr), kColdRequest);
 }
 
 TEST_F(StreamTest, AClientWithNaglesAlgorithmIsNotHeldUpIfThereIsNoTicketToSend) {
   SSL_CTX_set_num_tickets(server_.get(), 0);
-  EXPECT_LT(best_cold_request(loop_, server_.get(), client_.get(), nullptr), 10ms);
+  EXPECT_LT(best_cold_request(loop_, server_.get(), client_.get(), nullptr), kColdRequest);
 }
 
 TEST_F(StreamTest, AClientWithNaglesAlgorithmIsNotHeldUpWhenItResumesTls12) {
   SSL_CTX_set_max_proto_version(client_.get(), TLS1_2_VERSION);
   SSL_SESSION* session = nullptr;
-  EXPECT_LT(best_cold_request(loop_, server_.get(), client_.get(), &session), 10ms);
+  EXPECT_LT(best_cold_request(loop_, server_.get(), client_.get(), &session), kColdRequest);
   SSL_SESSION_free(session);
 }
 
