@@ -37,10 +37,11 @@ def elsewhere(client, world, folder):
     if client.trust == "PHP_INI_SCAN_DIR":
         (folder / "roots.ini").write_text(f'openssl.cafile = "{world.root}"\ncurl.cainfo = "{world.root}"\n')
         return {client.trust: f":{folder}"}
-    # Some read a folder of the system's besides, where the guard's root is too.
+    # Some read a folder of the system's besides, where the guard's root is too, and Debian's Node the system's file.
     empty = folder / "empty"
     empty.mkdir()
-    return {client.trust: str(world.root), "SSL_CERT_DIR": str(empty), "GIT_SSL_CAPATH": str(empty)}
+    besides = {"SSL_CERT_FILE": str(world.root)} if client.trust == "NODE_EXTRA_CA_CERTS" else {}
+    return {client.trust: str(world.root), "SSL_CERT_DIR": str(empty), "GIT_SSL_CAPATH": str(empty)} | besides
 
 
 def reached(outcome, step):
