@@ -157,7 +157,7 @@ std::optional<std::string> why_unacceptable(X509* certificate, ChainPlace place)
 std::optional<std::string> why_outside(X509* authority, std::string_view host) {
   bool found = false;
   const auto constraints = extension<NameConstraintsPtr>(authority, NID_name_constraints, found);
-  if (!constraints) return std::nullopt;
+  if (!constraints) return std::nullopt;  // malformed ones are refused before: why_unacceptable() fails closed
   bool permitted_names = false;
   const bool permitted = any_holds(constraints->permittedSubtrees, host, permitted_names);
   bool excluded_names = false;

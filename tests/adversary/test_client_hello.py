@@ -21,14 +21,6 @@ POLICY = guard.policy(
 )
 
 
-@pytest.fixture(scope="module")
-def session(world):
-    bench = guard.Bench(world)
-    with bench.session(policy=POLICY) as made:
-        yield made
-    bench.close()
-
-
 # What runs inside.
 
 

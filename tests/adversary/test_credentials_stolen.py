@@ -46,11 +46,6 @@ def session(world):
     bench.close()
 
 
-@pytest.fixture(autouse=True)
-def clean(world):
-    world.forget()
-
-
 def held(name):
     return os.environ[name]
 

@@ -22,19 +22,6 @@ POLICY = guard.policy(
 )
 
 
-@pytest.fixture(scope="module")
-def session(world):
-    bench = guard.Bench(world)
-    with bench.session(policy=POLICY) as made:
-        yield made
-    bench.close()
-
-
-@pytest.fixture(autouse=True)
-def clean(world):
-    world.forget()
-
-
 @pytest.mark.parametrize("host", INTERNAL)
 @pytest.mark.parametrize("tls", [True, False], ids=["https", "http"])
 def test_a_name_that_leads_to_a_special_address(session, world, watch, listeners, host, tls):

@@ -18,14 +18,6 @@ POLICY = guard.policy(
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="module")
-def session(world):
-    bench = guard.Bench(world)
-    with bench.session(policy=POLICY) as made:
-        yield made
-    bench.close()
-
-
 def new_marker():
     return f"leak{os.getpid()}x{next(_numbers)}x"
 

@@ -31,19 +31,6 @@ END = b"0\r\n\r\n"
 CHUNKED = b"Transfer-Encoding: chunked"
 
 
-@pytest.fixture(scope="module")
-def session(world):
-    bench = guard.Bench(world)
-    with bench.session(policy=POLICY) as made:
-        yield made
-    bench.close()
-
-
-@pytest.fixture(autouse=True)
-def clean(world):
-    world.forget()
-
-
 @pytest.fixture
 def before(session, world):
     """How many records there are once those of the tests before are written: they come in order, and a little late."""

@@ -18,19 +18,6 @@ POLICY = guard.policy(
 )
 
 
-@pytest.fixture(scope="module")
-def session(world):
-    bench = guard.Bench(world)
-    with bench.session(policy=POLICY) as made:
-        yield made
-    bench.close()
-
-
-@pytest.fixture(autouse=True)
-def clean(world):
-    world.forget()
-
-
 def count(session):
     """The number of records, once none has come for a while."""
     last, found = -1, 0

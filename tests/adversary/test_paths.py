@@ -10,19 +10,6 @@ HOST = "v4.example.com"
 POLICY = guard.policy(guard.endpoint(HOST, path="/allowed/"))
 
 
-@pytest.fixture(scope="module")
-def session(world):
-    bench = guard.Bench(world)
-    with bench.session(policy=POLICY) as made:
-        yield made
-    bench.close()
-
-
-@pytest.fixture(autouse=True)
-def clean(world):
-    world.forget()
-
-
 def one_reading(target):
     """Whether no server could take this target for anything but a path below /allowed/."""
     path = target.partition("?")[0]

@@ -11,19 +11,6 @@ HOST = "v4.example.com"
 POLICY = guard.policy(guard.endpoint(HOST), guard.endpoint("other.example.com", path="/allowed/"))
 
 
-@pytest.fixture(scope="module")
-def session(world):
-    bench = guard.Bench(world)
-    with bench.session(policy=POLICY) as made:
-        yield made
-    bench.close()
-
-
-@pytest.fixture(autouse=True)
-def clean(world):
-    world.forget()
-
-
 def still_serves(session, world):
     world.forget()
     assert session.get(HOST, "/honest")["status"] == 200

@@ -9,19 +9,6 @@ POLICY = guard.policy(guard.endpoint(HOST, methods=["GET", "POST"], path="/allow
 INNER = b"GET /smuggled HTTP/1.1\r\nHost: v4.example.com\r\n\r\n"
 
 
-@pytest.fixture(scope="module")
-def session(world):
-    bench = guard.Bench(world)
-    with bench.session(policy=POLICY) as made:
-        yield made
-    bench.close()
-
-
-@pytest.fixture(autouse=True)
-def clean(world):
-    world.forget()
-
-
 def post(*headers, body=b"", version=b"HTTP/1.1"):
     return (
         b"POST /allowed "

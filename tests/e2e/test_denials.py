@@ -35,11 +35,6 @@ def session(request, world):
     bench.close()
 
 
-@pytest.fixture(autouse=True)
-def clean(world):
-    world.forget()
-
-
 def record_of(session, told):
     records = session.wait_for_records(lambda records: any(r["id"] == told["id"] for r in records))
     return next(r for r in records if r["id"] == told["id"])

@@ -28,11 +28,6 @@ def session(world):
     bench.close()
 
 
-@pytest.fixture(autouse=True)
-def clean(world):
-    world.forget()
-
-
 def new_exchange(session, before):
     return guard.exchanges(session.wait_for_records(lambda r: len(guard.exchanges(r)) > before))[before]
 

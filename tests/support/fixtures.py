@@ -104,6 +104,15 @@ def bench(world):
     made.close()
 
 
+@pytest.fixture(scope="module")
+def session(world, request):
+    """One guard for all tests of a module, under the module's POLICY."""
+    made = guard.Bench(world)
+    with made.session(policy=request.module.POLICY) as running:
+        yield running
+    made.close()
+
+
 @pytest.fixture(scope="session")
 def fast_clock():
     """Makes variables with which a guard's time passes so many times faster: time-outs come sooner."""
