@@ -84,6 +84,7 @@ inline constexpr seconds kRootLifetime{365 * 24 * 3'600};  // bounds a long run:
 inline constexpr std::size_t kCaPemBytesMax = 1 << 20;
 inline constexpr std::size_t kCaChainMax = 8;                 // certificates in an external CA's file
 inline constexpr std::size_t kTrustBundleBytesMax = 8 << 20;  // the system's roots are about 0.2 MiB
+inline constexpr int kLocalRootFilesMax = 256;                // people's additions to the system's roots
 
 // Records.
 inline constexpr std::size_t kRecordsQueuedMax = 65'536;  // then exchanges wait: none goes unrecorded

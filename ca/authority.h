@@ -20,7 +20,9 @@
 
 namespace sallyport::ca {
 
-using TimePoint = std::chrono::system_clock::time_point;
+// Seconds, as certificates have them: a clock of nanoseconds ends in 2262, and "never" in a certificate is the end of
+// 9999 (RFC 5280 section 4.1.2.5).
+using TimePoint = std::chrono::sys_seconds;
 
 // The content of a file and the name by which errors speak of it.
 struct PemFile {

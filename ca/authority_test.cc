@@ -205,6 +205,17 @@ TEST(Authority, ValidityPast2049UsesTheLongForm) {
   EXPECT_EQ(*time_of(X509_get0_notAfter(root.certificate())), then + limits::kRootLifetime);
 }
 
+// The end of 9999 stands for "never" (RFC 5280 section 4.1.2.5), and is past the end of a clock of nanoseconds.
+TEST(Authority, ARootThatNeverEndsIsUsable) {
+  const TimePoint end(std::chrono::seconds(253'402'300'799));
+  const Authority root = root_at(kNoon, end - kNoon);
+  EXPECT_EQ(root.not_after(), end);
+  EXPECT_EQ(*time_of(X509_get0_notAfter(root.certificate())), end);
+  EXPECT_EQ(*time_of(X509_get0_notAfter(leaf_of(root, "a.example", kNoon).get())), kNoon + limits::kLeafLifetime);
+  const auto problems = profile_problems(root.certificate(), kNoon);
+  EXPECT_THAT(problems, ::testing::Not(::testing::Contains(HasSubstr("expired"))));
+}
+
 TEST(Authority, ARootNeedsANameAndALifetime) {
   for (const std::string& name : {std::string(), std::string(65, 'n'), std::string("a\nb"), std::string("\xff\xfe")}) {
     EXPECT_FALSE(Authority::create_root(nullptr, {.name = name}, kNoon)) << name;

@@ -110,8 +110,8 @@ bool set_random_serial(X509* certificate, OSSL_LIB_CTX* lib) {
 }
 
 bool set_validity(X509* certificate, TimePoint not_before, TimePoint not_after) {
-  const Asn1TimePtr from(ASN1_TIME_set(nullptr, std::chrono::system_clock::to_time_t(not_before)));
-  const Asn1TimePtr to(ASN1_TIME_set(nullptr, std::chrono::system_clock::to_time_t(not_after)));
+  const Asn1TimePtr from(ASN1_TIME_set(nullptr, not_before.time_since_epoch().count()));
+  const Asn1TimePtr to(ASN1_TIME_set(nullptr, not_after.time_since_epoch().count()));
   return from && to && X509_set1_notBefore(certificate, from.get()) == 1 &&
          X509_set1_notAfter(certificate, to.get()) == 1;
 }
@@ -207,7 +207,7 @@ bool is_dns_name(std::string_view host) {
 std::optional<TimePoint> time_of(const ASN1_TIME* time) {
   std::tm parts{};
   if (time == nullptr || ASN1_TIME_to_tm(time, &parts) != 1) return std::nullopt;
-  return std::chrono::system_clock::from_time_t(timegm(&parts));
+  return TimePoint(std::chrono::seconds(timegm(&parts)));
 }
 
 std::optional<std::string> why_weak(EVP_PKEY* key) {

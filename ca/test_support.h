@@ -136,6 +136,6 @@ class TlsServer {
 // A fixed moment for everything that needs no real client: 2026-06-01 12:00:00 UTC.
 inline constexpr TimePoint kNoon{std::chrono::seconds(1'780'315'200)};
 
-inline TimePoint today() { return std::chrono::system_clock::now(); }
+inline TimePoint today() { return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now()); }
 
 }  // namespace sallyport::ca::test

@@ -16,6 +16,11 @@ inline constexpr std::array<const char*, 4> kSystemRootFiles = {"/etc/ssl/certs/
                                                                 "/etc/pki/tls/certs/ca-bundle.crt",
                                                                 "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"};
 
+// Where people put roots of their own, for the system to add them to those files: Debian and Alpine, Fedora and Amazon
+// Linux, openSUSE.
+inline constexpr std::array<const char*, 3> kLocalRootPlaces = {
+    "/usr/local/share/ca-certificates", "/etc/pki/ca-trust/source/anchors", "/etc/pki/trust/anchors"};
+
 // The store needs no password, but Java programs pass one on.
 inline constexpr std::string_view kJavaTrustStorePassword = "changeit";
 

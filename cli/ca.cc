@@ -32,7 +32,7 @@ constexpr int kRootDaysMax = 3'650;
 constexpr int kServerDays = 90;
 constexpr int kServerDaysMax = 825;  // past it Apple's clients refuse
 
-ca::TimePoint now() { return std::chrono::system_clock::now(); }
+ca::TimePoint now() { return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now()); }
 
 int complain(const std::string& text) {
   std::cerr << "sallyport: " << text << '\n';
@@ -186,7 +186,7 @@ int issue(const IssueFlags& flags) {
 }
 
 std::string utc(ca::TimePoint time) {
-  const std::time_t seconds = std::chrono::system_clock::to_time_t(time);
+  const std::time_t seconds = time.time_since_epoch().count();
   std::tm parts{};
   gmtime_r(&seconds, &parts);
   char text[32];

@@ -59,7 +59,7 @@ std::optional<document::Mode> mode_of(const Flags& flags) {
 }
 
 Result<ca::Authority> authority_of(const Flags& flags) {
-  ca::TimePoint now = std::chrono::system_clock::now();
+  const ca::TimePoint now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
   if (flags.ca_cert.empty()) return ca::Authority::create_root(nullptr, {.name = "Sallyport root of one run"}, now);
   Result<std::string> certificate = read_file(flags.ca_cert, limits::kTrustBundleBytesMax);
   if (!certificate) return std::unexpected(certificate.error());

@@ -39,7 +39,7 @@ Result<ca::Authority> load_authority(const Flags& flags) {
   Result<std::string> key = read_file(flags.ca_key, limits::kTrustBundleBytesMax);
   if (!key) return std::unexpected(key.error());
   auto authority = ca::Authority::load(nullptr, {flags.ca_cert, *certificate}, {flags.ca_key, *key},
-                                       std::chrono::system_clock::now());
+                                       std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now()));
   OPENSSL_cleanse(key->data(), key->size());
   return authority;
 }

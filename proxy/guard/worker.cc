@@ -61,7 +61,8 @@ Worker::~Worker() {
 }
 
 Result<net::SslPtr> Worker::accept_tls(const std::string& host) {
-  Result<const ca::Leaf*> leaf = leaves_->get(host, std::chrono::system_clock::now());
+  Result<const ca::Leaf*> leaf =
+      leaves_->get(host, std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now()));
   if (!leaf) return std::unexpected(leaf.error());
   counters_.leaves_minted.store(leaves_->mints(), std::memory_order_relaxed);
   return server_tls_->accept_for(**leaf, host);

@@ -146,7 +146,8 @@ std::string complaint(const ChainVerdict& failure, std::string_view roots, const
                "it issued again with one";
       }
       return "is not acceptable: " +
-             (failure.complaint.empty() ? X509_verify_cert_error_string(failure.error) : failure.complaint);
+             (failure.complaint.empty() ? X509_verify_cert_error_string(failure.error) : failure.complaint) +
+             (failure.of_the_web ? "; if this CA is your own, " + trust_remedy(target) : std::string());
   }
 }
 

@@ -6,38 +6,21 @@
 #include <array>
 
 #include "ca/openssl_ptr.h"
+#include "proxy/net/certificate_fields.h"
 
 namespace sallyport::net {
 
 namespace {
 
-using ca::OpensslPtr;
-using AccessPtr = OpensslPtr<AUTHORITY_INFO_ACCESS, AUTHORITY_INFO_ACCESS_free>;
-using GeneralNamesPtr = OpensslPtr<GENERAL_NAMES, GENERAL_NAMES_free>;
-using NameConstraintsPtr = OpensslPtr<NAME_CONSTRAINTS, NAME_CONSTRAINTS_free>;
+using AccessPtr = ca::OpensslPtr<AUTHORITY_INFO_ACCESS, AUTHORITY_INFO_ACCESS_free>;
+using AuthorityKeyIdPtr = ca::OpensslPtr<AUTHORITY_KEYID, AUTHORITY_KEYID_free>;
+using NameConstraintsPtr = ca::OpensslPtr<NAME_CONSTRAINTS, NAME_CONSTRAINTS_free>;
 
 constexpr int kSerialOctetsMax = 20;
 constexpr std::size_t kLabelBytesMax = 63;
 constexpr std::size_t kNameBytesMax = 253;
-
-// Null where the extension is missing, malformed or there twice; `found` tells the first from the others.
-template <class Owner>
-Owner extension(X509* certificate, int nid, bool& found) {
-  int critical = -1;
-  Owner value(static_cast<typename Owner::pointer>(X509_get_ext_d2i(certificate, nid, &critical, nullptr)));
-  found = critical != -1;
-  return value;
-}
-
-bool is_critical(X509* certificate, int nid) {
-  X509_EXTENSION* found = X509_get_ext(certificate, X509_get_ext_by_NID(certificate, nid, -1));
-  return found != nullptr && X509_EXTENSION_get_critical(found) == 1;
-}
-
-std::string_view text_of(const ASN1_STRING* string) {
-  return {reinterpret_cast<const char*>(ASN1_STRING_get0_data(string)),
-          static_cast<std::size_t>(ASN1_STRING_length(string))};
-}
+constexpr std::string_view kAnotherAnchor =
+    "; have it issued again with the same name and key, or trust the CA below it instead";
 
 char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c; }
 
@@ -96,7 +79,7 @@ bool any_bad_name(const STACK_OF(GENERAL_SUBTREE) * trees) {
   return false;
 }
 
-std::optional<std::string> why_bad_constraints(X509* certificate) {
+std::optional<std::string> why_bad_constraints(X509* certificate, RootKind root) {
   bool found = false;
   const auto constraints = extension<NameConstraintsPtr>(certificate, NID_name_constraints, found);
   if (!found) return std::nullopt;
@@ -109,7 +92,48 @@ std::optional<std::string> why_bad_constraints(X509* certificate) {
     return "a DNS name in its nameConstraints is none; a constraint on names has no leading dot and no wildcard (RFC "
            "5280 section 4.2.1.10)";
   }
+  // Public CAs may leave them uncritical (Baseline Requirements section 7.1.2.10.8); they are kept all the same.
+  if (root == RootKind::given && !is_critical(certificate, NID_name_constraints)) {
+    return "its nameConstraints are not critical (RFC 5280 section 4.2.1.10)";
+  }
   return std::nullopt;
+}
+
+// Not X509_self_signed(), which believes the authorityKeyIdentifier.
+bool names_itself(X509* certificate) {
+  return X509_NAME_cmp(X509_get_subject_name(certificate), X509_get_issuer_name(certificate)) == 0;
+}
+
+// A root that says of itself that another key, name or number has signed it.
+std::optional<std::string> why_bad_own_issuer(X509* root) {
+  bool found = false;
+  const auto id = extension<AuthorityKeyIdPtr>(root, NID_authority_key_identifier, found);
+  if (!found) return std::nullopt;
+  const bool paired = id && (id->issuer == nullptr) == (id->serial == nullptr);
+  if (paired && id->keyid != nullptr && X509_check_akid(root, id.get()) == X509_V_OK) return std::nullopt;
+  return "it is a root whose authorityKeyIdentifier is not its own (RFC 5280 section 4.2.1.1)";
+}
+
+// Of what a person gives there is nobody else who has looked at it. Roots of the web are taken as they are.
+std::optional<std::string> why_bad_given_anchor(X509* anchor) {
+  const auto because = [](std::string_view what) { return std::string(what).append(kAnotherAnchor); };
+  if (X509_get0_subject_key_id(anchor) == nullptr) {
+    return because("it has no subjectKeyIdentifier (RFC 5280 section 4.2.1.2)");
+  }
+  if (!is_critical(anchor, NID_basic_constraints)) {
+    return because("its basicConstraints are not critical (RFC 5280 section 4.2.1.9)");
+  }
+  if (!names_itself(anchor) && X509_get0_authority_key_id(anchor) == nullptr) {
+    return because("it is no root, and it has no authorityKeyIdentifier (RFC 5280 section 4.2.1.1)");
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> why_bad_anchor(X509* anchor, RootKind root) {
+  if (names_itself(anchor)) {
+    if (auto why = why_bad_own_issuer(anchor)) return why;
+  }
+  return root == RootKind::given ? why_bad_given_anchor(anchor) : std::nullopt;
 }
 
 std::optional<std::string> why_bad_extensions(X509* certificate) {
@@ -146,9 +170,9 @@ bool any_holds(const STACK_OF(GENERAL_SUBTREE) * trees, std::string_view host, b
 
 }  // namespace
 
-std::optional<std::string> why_unacceptable(X509* certificate, ChainPlace place) {
-  if (auto why = why_bad_constraints(certificate)) return why;
-  if (place == ChainPlace::anchor) return std::nullopt;
+std::optional<std::string> why_unacceptable(X509* certificate, ChainPlace place, RootKind root) {
+  if (auto why = why_bad_constraints(certificate, root)) return why;
+  if (place == ChainPlace::anchor) return why_bad_anchor(certificate, root);
   if (auto why = why_bad_serial(certificate)) return why;
   if (auto why = why_bad_extensions(certificate)) return why;
   return place == ChainPlace::server ? why_bad_names(certificate) : std::nullopt;

@@ -3,6 +3,7 @@
 #include <openssl/x509v3.h>
 
 #include "proxy/net/certificate_rules.h"
+#include "proxy/net/web_rules.h"
 
 namespace sallyport::net {
 
@@ -36,7 +37,7 @@ bool is_tolerable(X509_STORE_CTX* verification) {
       return true;
     case X509_V_ERR_MISSING_SUBJECT_KEY_IDENTIFIER:
     case X509_V_ERR_CA_BCONS_NOT_CRITICAL:
-      // Of what is trusted, name and key are given (RFC 5280 section 6.1.1 (d)), and roots of the web lack these.
+      // Roots of the web lack these; why_unacceptable() refuses others.
       return is_last(verification, depth);
     default:
       return false;
@@ -72,11 +73,12 @@ bool with_crls(X509_STORE_CTX* verification) {
 }
 
 // Our own rules, for the certificate at `depth` of a chain that OpenSSL has found good.
-void check_place(X509_STORE_CTX* verification, int depth, ChainVerdict& verdict) {
+void check_place(X509_STORE_CTX* verification, int depth, RootKind root, ChainVerdict& verdict) {
   const STACK_OF(X509)* chain = X509_STORE_CTX_get0_chain(verification);
   X509* certificate = sk_X509_value(chain, depth);
   const auto refuse = [&](int error, std::string complaint) {
-    verdict = {error, depth, ca::share(certificate), false, std::move(complaint)};
+    verdict = {
+        .error = error, .depth = depth, .certificate = ca::share(certificate), .complaint = std::move(complaint)};
   };
   if (!is_common_key(certificate)) {
     return refuse(depth == 0 ? X509_V_ERR_EE_KEY_TOO_SMALL : X509_V_ERR_CA_KEY_TOO_SMALL, {});
@@ -85,13 +87,17 @@ void check_place(X509_STORE_CTX* verification, int depth, ChainVerdict& verdict)
   if (sk_X509_num(chain) == 1 && X509_self_signed(certificate, 0) == 1) return;
   const bool last = is_last(verification, depth);
   const ChainPlace place = depth == 0 ? ChainPlace::server : last ? ChainPlace::anchor : ChainPlace::issuer;
-  auto why = why_unacceptable(certificate, place);
+  auto why = why_unacceptable(certificate, place, root);
   if (!why && place != ChainPlace::anchor && with_crls(verification)) why = why_bad_crl(verification, certificate);
   if (!why && place != ChainPlace::server) {
     const char* host = X509_VERIFY_PARAM_get0_host(X509_STORE_CTX_get0_param(verification), 0);
     if (host != nullptr) why = why_outside(certificate, host);
   }
-  if (why) refuse(X509_V_ERR_APPLICATION_VERIFICATION, std::move(*why));
+  const bool lawful = !why;
+  if (lawful && root == RootKind::web) why = why_not_of_the_web(certificate, place);
+  if (!why) return;
+  refuse(X509_V_ERR_APPLICATION_VERIFICATION, std::move(*why));
+  verdict.of_the_web = lawful;
 }
 
 }  // namespace
@@ -111,7 +117,7 @@ bool set_rules(X509_VERIFY_PARAM* parameters, const ServerRules& rules) {
   return !rules.host.empty() && X509_VERIFY_PARAM_set1_host(parameters, rules.host.data(), rules.host.size()) == 1;
 }
 
-ChainVerdict verify_server(X509_STORE_CTX* verification, X509* own_ca) {
+ChainVerdict verify_server(X509_STORE_CTX* verification, const WebRoots& web_roots, X509* own_ca) {
   ChainVerdict verdict;
   X509_STORE_CTX_set_verify_cb(verification, on_finding);
   if (own_ca != nullptr) {
@@ -125,9 +131,10 @@ ChainVerdict verify_server(X509_STORE_CTX* verification, X509* own_ca) {
     note_failure(verification, verdict);
     return verdict;
   }
-  for (int depth = 0; verdict.good() && depth < sk_X509_num(X509_STORE_CTX_get0_chain(verification)); ++depth) {
-    check_place(verification, depth, verdict);
-  }
+  const STACK_OF(X509)* chain = X509_STORE_CTX_get0_chain(verification);
+  const int length = sk_X509_num(chain);
+  const RootKind root = web_roots.contains(sk_X509_value(chain, length - 1)) ? RootKind::web : RootKind::given;
+  for (int depth = 0; verdict.good() && depth < length; ++depth) check_place(verification, depth, root, verdict);
   X509_STORE_CTX_set_error(verification, verdict.error);
   return verdict;
 }

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 
 #include "ca/openssl_ptr.h"
 #include "policy-engine/request/address.h"
@@ -34,12 +35,16 @@ struct ChainVerdict {
   ca::X509Ptr certificate;  // the one that failed; may be null
   bool own_ca = false;      // the guard's own CA turned up in what the server sent or in the chain built from it
   std::string complaint;    // what our own rules have against it, after "is not acceptable: "; empty: OpenSSL's text
+  bool of_the_web = false;  // and that only because the chain ends in a root of the web
 
   bool good() const { return error == 0 && !own_ca; }
 };
 
+// Those of a store's certificates that the system's distributor chose (RootKind::web). The others were given.
+using WebRoots = std::unordered_set<const X509*>;
+
 // Instead of X509_verify_cert, which it calls. `verification` has its store, the server's certificates and the
 // parameters of set_rules(). `own_ca` may be null. Changes the context's verify callback and its error.
-ChainVerdict verify_server(X509_STORE_CTX* verification, X509* own_ca);
+ChainVerdict verify_server(X509_STORE_CTX* verification, const WebRoots& web_roots, X509* own_ca);
 
 }  // namespace sallyport::net

@@ -11,6 +11,7 @@
 #include "proxy/net/certificate_rules.h"
 #include "proxy/net/test_certificates.h"
 #include "proxy/net/trust_store.h"
+#include "proxy/net/web_rules.h"
 
 namespace sallyport::net {
 namespace {
@@ -45,10 +46,12 @@ struct Chain {
   Profile intermediate = ca_profile("Intermediate");
   Profile root = ca_profile("Root");
   std::vector<std::string> crls = {};
+  RootKind kind = RootKind::given;
 };
 
 ChainVerdict verify(const std::vector<const Identity*>& sent, const Identity& trusted,
-                    const std::vector<std::string>& crls = {}, std::string_view host = kHost) {
+                    const std::vector<std::string>& crls = {}, std::string_view host = kHost,
+                    RootKind kind = RootKind::given) {
   const ca::X509StorePtr store(X509_STORE_new());
   X509_STORE_add_cert(store.get(), trusted.certificate.get());
   for (const std::string& pem : crls) {
@@ -62,7 +65,9 @@ ChainVerdict verify(const std::vector<const Identity*>& sent, const Identity& tr
   EXPECT_EQ(X509_STORE_CTX_init(context.get(), store.get(), sk_X509_value(stack.get(), 0), stack.get()), 1);
   EXPECT_TRUE(set_rules(X509_STORE_CTX_get0_param(context.get()),
                         {.host = host, .literal = request::IpAddress::parse(host), .with_crl = !crls.empty()}));
-  ChainVerdict verdict = verify_server(context.get(), nullptr);
+  WebRoots web_roots;
+  if (kind == RootKind::web) web_roots.insert(trusted.certificate.get());
+  ChainVerdict verdict = verify_server(context.get(), web_roots, nullptr);
   EXPECT_EQ(X509_STORE_CTX_get_error(context.get()), verdict.error) << "what TLS sees is what was decided";
   return verdict;
 }
@@ -77,7 +82,7 @@ std::string complaint(const Chain& chain) {
   const Identity root = make_identity(chain.root);
   const Identity intermediate = make_identity(chain.intermediate, &root);
   const Identity server = make_identity(chain.server, &intermediate);
-  return complaint(verify({&server, &intermediate}, root, chain.crls));
+  return complaint(verify({&server, &intermediate}, root, chain.crls, kHost, chain.kind));
 }
 
 struct Row {
@@ -118,6 +123,25 @@ std::function<void(Chain&)> constraints(const char* text, const char* names = "D
 }
 std::function<void(Chain&)> root(const std::function<void(Profile&)>& change) {
   return [change](Chain& chain) { change(chain.root); };
+}
+void lose_root_key_id(Chain& chain) {
+  chain.root.subject_key_identifier = "none";
+  chain.intermediate.authority_key_identifier = kSomeKeyId;
+}
+void claim_another_key(Profile& root) { root.more = {{NID_authority_key_identifier, kSomeKeyId}}; }
+// Under a root of the web. What people call themselves there is one of their names.
+std::function<void(Chain&)> web(const std::function<void(Chain&)>& change) {
+  return [change](Chain& chain) {
+    chain.kind = RootKind::web;
+    chain.server.common_name = kHost;
+    change(chain);
+  };
+}
+std::function<void(Chain&)> web_name(const char* common_name, const char* names) {
+  return web([common_name, names](Chain& chain) {
+    chain.server.common_name = common_name;
+    chain.server.alternative_names = std::string("DNS:api.example.com,") + names;
+  });
 }
 
 const Row kRows[] = {
@@ -168,28 +192,65 @@ const Row kRows[] = {
     {"not_within", constraints("critical,permitted;DNS:example.org"), "0: permitted subtree violation"},
     {"excluded", constraints("critical,excluded;DNS:example.com"), "0: excluded subtree violation"},
     {"all_but_others", constraints("critical,excluded;DNS:other.example.com"), ""},
-    {"wildcard_over_what_is_excluded", constraints("excluded;DNS:api.example.com", "DNS:*.example.com"),
+    {"wildcard_over_what_is_excluded", constraints("critical,excluded;DNS:api.example.com", "DNS:*.example.com"),
      "1: its nameConstraints do not allow it"},
-    {"wildcard_over_what_is_not_permitted", constraints("permitted;DNS:a.example.com", "DNS:*.example.com"), ": "},
-    {"wildcard_beside_what_is_excluded", constraints("excluded;DNS:other.example.com", "DNS:*.example.com"), ""},
+    {"wildcard_over_what_is_not_permitted", constraints("critical,permitted;DNS:a.example.com", "DNS:*.example.com"),
+     ": "},
+    {"wildcard_beside_what_is_excluded", constraints("critical,excluded;DNS:other.example.com", "DNS:*.example.com"),
+     ""},
     {"leading_dot_in_a_constraint", constraints("permitted;DNS:.example.com"),
      "1: a DNS name in its nameConstraints is none"},
     {"wildcard_in_a_constraint", constraints("permitted;DNS:*.example.com"), ": "},
     {"no_constraint_in_constraints", constraints("DER:30:00"), "1: its nameConstraints are empty"},
     // The end.
-    {"root_without_key_id",
-     [](Chain& chain) {
-       chain.root.subject_key_identifier = "none";
-       chain.intermediate.authority_key_identifier = kSomeKeyId;
-     },
-     ""},
-    {"root_without_critical_constraints", root([](Profile& p) { p.basic_constraints = "CA:TRUE"; }), ""},
+    {"root_without_key_id", [](Chain& chain) { lose_root_key_id(chain); }, "2: it has no subjectKeyIdentifier"},
+    {"root_without_critical_constraints", root([](Profile& p) { p.basic_constraints = "CA:TRUE"; }),
+     "2: its basicConstraints are not critical"},
+    {"root_of_another_key", root(claim_another_key), "2: it is a root whose authorityKeyIdentifier is not its own"},
     {"root_without_key_usage", root([](Profile& p) { p.key_usage = "none"; }), ""},
     {"root_with_negative_serial", root([](Profile& p) { p.serial = -1; }), ""},
     {"root_without_constraints", root([](Profile& p) { p.basic_constraints = "none"; }), "2: invalid CA certificate"},
     {"root_with_malformed_name_constraints",
      root([](Profile& p) { p.more = {{NID_name_constraints, "permitted;DNS:.example.com"}}; }),
      "2: a DNS name in its nameConstraints is none"},
+    {"uncritical_constraints", constraints("permitted;DNS:example.com"), "1: its nameConstraints are not critical"},
+    // Under a root of the web.
+    {"web", web([](Chain&) {}), ""},
+    {"web_root_without_key_id", web(lose_root_key_id), ""},
+    {"web_root_without_critical_constraints", web(root([](Profile& p) { p.basic_constraints = "CA:TRUE"; })), ""},
+    {"web_root_of_another_key", web(root(claim_another_key)),
+     "2: it is a root whose authorityKeyIdentifier is not its own"},
+    {"web_root_for_servers", web(root([](Profile& p) { p.extended_key_usage = "serverAuth"; })),
+     "2: it is a root with an extendedKeyUsage"},
+    {"root_for_servers", root([](Profile& p) { p.extended_key_usage = "serverAuth"; }), ""},
+    {"web_uncritical_constraints", web(constraints("permitted;DNS:example.com")), ""},
+    {"web_other_common_name", web_name("the server", "DNS:the.server"), "0: its common name is none of the names"},
+    {"web_second_name_as_common_name", web_name("b.example.com", "DNS:a.example.com,DNS:b.example.com"), ""},
+    {"web_common_name_in_capitals", web_name("API.example.com", "DNS:a.example.com"), "0: its common name is none"},
+    {"web_wildcard_as_common_name", web_name("*.example.com", "DNS:*.example.com"), ""},
+    {"web_address_as_common_name", web_name("192.0.2.7", "IP:192.0.2.7"), ""},
+    {"web_address_with_zeros", web_name("192.0.2.07", "IP:192.0.2.7"), "0: its common name is none"},
+    {"web_ipv6_as_common_name", web_name("2001:db8::7", "IP:2001:db8:0:0:0:0:0:7"), ""},
+    {"web_long_ipv6", web_name("2001:db8:0:0:0:0:0:7", "IP:2001:db8::7"), "0: its common name is none"},
+    {"web_no_extended_key_usage", web(server([](Profile& p) { p.extended_key_usage = ""; })),
+     "0: it has no extendedKeyUsage"},
+    {"web_critical_extended_key_usage", web(server([](Profile& p) { p.extended_key_usage = "critical,serverAuth"; })),
+     "0: its extendedKeyUsage is critical"},
+    {"web_every_extended_key_usage",
+     web(server([](Profile& p) { p.extended_key_usage = "serverAuth,anyExtendedKeyUsage"; })),
+     "0: its extendedKeyUsage allows everything"},
+    {"web_two_uses", web(server([](Profile& p) { p.extended_key_usage = "serverAuth,clientAuth"; })), ""},
+    {"web_odd_rsa", web(server([](Profile& p) { p.key = "RSA:2052"; })), "0: the size of its RSA key"},
+    {"odd_rsa", server([](Profile& p) { p.key = "RSA:2052"; }), ""},
+    {"web_odd_rsa_of_an_issuer", web(intermediate([](Profile& p) { p.key = "RSA:2052"; })),
+     "1: the size of its RSA key"},
+    {"web_critical_names", web(names("critical,DNS:api.example.com")), "0: its subjectAltName is critical"},
+    {"critical_names", names("critical,DNS:api.example.com"), ""},
+    {"web_registry", web(names("DNS:api.example.com,DNS:*.co.uk")), "0: it has a wildcard for everybody's names"},
+    {"web_registry_in_capitals", web(names("DNS:api.example.com,DNS:*.Co.UK")), "0: it has a wildcard"},
+    {"web_registry_of_one_label", web(names("DNS:api.example.com,DNS:*.com")), "0: it has a wildcard"},
+    {"web_suffix_of_an_owner", web(names("DNS:api.example.com,DNS:*.s3.amazonaws.com")), ""},
+    {"registry", names("DNS:api.example.com,DNS:*.co.uk"), ""},
 };
 
 INSTANTIATE_TEST_SUITE_P(Table, ServerRules, ::testing::ValuesIn(kRows),
@@ -240,11 +301,11 @@ TEST(ServerRulesTest, KeysOfOtherKindsAreWeak) {
 // not ours, so a server's certificate that names it as its issuer is forged, and its signature alone gives it away.
 TEST(SystemRootsTest, BreakNoRule) {
   SystemRoots roots(nullptr, {});
-  if (roots.get().certificates.empty()) GTEST_SKIP() << roots.get().source;
+  if (roots.get().web.empty()) GTEST_SKIP() << roots.get().source;
   Profile rsa = ca_profile("Not the root");
   rsa.key = "RSA:2048";
   const Identity others[] = {make_identity(ca_profile("Not the root")), make_identity(rsa)};
-  for (const ca::X509Ptr& root : roots.get().certificates) {
+  for (const ca::X509Ptr& root : roots.get().web) {
     if (X509_cmp_current_time(X509_get0_notAfter(root.get())) < 0) continue;
     Identity trusted;
     trusted.certificate.reset(ca::share(root.get()).release());
@@ -254,11 +315,12 @@ TEST(SystemRootsTest, BreakNoRule) {
     Profile profile = server_profile();
     if (X509_get0_subject_key_id(root.get()) == nullptr) profile.authority_key_identifier = kSomeKeyId;
     const Identity forged = make_identity(profile, &trusted);
-    const ChainVerdict verdict = verify({&forged}, trusted);
+    const ChainVerdict verdict = verify({&forged}, trusted, {}, kHost, RootKind::web);
     const std::string who = ca::subject_text(root.get());
     EXPECT_EQ(verdict.error, X509_V_ERR_CERT_SIGNATURE_FAILURE) << who << ": " << complaint(verdict);
     EXPECT_EQ(verdict.depth, 0) << who;
-    EXPECT_EQ(why_unacceptable(root.get(), ChainPlace::anchor), std::nullopt) << who;
+    EXPECT_EQ(why_unacceptable(root.get(), ChainPlace::anchor, RootKind::web), std::nullopt) << who;
+    EXPECT_EQ(why_not_of_the_web(root.get(), ChainPlace::anchor), std::nullopt) << who;
     EXPECT_TRUE(is_common_key(root.get())) << who;
   }
 }

@@ -25,7 +25,8 @@ struct Seen {
 class ServerTlsTest : public ::testing::Test {
  protected:
   ServerTlsTest() : lib_(OSSL_LIB_CTX_new()) {
-    auto authority = ca::Authority::create_root(lib_.get(), {}, std::chrono::system_clock::now());
+    auto authority = ca::Authority::create_root(
+        lib_.get(), {}, std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now()));
     EXPECT_TRUE(authority);
     const std::string root_pem = authority->trust_pem();
     leaves_ = std::make_unique<ca::LeafCache>(*ca::LeafCache::create(std::move(*authority)));
@@ -74,7 +75,7 @@ class ServerTlsTest : public ::testing::Test {
 
   Task<> serve(std::string host, UniqueFd fd) {
     Stream stream(loop_, std::move(fd), ErrorSource::downstream);
-    const auto leaf = leaves_->get(host, std::chrono::system_clock::now());
+    const auto leaf = leaves_->get(host, std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now()));
     EXPECT_TRUE(leaf);
     auto ssl = tls_->accept_for(**leaf, host);
     EXPECT_TRUE(ssl);

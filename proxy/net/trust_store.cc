@@ -5,7 +5,9 @@
 #include <signal.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <filesystem>
 #include <system_error>
 
 #include "base/limits.h"
@@ -55,11 +57,8 @@ class SignalsBlocked {
   sigset_t before_;
 };
 
-// The text of the system's roots, and where it came from. SSL_CERT_FILE replaces the usual places, as it does for
-// OpenSSL.
-std::string system_roots_pem(std::string& source) {
-  std::vector<std::string> paths(ca::kSystemRootFiles.begin(), ca::kSystemRootFiles.end());
-  if (const char* named = std::getenv("SSL_CERT_FILE"); named != nullptr && *named != '\0') paths = {named};
+// The text of the first of these files that can be read, and which it was.
+std::string first_readable(const std::vector<std::string>& paths, std::string& source) {
   std::string tried;
   for (const std::string& path : paths) {
     if (auto pem = read_trust_file(path)) {
@@ -71,6 +70,45 @@ std::string system_roots_pem(std::string& source) {
   }
   source = "no system roots: " + tried;
   return {};
+}
+
+const std::vector<std::string>& distributors_files() {
+  static const std::vector<std::string> all(ca::kSystemRootFiles.begin(), ca::kSystemRootFiles.end());
+  return all;
+}
+
+// SSL_CERT_FILE replaces the usual places, as it does for OpenSSL. Empty: it is not set.
+std::string named_file() {
+  const char* named = std::getenv("SSL_CERT_FILE");
+  return named == nullptr ? std::string() : std::string(named);
+}
+
+// Whether they are the same certificate. Unlike X509_cmp it decodes nothing, and no two certificates of one CA have the
+// same signature.
+bool any_is(const std::vector<ca::X509Ptr>& all, const ca::X509Ptr& wanted) {
+  const auto signature = [](const ca::X509Ptr& certificate) {
+    const ASN1_BIT_STRING* found = nullptr;
+    X509_get0_signature(&found, nullptr, certificate.get());
+    return found;
+  };
+  return std::ranges::any_of(
+      all, [&](const ca::X509Ptr& one) { return ASN1_STRING_cmp(signature(one), signature(wanted)) == 0; });
+}
+
+// Files that people have put where the system takes its own additions from. What can't be read is passed over: the
+// roots of such a file are held to the rules of the web then.
+std::vector<ca::X509Ptr> local_roots(OSSL_LIB_CTX* lib, const std::atomic<bool>& stop) {
+  std::vector<ca::X509Ptr> all;
+  for (const char* place : ca::kLocalRootPlaces) {
+    std::error_code none;
+    std::filesystem::recursive_directory_iterator at(place, none), end;
+    for (int files = 0; !none && at != end && files < limits::kLocalRootFilesMax; at.increment(none), ++files) {
+      const auto pem = read_trust_file(at->path().string());
+      if (!pem) continue;
+      for (ca::X509Ptr& root : read_pem_objects(lib, *pem, &stop).certificates) all.push_back(std::move(root));
+    }
+  }
+  return all;
 }
 
 }  // namespace
@@ -131,10 +169,19 @@ SystemRoots::~SystemRoots() {
 
 SystemRoots::Loaded SystemRoots::load(OSSL_LIB_CTX* lib, std::string more_roots_pem, const std::atomic<bool>& stop) {
   Loaded loaded;
-  const std::string pem = system_roots_pem(loaded.source);
-  loaded.certificates = read_pem_objects(lib, pem, &stop).certificates;
-  for (ca::X509Ptr& more : read_pem_objects(lib, more_roots_pem, &stop).certificates) {
-    loaded.certificates.push_back(std::move(more));
+  const std::string named = named_file();
+  const std::string pem =
+      first_readable(named.empty() ? distributors_files() : std::vector<std::string>{named}, loaded.source);
+  loaded.given = read_pem_objects(lib, more_roots_pem, &stop).certificates;
+  const std::vector<ca::X509Ptr> local = local_roots(lib, stop);
+  // A file that somebody named holds whatever they wanted: of the web is what the distributor has, too.
+  std::string other;
+  const std::vector<ca::X509Ptr> distributed =
+      named.empty() ? std::vector<ca::X509Ptr>()
+                    : read_pem_objects(lib, first_readable(distributors_files(), other), &stop).certificates;
+  for (ca::X509Ptr& root : read_pem_objects(lib, pem, &stop).certificates) {
+    const bool web = !any_is(local, root) && (named.empty() || any_is(distributed, root));
+    (web ? loaded.web : loaded.given).push_back(std::move(root));
   }
   OPENSSL_thread_stop_ex(lib);  // what OpenSSL keeps of this thread goes before its context can
   return loaded;

@@ -53,10 +53,12 @@ class SystemRoots {
   ~SystemRoots();
 
   struct Loaded {
-    std::vector<ca::X509Ptr> certificates;
-    std::string source;  // for errors: the file, or why there is none
+    // What people have added: those given besides, and those of the system's that a person put there.
+    std::vector<ca::X509Ptr> given;
+    std::vector<ca::X509Ptr> web;  // the rest of the system's
+    std::string source;            // for errors: the file, or why there is none
   };
-  // Waits until they are there. An empty list verifies nothing: every server is refused.
+  // Waits until they are there. Empty lists verify nothing: every server is refused.
   const Loaded& get();
 
  private:

@@ -25,8 +25,9 @@ constexpr const char* kGroups = "X25519:P-256:P-384:P-521";
 
 // What goes with one SSL, and what its verification came to.
 struct PeerCheck {
-  ca::X509Ptr own_ca;                 // may be null
-  std::shared_ptr<TlsSession> place;  // null: its session is not kept
+  ca::X509Ptr own_ca;                         // may be null
+  std::shared_ptr<const WebRoots> web_roots;  // of the store
+  std::shared_ptr<TlsSession> place;          // null: its session is not kept
   ChainVerdict verdict;
 };
 
@@ -44,7 +45,7 @@ PeerCheck* peer_check(const SSL* ssl) { return static_cast<PeerCheck*>(SSL_get_e
 int verify_peer(X509_STORE_CTX* verification, void*) {
   auto* ssl = static_cast<SSL*>(X509_STORE_CTX_get_ex_data(verification, SSL_get_ex_data_X509_STORE_CTX_idx()));
   PeerCheck& check = *peer_check(ssl);
-  check.verdict = verify_server(verification, check.own_ca.get());
+  check.verdict = verify_server(verification, *check.web_roots, check.own_ca.get());
   return check.verdict.good() ? 1 : 0;
 }
 
@@ -70,7 +71,8 @@ struct UpstreamTls::Impl {
     std::optional<FileStamp> bundle_stamp, crl_stamp;
     std::uint64_t version = 0;  // no two profiles have the same: sessions of a file's old version are not resumed
     ca::X509StorePtr store;
-    std::string roots;  // where they came from
+    std::shared_ptr<const WebRoots> web_roots = std::make_shared<WebRoots>();  // those in the store
+    std::string roots;                                                         // where they came from
   };
 
   bool configure(const std::vector<std::string>& protocols);
@@ -138,7 +140,11 @@ std::expected<UpstreamTls::Impl::Profile, UpstreamFailure> UpstreamTls::Impl::re
   };
   if (bundle_file.empty()) {
     const SystemRoots::Loaded& system = roots.get();
-    trust(system.certificates);
+    trust(system.given);  // before the others: of two that are the same a store keeps the first
+    trust(system.web);
+    auto web_roots = std::make_shared<WebRoots>();
+    for (const ca::X509Ptr& root : system.web) web_roots->insert(root.get());
+    profile.web_roots = std::move(web_roots);
     profile.roots = system.source;
   } else {
     const auto pem = read_trust_file(bundle_file);
@@ -162,6 +168,7 @@ std::expected<UpstreamTls::Impl::Profile, UpstreamFailure> UpstreamTls::Impl::re
 bool UpstreamTls::Impl::prepare(SSL* ssl, const TlsTarget& target, Profile& profile) {
   auto check = std::make_unique<PeerCheck>();
   check->own_ca = ca::share(own_ca.get());
+  check->web_roots = profile.web_roots;
   const bool with_crl = target.endpoint != nullptr && !target.endpoint->crl_file.empty();
   if (!with_crl) {
     std::string destination = target.host + ":" + std::to_string(target.port) + "/" + std::to_string(profile.version);

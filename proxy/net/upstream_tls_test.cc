@@ -415,9 +415,17 @@ TEST_F(UpstreamTlsTest, TheSystemsRootsTrustTheWorldButNotATestServer) {
                                      [](const char* file) { return ::access(file, R_OK) == 0; });
   if (!has_roots) GTEST_SKIP() << "this machine has no bundle of roots";
   SystemRoots roots(lib_.get(), {});
-  EXPECT_GT(roots.get().certificates.size(), 50U);
+  const std::size_t web = roots.get().web.size();
+  EXPECT_GT(web, 50U);
   make({});
   EXPECT_EQ(connect(make_identity(leaf_profile(), &root())).reason(), Reason::upstream_untrusted);
+
+  // A bundle of somebody's holds theirs besides.
+  const testing::TemporaryFile bundle(*read_trust_file(roots.get().source) + root().pem());
+  ::setenv("SSL_CERT_FILE", bundle.path().c_str(), 1);
+  SystemRoots named(lib_.get(), {});
+  EXPECT_EQ(named.get().web.size(), web) << "the distributor's";
+  EXPECT_EQ(named.get().given.size(), roots.get().given.size() + 1);
 }
 
 TEST_F(UpstreamTlsTest, RootsThatNobodyWaitsForDoNotHoldUpTheEnd) {

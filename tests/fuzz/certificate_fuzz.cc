@@ -34,7 +34,7 @@ constexpr std::size_t kChainMax = 6;
 constexpr std::size_t kExplanationBytesMax = 2048;
 
 const ca::TimePoint& now() {
-  static const ca::TimePoint point = std::chrono::system_clock::from_time_t(kNow);
+  static const ca::TimePoint point{std::chrono::seconds(kNow)};
   return point;
 }
 
@@ -213,16 +213,16 @@ void check_explanation(const net::ChainVerdict& verdict, const Host& host) {
   require(is_shown_on_one_line(failure.text) && failure.text.size() <= kExplanationBytesMax, "a refusal is one line");
 }
 
-void check_chain(const Chain& chain, const Host& host, X509_STORE* store, bool with_crl, X509* own_ca) {
+void check_chain(const Chain& chain, const Host& host, X509_STORE* store, const net::WebRoots& web_roots,
+                 X509* own_ca) {
   ca::X509StackPtr sent(sk_X509_new_null());
   for (const ca::X509Ptr& certificate : chain) sk_X509_push(sent.get(), ca::share(certificate.get()).release());
   const ca::X509StoreCtxPtr verification(X509_STORE_CTX_new());
   require(X509_STORE_CTX_init(verification.get(), store, chain.front().get(), sent.get()) == 1, "memory is there");
   X509_VERIFY_PARAM* parameters = X509_STORE_CTX_get0_param(verification.get());
-  require(net::set_rules(parameters, {.host = host.name, .literal = host.literal, .with_crl = with_crl}),
-          "rules can be set");
+  require(net::set_rules(parameters, {.host = host.name, .literal = host.literal}), "rules can be set");
   X509_VERIFY_PARAM_set_time(parameters, kNow);
-  const net::ChainVerdict verdict = net::verify_server(verification.get(), own_ca);
+  const net::ChainVerdict verdict = net::verify_server(verification.get(), web_roots, own_ca);
   ERR_clear_error();
   if (!verdict.good()) return check_explanation(verdict, host);
   require(own_ca == nullptr, "a chain of our own CA is never good");
@@ -240,8 +240,10 @@ void fuzz_chain(std::string_view der, const Host& host, bool signed_again) {
       require(is_shown_on_one_line(problem), "a problem is one line");
     }
   }
-  check_chain(chain, host, world().store.get(), false, nullptr);
-  if (signed_again) check_chain(chain, host, world().store.get(), false, world().root.get());
+  X509_STORE* store = world().store.get();
+  check_chain(chain, host, store, {}, nullptr);
+  check_chain(chain, host, store, {world().root.get()}, nullptr);
+  if (signed_again) check_chain(chain, host, store, {}, world().root.get());
 }
 
 // What is read is the same after being written and read again, and by each of the readers.
@@ -312,7 +314,7 @@ void fuzz_crl(std::string_view der, const Host& host) {
   X509_VERIFY_PARAM* parameters = X509_STORE_CTX_get0_param(verification.get());
   require(net::set_rules(parameters, {.host = "api.example.com", .with_crl = true}), "rules can be set");
   X509_VERIFY_PARAM_set_time(parameters, kNow);
-  const net::ChainVerdict verdict = net::verify_server(verification.get(), nullptr);
+  const net::ChainVerdict verdict = net::verify_server(verification.get(), {}, nullptr);
   ERR_clear_error();
   if (!verdict.good()) return check_explanation(verdict, host);
   require(X509_NAME_cmp(X509_CRL_get_issuer(crl.get()), X509_get_subject_name(world().root.get())) == 0,
@@ -358,7 +360,7 @@ void fuzz_name(std::string_view name) {
   require(net::set_rules(parameters, {.host = host->name, .literal = host->address}), "rules can be set");
   X509_VERIFY_PARAM_set_time(parameters, kNow);
   // Functions may call hosts with underscores, but no server has a certificate for one.
-  require(net::verify_server(verification.get(), nullptr).good() == (name.find('_') == std::string_view::npos),
+  require(net::verify_server(verification.get(), {}, nullptr).good() == (name.find('_') == std::string_view::npos),
           "a leaf passes our own rules");
 }
 

@@ -31,9 +31,10 @@ def _stamp(days):
 
 
 class Authority:
-    """A CA with the profile that strict verifiers ask for: a P-256 root, or with `issuer` a CA below another one."""
+    """A CA with the profile that strict verifiers ask for: a P-256 root, or with `issuer` a CA below another one.
+        `extensions` are more of a root's, or others instead of the usual."""
 
-    def __init__(self, folder, name, issuer=None, rsa_bits=None, digest="sha256"):
+    def __init__(self, folder, name, issuer=None, rsa_bits=None, digest="sha256", extensions=None):
         self.folder, self.name = folder, name
         self.certificate, self.key = folder / f"{name}.pem", folder / f"{name}.key"
         self._config = folder / f"{name}.cnf"
@@ -70,6 +71,7 @@ class Authority:
             self.certificate,
             "-addext",
             "keyUsage=critical,keyCertSign,cRLSign",
+            *(["-addext", extensions] if extensions else []),
         )
 
     def issue(self, name, hosts, start=-2, end=20, rsa_bits=None, digest="sha256", names=None, extensions=None):
