@@ -1,9 +1,13 @@
 #include "proxy/guard/json.h"
 
+#include <algorithm>
+
 namespace sallyport::guard {
 namespace {
 
 constexpr char kHex[] = "0123456789abcdef";
+
+bool is_plain(char c) { return c >= 0x20 && c < 0x7F && c != '"' && c != '\\'; }
 
 // The length of the valid UTF-8 sequence at the start of `text`, or 0 (RFC 3629: no overlong forms, no surrogates).
 std::size_t utf8_sequence(std::string_view text) {
@@ -29,13 +33,15 @@ std::size_t utf8_sequence(std::string_view text) {
 
 void append_json_string(std::string& out, std::string_view text) {
   out += '"';
-  while (!text.empty()) {
+  while (true) {
+    const auto plain = static_cast<std::size_t>(std::find_if_not(text.begin(), text.end(), is_plain) - text.begin());
+    out.append(text.data(), plain);
+    text.remove_prefix(plain);
+    if (text.empty()) break;
     unsigned char c = static_cast<unsigned char>(text[0]);
     std::size_t used = 1;
     if (c == '"' || c == '\\') {
       out += '\\';
-      out += static_cast<char>(c);
-    } else if (c >= 0x20 && c < 0x7F) {
       out += static_cast<char>(c);
     } else if (std::size_t length = c >= 0x80 ? utf8_sequence(text) : 0; length > 0) {
       out += text.substr(0, length);

@@ -1,135 +1,237 @@
 #include "proxy/guard/metrics.h"
 
-#include <prometheus/counter.h>
-#include <prometheus/gauge.h>
-#include <prometheus/histogram.h>
-#include <prometheus/registry.h>
-#include <prometheus/text_serializer.h>
+#include <algorithm>
+#include <array>
+#include <initializer_list>
+#include <map>
+#include <mutex>
+#include <utility>
+#include <vector>
 
 namespace sallyport::guard {
 namespace {
 
-using prometheus::Counter;
-using prometheus::Family;
-using prometheus::Gauge;
-using prometheus::Histogram;
+using std::chrono::microseconds;
 
-const Histogram::BucketBoundaries kSeconds = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
-                                              0.25,  0.5,    1,     2.5,  5,     10,   30};
+struct Bound {
+  microseconds limit;
+  std::string_view seconds;
+};
 
-Family<Counter>& counters(prometheus::Registry& registry, const char* name, const char* help,
-                          const std::string& function) {
-  return prometheus::BuildCounter().Name(name).Help(help).Labels({{"function", function}}).Register(registry);
-}
+constexpr std::array<Bound, 14> kBounds = {{{microseconds(1'000), "0.001"},
+                                            {microseconds(2'500), "0.0025"},
+                                            {microseconds(5'000), "0.005"},
+                                            {microseconds(10'000), "0.01"},
+                                            {microseconds(25'000), "0.025"},
+                                            {microseconds(50'000), "0.05"},
+                                            {microseconds(100'000), "0.1"},
+                                            {microseconds(250'000), "0.25"},
+                                            {microseconds(500'000), "0.5"},
+                                            {microseconds(1'000'000), "1"},
+                                            {microseconds(2'500'000), "2.5"},
+                                            {microseconds(5'000'000), "5"},
+                                            {microseconds(10'000'000), "10"},
+                                            {microseconds(30'000'000), "30"}}};
 
-double seconds_of(std::chrono::microseconds duration) { return static_cast<double>(duration.count()) / 1e6; }
+struct Histogram {
+  std::array<std::uint64_t, kBounds.size() + 1> counts{};  // each bucket without those below it; the last has no bound
+  std::uint64_t count = 0;
+  microseconds sum{0};
 
-// A counter that follows a total kept elsewhere.
-void follow(Counter& counter, std::uint64_t total) { counter.Increment(static_cast<double>(total) - counter.Value()); }
+  void observe(microseconds duration) {
+    const auto* bound =
+        std::find_if(kBounds.begin(), kBounds.end(), [&](const Bound& b) { return duration <= b.limit; });
+    ++counts[static_cast<std::size_t>(bound - kBounds.begin())];
+    ++count;
+    sum += duration;
+  }
+};
+
+// How often something ended in one way. There are few ways, and most often it is the first.
+struct Tally {
+  struct Entry {
+    Outcome outcome;
+    Reason reason;
+    std::uint64_t count;
+  };
+  std::vector<Entry> entries;
+
+  void add(Outcome outcome, Reason reason) {
+    for (Entry& entry : entries) {
+      if (entry.outcome == outcome && entry.reason == reason) {
+        ++entry.count;
+        return;
+      }
+    }
+    entries.push_back({outcome, reason, 1});
+  }
+};
+
+struct OfEndpoint {
+  Tally exchanges, connections;
+  Histogram duration, first_byte;
+};
+
+// The text format, version 0.0.4. Every sample has the label `function`.
+class Text {
+ public:
+  using Labels = std::initializer_list<std::pair<std::string_view, std::string_view>>;
+
+  explicit Text(std::string_view function) : function_(function) {}
+
+  void family(std::string_view name, std::string_view type, std::string_view help) {
+    name_ = name;
+    append({"# HELP ", name, " ", help, "\n# TYPE ", name, " ", type, "\n"});
+  }
+  void sample(std::uint64_t value, Labels labels = {}) { sample("", labels, number(value)); }
+  void sample(const Histogram& histogram, std::string_view endpoint) {
+    std::uint64_t so_far = 0;
+    for (std::size_t i = 0; i < histogram.counts.size(); ++i) {
+      so_far += histogram.counts[i];
+      const std::string_view bound = i < kBounds.size() ? kBounds[i].seconds : "+Inf";
+      sample("_bucket", {{"endpoint", endpoint}, {"le", bound}}, number(so_far));
+    }
+    const auto sum = static_cast<std::uint64_t>(histogram.sum.count());
+    const std::string fraction = number(sum % 1'000'000);
+    sample("_sum", {{"endpoint", endpoint}},
+           number(sum / 1'000'000) + "." + std::string(6 - fraction.size(), '0') + fraction);
+    sample("_count", {{"endpoint", endpoint}}, number(histogram.count));
+  }
+  std::string take() { return std::move(out_); }
+
+ private:
+  static std::string number(std::uint64_t value) { return std::to_string(value); }
+
+  void sample(std::string_view suffix, Labels labels, std::string_view value) {
+    append({name_, suffix, "{function="});
+    quote(function_);
+    for (const auto& [label, text] : labels) {
+      append({",", label, "="});
+      quote(text);
+    }
+    append({"} ", value, "\n"});
+  }
+  void append(std::initializer_list<std::string_view> parts) {
+    for (std::string_view part : parts) out_ += part;
+  }
+  void quote(std::string_view text) {
+    out_ += '"';
+    for (char c : text) {
+      if (c == '\\' || c == '"') out_ += '\\';
+      if (c == '\n') {
+        out_ += "\\n";
+      } else {
+        out_ += c;
+      }
+    }
+    out_ += '"';
+  }
+
+  std::string out_;
+  std::string_view function_;
+  std::string_view name_;
+};
 
 }  // namespace
 
 struct Metrics::Impl {
-  Impl(const std::string& function, std::function<WorkerTotals()> read_totals)
-      : exchanges(counters(registry, "sallyport_exchanges_total", "HTTP exchanges by decision and reason.", function)),
-        connections(counters(registry, "sallyport_connections_without_exchange_total",
-                             "Connections that carried no HTTP exchange, by decision and reason.", function)),
-        names(counters(registry, "sallyport_names_refused_total", "Names that were not resolved.", function).Add({})),
-        bytes(counters(registry, "sallyport_body_bytes_total", "Bytes of bodies and tunnels; up is from the function.",
-                       function)),
-        duration(prometheus::BuildHistogram()
-                     .Name("sallyport_exchange_duration_seconds")
-                     .Help("Time of relayed exchanges, from the request's head to the end of the response.")
-                     .Labels({{"function", function}})
-                     .Register(registry)),
-        first_byte(prometheus::BuildHistogram()
-                       .Name("sallyport_upstream_first_byte_seconds")
-                       .Help("Time until the upstream's response head.")
-                       .Labels({{"function", function}})
-                       .Register(registry)),
-        loads(counters(registry, "sallyport_policy_loads_total", "Policy documents loaded, by result.", function)),
-        accepted(counters(registry, "sallyport_connections_total", "Connections accepted from the function.", function)
-                     .Add({})),
-        upstream_connects(counters(registry, "sallyport_upstream_connects_total",
-                                   "Connections made to upstream servers; exchanges beyond these reused one.", function)
-                              .Add({})),
-        leaves(counters(registry, "sallyport_leaf_certificates_total", "Leaf certificates minted.", function).Add({})),
-        open(prometheus::BuildGauge()
-                 .Name("sallyport_connections_open")
-                 .Help("Connections of the function that are open now.")
-                 .Labels({{"function", function}})
-                 .Register(registry)
-                 .Add({})),
-        evicted(counters(registry, "sallyport_connections_evicted_total",
-                         "Silent connections that were closed because all places were taken.", function)
-                    .Add({})),
-        tasks(prometheus::BuildGauge()
-                  .Name("sallyport_tasks")
-                  .Help("Coroutines that the workers have started and that have not ended; a few are always there.")
-                  .Labels({{"function", function}})
-                  .Register(registry)
-                  .Add({})),
-        totals(std::move(read_totals)) {}
+  Impl(std::string f, std::function<WorkerTotals()> t) : function(std::move(f)), totals(std::move(t)) {}
 
-  prometheus::Registry registry;
-  Family<Counter>& exchanges;
-  Family<Counter>& connections;
-  Counter& names;
-  Family<Counter>& bytes;
-  Family<Histogram>& duration;
-  Family<Histogram>& first_byte;
-  Family<Counter>& loads;
-  Counter& accepted;
-  Counter& upstream_connects;
-  Counter& leaves;
-  Gauge& open;
-  Counter& evicted;
-  Gauge& tasks;
-  std::function<WorkerTotals()> totals;
+  void tallies(Text& text, Tally OfEndpoint::* kind) const;
+  void histograms(Text& text, Histogram OfEndpoint::* kind) const;
+
+  const std::string function;
+  const std::function<WorkerTotals()> totals;
+  std::mutex mutex;  // the rest is the recorder's; a scrape looks in now and then
+  std::map<std::string, OfEndpoint> endpoints;
+  std::uint64_t names_refused = 0;
+  std::uint64_t bytes_up = 0, bytes_down = 0;
+  std::uint64_t loads_accepted = 0, loads_refused = 0;
 };
 
+void Metrics::Impl::tallies(Text& text, Tally OfEndpoint::* kind) const {
+  for (const auto& [endpoint, counted] : endpoints) {
+    for (const Tally::Entry& entry : (counted.*kind).entries) {
+      text.sample(
+          entry.count,
+          {{"decision", to_string(entry.outcome)}, {"endpoint", endpoint}, {"reason", to_string(entry.reason)}});
+    }
+  }
+}
+
+void Metrics::Impl::histograms(Text& text, Histogram OfEndpoint::* kind) const {
+  for (const auto& [endpoint, counted] : endpoints) {
+    if ((counted.*kind).count > 0) text.sample(counted.*kind, endpoint);
+  }
+}
+
 Metrics::Metrics(std::string function, std::function<WorkerTotals()> totals)
-    : impl_(std::make_unique<Impl>(function, std::move(totals))) {}
+    : impl_(std::make_unique<Impl>(std::move(function), std::move(totals))) {}
 
 Metrics::~Metrics() = default;
 
 void Metrics::count(const Record& record) {
-  prometheus::Labels labels{{"endpoint", record.endpoint},
-                            {"decision", std::string(to_string(record.outcome))},
-                            {"reason", std::string(to_string(record.reason))}};
-  switch (record.kind) {
-    case RecordKind::exchange:
-      impl_->exchanges.Add(labels).Increment();
-      break;
-    case RecordKind::connection:
-      impl_->connections.Add(labels).Increment();
-      break;
-    case RecordKind::dns:
-      impl_->names.Increment();
-      return;
+  const std::lock_guard lock(impl_->mutex);
+  if (record.kind == RecordKind::dns) {
+    ++impl_->names_refused;
+    return;
   }
-  impl_->bytes.Add({{"direction", "up"}}).Increment(static_cast<double>(record.bytes_up));
-  impl_->bytes.Add({{"direction", "down"}}).Increment(static_cast<double>(record.bytes_down));
-  if (record.kind != RecordKind::exchange || record.upstream.empty()) return;
-  impl_->duration.Add({{"endpoint", record.endpoint}}, kSeconds).Observe(seconds_of(record.duration));
-  if (record.first_byte) {
-    impl_->first_byte.Add({{"endpoint", record.endpoint}}, kSeconds).Observe(seconds_of(*record.first_byte));
+  OfEndpoint& endpoint = impl_->endpoints[record.endpoint];
+  impl_->bytes_up += record.bytes_up;
+  impl_->bytes_down += record.bytes_down;
+  if (record.kind == RecordKind::connection) {
+    endpoint.connections.add(record.outcome, record.reason);
+    return;
   }
+  endpoint.exchanges.add(record.outcome, record.reason);
+  if (record.upstream.empty()) return;
+  endpoint.duration.observe(record.duration);
+  if (record.first_byte) endpoint.first_byte.observe(*record.first_byte);
 }
 
 void Metrics::policy_loaded(bool accepted) {
-  impl_->loads.Add({{"result", accepted ? "accepted" : "refused"}}).Increment();
+  const std::lock_guard lock(impl_->mutex);
+  ++(accepted ? impl_->loads_accepted : impl_->loads_refused);
 }
 
 std::string Metrics::text() {
-  WorkerTotals totals = impl_->totals();
-  follow(impl_->accepted, totals.connections_accepted);
-  follow(impl_->upstream_connects, totals.upstream_connects);
-  follow(impl_->leaves, totals.leaves_minted);
-  impl_->open.Set(static_cast<double>(totals.connections_open));
-  follow(impl_->evicted, totals.connections_evicted);
-  impl_->tasks.Set(static_cast<double>(totals.tasks));
-  return prometheus::TextSerializer().Serialize(impl_->registry.Collect());
+  const WorkerTotals totals = impl_->totals();
+  const std::lock_guard lock(impl_->mutex);
+  Text text(impl_->function);
+  text.family("sallyport_exchanges_total", "counter", "HTTP exchanges by decision and reason.");
+  impl_->tallies(text, &OfEndpoint::exchanges);
+  text.family("sallyport_connections_without_exchange_total", "counter",
+              "Connections that carried no HTTP exchange, by decision and reason.");
+  impl_->tallies(text, &OfEndpoint::connections);
+  text.family("sallyport_names_refused_total", "counter", "Names that were not resolved.");
+  text.sample(impl_->names_refused);
+  text.family("sallyport_body_bytes_total", "counter", "Bytes of bodies and tunnels; up is from the function.");
+  text.sample(impl_->bytes_down, {{"direction", "down"}});
+  text.sample(impl_->bytes_up, {{"direction", "up"}});
+  text.family("sallyport_policy_loads_total", "counter", "Policy documents loaded, by result.");
+  text.sample(impl_->loads_accepted, {{"result", "accepted"}});
+  text.sample(impl_->loads_refused, {{"result", "refused"}});
+  text.family("sallyport_connections_total", "counter", "Connections accepted from the function.");
+  text.sample(totals.connections_accepted);
+  text.family("sallyport_upstream_connects_total", "counter",
+              "Connections made to upstream servers; exchanges beyond these reused one.");
+  text.sample(totals.upstream_connects);
+  text.family("sallyport_leaf_certificates_total", "counter", "Leaf certificates minted.");
+  text.sample(totals.leaves_minted);
+  text.family("sallyport_connections_evicted_total", "counter",
+              "Silent connections that were closed because all places were taken.");
+  text.sample(totals.connections_evicted);
+  text.family("sallyport_connections_open", "gauge", "Connections of the function that are open now.");
+  text.sample(totals.connections_open);
+  text.family("sallyport_tasks", "gauge",
+              "Coroutines that the workers have started and that have not ended; a few are always there.");
+  text.sample(totals.tasks);
+  text.family("sallyport_exchange_duration_seconds", "histogram",
+              "Time of relayed exchanges, from the request's head to the end of the response.");
+  impl_->histograms(text, &OfEndpoint::duration);
+  text.family("sallyport_upstream_first_byte_seconds", "histogram", "Time until the upstream's response head.");
+  impl_->histograms(text, &OfEndpoint::first_byte);
+  return text.take();
 }
 
 }  // namespace sallyport::guard

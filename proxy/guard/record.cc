@@ -1,6 +1,7 @@
 #include "proxy/guard/record.h"
 
-#include <ctime>
+#include <array>
+#include <charconv>
 
 #include "proxy/guard/json.h"
 
@@ -17,33 +18,51 @@ void append_field(std::string& out, std::string_view name, std::string_view valu
   append_json_string(out, value);
 }
 
+void append_number(std::string& out, std::uint64_t value) {
+  std::array<char, 20> digits;
+  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr;
+  out.append(digits.data(), end);
+}
+
 void append_number(std::string& out, std::string_view name, std::uint64_t value) {
   out += ",\"";
   out += name;
   out += "\":";
-  out += std::to_string(value);
+  append_number(out, value);
+}
+
+// So many digits, with zeros in front.
+void append_digits(std::string& out, std::uint64_t value, std::size_t count) {
+  out.append(count, '0');
+  for (std::size_t i = out.size(); count-- > 0; value /= 10) out[--i] = static_cast<char>('0' + value % 10);
 }
 
 // Milliseconds with three decimals, without the locale.
 void append_milliseconds(std::string& out, std::string_view name, std::chrono::microseconds value) {
-  append_number(out, name, static_cast<std::uint64_t>(value.count() / 1000));
-  std::string fraction = std::to_string(value.count() % 1000);
+  const auto count = static_cast<std::uint64_t>(value.count());
+  append_number(out, name, count / 1000);
   out += '.';
-  out.append(3 - fraction.size(), '0');
-  out += fraction;
+  append_digits(out, count % 1000, 3);
 }
 
-std::string time_text(std::chrono::system_clock::time_point time) {
-  auto since_epoch = std::chrono::duration_cast<std::chrono::milliseconds>(time.time_since_epoch()).count();
-  std::time_t whole_seconds = static_cast<std::time_t>(since_epoch / 1000);
-  std::tm parts{};
-  gmtime_r(&whole_seconds, &parts);
-  char text[40];
-  std::size_t size = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S.", &parts);
-  std::string result(text, size);
-  std::string fraction = std::to_string(since_epoch % 1000);
-  result.append(3 - fraction.size(), '0');
-  return result + fraction + "Z";
+void append_time(std::string& out, std::chrono::system_clock::time_point time) {
+  const auto day = std::chrono::floor<std::chrono::days>(time);
+  const std::chrono::year_month_day date(day);
+  const auto of_day = static_cast<std::uint64_t>(std::chrono::floor<std::chrono::milliseconds>(time - day).count());
+  append_digits(out, static_cast<std::uint64_t>(static_cast<int>(date.year())), 4);
+  out += '-';
+  append_digits(out, static_cast<unsigned>(date.month()), 2);
+  out += '-';
+  append_digits(out, static_cast<unsigned>(date.day()), 2);
+  out += 'T';
+  append_digits(out, of_day / 3'600'000, 2);
+  out += ':';
+  append_digits(out, of_day / 60'000 % 60, 2);
+  out += ':';
+  append_digits(out, of_day / 1000 % 60, 2);
+  out += '.';
+  append_digits(out, of_day % 1000, 3);
+  out += 'Z';
 }
 
 }  // namespace
@@ -84,7 +103,7 @@ std::string to_json(const Record& record, const std::string& function) {
   std::string out;
   out.reserve(384);
   out += "{\"time\":\"";
-  out += time_text(record.time);
+  append_time(out, record.time);
   out += "\",\"id\":\"";
   out += id_text(record.id);
   out += '"';
