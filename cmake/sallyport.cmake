@@ -14,6 +14,16 @@ function(sallyport_library name)
   endif()
 endfunction()
 
+# sallyport_program(NAME SOURCES x.cc … LINK lib …): a program that is shipped. In a release it carries the C++ runtime
+# with it, which no library that it loads needs (docs/decisions/0004); sanitizers want the shared one.
+function(sallyport_program name)
+  cmake_parse_arguments(arg "" "" "SOURCES;LINK" ${ARGN})
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE ${arg_LINK})
+  target_compile_definitions(${name} PRIVATE SALLYPORT_VERSION="${PROJECT_VERSION}")
+  target_link_options(${name} PRIVATE $<$<CONFIG:Release>:-static-libstdc++;-static-libgcc>)
+endfunction()
+
 # sallyport_test(NAME SOURCES x_test.cc … LINK lib …): one GoogleTest program; each of its tests is a test of ctest.
 function(sallyport_test name)
   cmake_parse_arguments(arg "" "" "SOURCES;LINK" ${ARGN})
