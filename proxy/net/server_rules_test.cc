@@ -9,6 +9,7 @@
 
 #include "ca/certificate_form.h"
 #include "proxy/net/certificate_rules.h"
+#include "proxy/net/system_roots.h"
 #include "proxy/net/test_certificates.h"
 #include "proxy/net/trust_store.h"
 #include "proxy/net/web_rules.h"
@@ -301,11 +302,12 @@ TEST(ServerRulesTest, KeysOfOtherKindsAreWeak) {
 // not ours, so a server's certificate that names it as its issuer is forged, and its signature alone gives it away.
 TEST(SystemRootsTest, BreakNoRule) {
   SystemRoots roots(nullptr, {});
-  if (roots.get().web.empty()) GTEST_SKIP() << roots.get().source;
+  const std::vector<ca::X509Ptr> web = roots.get()->certificates(nullptr, RootKind::web);
+  if (web.empty()) GTEST_SKIP() << roots.get()->source;
   Profile rsa = ca_profile("Not the root");
   rsa.key = "RSA:2048";
   const Identity others[] = {make_identity(ca_profile("Not the root")), make_identity(rsa)};
-  for (const ca::X509Ptr& root : roots.get().web) {
+  for (const ca::X509Ptr& root : web) {
     if (X509_cmp_current_time(X509_get0_notAfter(root.get())) < 0) continue;
     Identity trusted;
     trusted.certificate.reset(ca::share(root.get()).release());

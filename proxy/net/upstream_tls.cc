@@ -10,6 +10,7 @@
 #include "ca/trust.h"
 #include "proxy/net/certificate_failure.h"
 #include "proxy/net/server_rules.h"
+#include "proxy/net/system_roots.h"
 #include "proxy/net/tls_session_cache.h"
 #include "proxy/net/trust_store.h"
 
@@ -135,24 +136,18 @@ std::expected<UpstreamTls::Impl::Profile, UpstreamFailure> UpstreamTls::Impl::re
   Profile profile;
   profile.store.reset(X509_STORE_new());
   if (!profile.store) return refuse("out of memory for a certificate store");
-  const auto trust = [&](const std::vector<ca::X509Ptr>& certificates) {
-    for (const ca::X509Ptr& certificate : certificates) X509_STORE_add_cert(profile.store.get(), certificate.get());
-  };
   if (bundle_file.empty()) {
-    const SystemRoots::Loaded& system = roots.get();
-    trust(system.given);  // before the others: of two that are the same a store keeps the first
-    trust(system.web);
     auto web_roots = std::make_shared<WebRoots>();
-    for (const ca::X509Ptr& root : system.web) web_roots->insert(root.get());
+    if (!use_roots(profile.store.get(), lib, roots.get(), web_roots)) return refuse("out of memory for the roots");
     profile.web_roots = std::move(web_roots);
-    profile.roots = system.source;
+    profile.roots = roots.get()->source;
   } else {
     const auto pem = read_trust_file(bundle_file);
     if (!pem) return refuse("caBundle " + pem.error().text);
     const PemObjects objects = read_pem_objects(lib, *pem);
     if (objects.certificates.empty()) return refuse("caBundle " + bundle_file + ": holds no certificate in PEM");
     if (objects.malformed > 0) return refuse("caBundle " + bundle_file + ": holds a certificate that can't be decoded");
-    trust(objects.certificates);
+    for (const ca::X509Ptr& root : objects.certificates) X509_STORE_add_cert(profile.store.get(), root.get());
     profile.roots = bundle_file;
   }
   if (crl_file.empty()) return profile;

@@ -44,7 +44,7 @@ struct TlsTarget {
 // Of one worker, on its thread, in its OSSL_LIB_CTX.
 class UpstreamTls {
  public:
-  // Starts to load the system's roots in the background (about 50 ms); the first connect_for() that needs them waits
+  // Starts to load the system's roots in the background (a few ms); the first connect_for() that needs them waits
   // for it.
   static Result<std::unique_ptr<UpstreamTls>> create(OSSL_LIB_CTX* lib, UpstreamTlsOptions options);
   ~UpstreamTls();
