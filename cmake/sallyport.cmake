@@ -15,7 +15,7 @@ function(sallyport_library name)
 endfunction()
 
 # sallyport_program(NAME SOURCES x.cc … LINK lib …): a program that is shipped. In a release it carries the C++ runtime
-# with it, which no library that it loads needs (docs/decisions/0004); sanitizers want the shared one.
+# with it, which no library that it loads needs (docs/decisions/0005); sanitizers want the shared one.
 function(sallyport_program name)
   cmake_parse_arguments(arg "" "" "SOURCES;LINK" ${ARGN})
   add_executable(${name} ${arg_SOURCES})
