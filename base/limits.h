@@ -31,6 +31,7 @@ inline constexpr seconds kTlsSessionAgeMax{3'600};  // then an upstream's certif
 inline constexpr std::size_t kClientHelloBytesMax = 16'000;  // the handshake message; ML-KEM hellos need about 1,800
 inline constexpr std::size_t kSniffBytesMax = 16'384;        // hello plus record headers: one buffer
 inline constexpr seconds kSniffTimeout{10};
+inline constexpr milliseconds kServerFirstSilence{1'000};  // learn and audit: then the client waits for the server
 inline constexpr seconds kHandshakeTimeout{10};
 
 // HTTP/1.

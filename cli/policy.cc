@@ -64,6 +64,9 @@ void print_text(const Answer& answer, const std::string& file) {
   std::cout << (decision.allowed ? "allow  " : "deny   ") << answer.request << "\n";
   if (!decision.allowed) {
     std::cout << "       " << to_string(decision.reason) << ": " << answer.evaluation.text << "\n";
+  } else if (answer.evaluation.tcp) {
+    std::cout << "       endpoint " << decision.endpoint->name << " (" << file << ":" << decision.endpoint->line
+              << "): protocol: tcp, the connection is relayed unread\n";
   } else if (decision.rule < 0) {
     std::cout << "       endpoint " << decision.endpoint->name << " (" << file << ":" << decision.endpoint->line
               << "): inspection: none, the connection is passed through\n";
@@ -158,7 +161,7 @@ void add_policy_command(CLI::App& app, int& exit_code) {
 
   CLI::App* test_command = policy->add_subcommand("test", "Say what a policy decides about requests, and why");
   test_command->add_option("FILE", flags->file, "The policy; - reads standard input")->required();
-  test_command->add_option("--request", flags->requests, "A method and a URL; may be given more than once")
+  test_command->add_option("--request", flags->requests, "A method and a URL, or tcp://HOST:PORT; repeatable")
       ->required()
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);

@@ -1,5 +1,6 @@
 #include "policy-engine/document/conflicts.h"
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <string>
@@ -11,13 +12,15 @@ namespace sallyport::document {
 namespace {
 
 // What must be equal among endpoints that can be reached by one connection.
-using Nature = std::tuple<Inspection, request::Scheme, bool, bool>;
+using Nature = std::tuple<Protocol, Inspection, request::Scheme, bool, bool>;
 
 Nature nature_of(const Endpoint& endpoint) {
-  return {endpoint.inspection, endpoint.scheme, endpoint.target.encoded_slashes, endpoint.target.merge_slashes};
+  return {endpoint.protocol, endpoint.inspection, endpoint.scheme, endpoint.target.encoded_slashes,
+          endpoint.target.merge_slashes};
 }
 
 bool can_coexist(const Nature& a, const Nature& b) {
+  if (std::get<Protocol>(a) != std::get<Protocol>(b)) return false;
   if (std::get<Inspection>(a) != std::get<Inspection>(b)) return false;
   if (std::get<Inspection>(a) == Inspection::none) return true;
   return std::get<request::Scheme>(a) != std::get<request::Scheme>(b) || a == b;
@@ -43,6 +46,35 @@ struct Ports {
   }
 };
 
+// True if every host of the pattern `inner` is one of `outer`, and they are not the same.
+bool is_inside(std::string_view inner, std::string_view outer) {
+  if (outer == "any") return inner != "any";
+  if (!outer.starts_with("*.") || inner.size() <= outer.size()) return false;
+  return inner.ends_with(outer.substr(1));
+}
+
+bool share_a_port(const Endpoint& tcp, const Endpoint& other) {
+  return other.any_port || std::ranges::any_of(tcp.ports, [&](std::uint16_t port) {
+           return std::ranges::binary_search(other.ports, port);
+         });
+}
+
+// The more exact host decides, so what is relayed unread goes before the rules of a wildcard around it. That may be
+// meant; the other way round the rules hold.
+void check_shadow(const Endpoint& tcp, const std::vector<Endpoint>& endpoints, std::span<const Place> places,
+                  Diagnostics& diagnostics) {
+  for (const Endpoint& other : endpoints) {
+    if (other.protocol == Protocol::tcp || !is_inside(tcp.host_pattern, other.host_pattern)) continue;
+    if (!share_a_port(tcp, other)) continue;
+    diagnostics.warning(places[tcp.index],
+                        "endpoint " + quoted(tcp.name) + " relays a port unread that endpoint " + quoted(other.name) +
+                            " in line " + std::to_string(other.line) + " has for this host too: what that one says " +
+                            "does not hold there",
+                        "give them different ports if that is not meant");
+    return;
+  }
+}
+
 }  // namespace
 
 void check_conflicts(const std::vector<Endpoint>& endpoints, std::span<const Place> places, Diagnostics& diagnostics) {
@@ -53,17 +85,22 @@ void check_conflicts(const std::vector<Endpoint>& endpoints, std::span<const Pla
     for (const auto& [other_nature, ports] : natures) {
       const Endpoint* other = can_coexist(nature, other_nature) ? nullptr : ports.overlap(endpoint);
       if (other == nullptr) continue;
-      const bool inspection = endpoint.inspection != other->inspection;
+      const bool protocol = endpoint.protocol != other->protocol;
+      const bool inspection = protocol || endpoint.inspection != other->inspection;
       diagnostics.error(places[endpoint.index],
                         "endpoints " + quoted(other->name) + " and " + quoted(endpoint.name) +
                             " have the same host and port, but " +
-                            (inspection ? "one is inspected and the other is not"
-                                        : "not the same allowEncodedSlashes and mergeSlashes"),
+                            (protocol     ? "one has protocol: tcp and the other has not"
+                             : inspection ? "one is inspected and the other is not"
+                                          : "not the same allowEncodedSlashes and mergeSlashes"),
                         "the first is in line " + std::to_string(other->line) +
                             (inspection ? "; give them different ports" : "; give both the same values"));
       break;
     }
     natures[nature].add(endpoint);
+  }
+  for (const Endpoint& endpoint : endpoints) {
+    if (endpoint.protocol == Protocol::tcp) check_shadow(endpoint, endpoints, places, diagnostics);
   }
 }
 

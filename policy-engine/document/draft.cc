@@ -26,7 +26,8 @@ bool is_canonical(const std::string& path, bool encoded_slashes) {
 }  // namespace
 
 void Draft::add(const Observation& observation) {
-  const bool usable = observation.count > 0 && observation.port != 0 && can_be_host(observation.host) &&
+  const bool opens_http = observation.tcp && (observation.port == 80 || observation.port == 443);
+  const bool usable = !opens_http && observation.count > 0 && observation.port != 0 && can_be_host(observation.host) &&
                       (!observation.inspected || is_canonical(observation.path, true));
   if (!usable) {
     left_out_ += observation.count;
@@ -47,6 +48,7 @@ void Draft::add(const Observation& observation) {
   if (observation.upstream) place.addresses.add(*observation.upstream);
   if (!observation.inspected) {
     place.uninspected += observation.count;
+    if (observation.tcp) place.tcp += observation.count;
     return;
   }
   add_request(place.by_scheme[static_cast<std::size_t>(observation.scheme)], observation);

@@ -25,6 +25,7 @@ struct Observation {
   std::string path;                            // canonical, without the query
   std::optional<request::IpAddress> upstream;  // that the guard connected to
   bool inspected = true;                       // false: bytes were passed through, and all but the host is unknown
+  bool tcp = false;                            // not inspected, and neither TLS nor HTTP
   std::uint64_t count = 1;
 };
 
@@ -32,7 +33,8 @@ struct Observation {
 // hosts are left out and counted. One thread.
 class Draft {
  public:
-  // What no policy can say (a host that is not canonical, a path such as "*") is left out and counted.
+  // What no policy can say (a host that is not canonical, a path such as "*") is left out and counted. So is what is no
+  // HTTP on the ports of HTTP: allowed unread it would open those ports for every request.
   void add(const Observation& observation);
 
   // A document that load_policy accepts without a diagnostic and that allows every observation that was not left out.
@@ -49,6 +51,7 @@ class Draft {
   struct Place {                      // one host and port
     std::array<Spoken, 2> by_scheme;  // index: request::Scheme; a count of 0 for a scheme that was not seen
     std::uint64_t uninspected = 0;
+    std::uint64_t tcp = 0;  // of those
     AddressSet addresses;
   };
 

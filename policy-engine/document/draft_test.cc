@@ -35,6 +35,11 @@ std::string yaml_of(const std::vector<Observation>& observations) {
 
 void expect_allowed(const Snapshot& snapshot, const Observation& observation) {
   const Destination to{observation.scheme, observation.host, observation.port};
+  if (const Endpoint* relayed = snapshot.decide_tcp(to.host, to.port)) {  // whatever else was seen there
+    if (observation.upstream) EXPECT_TRUE(relayed->allows(*observation.upstream)) << observation.upstream->to_string();
+    return;
+  }
+  ASSERT_FALSE(observation.tcp) << observation.host << ":" << observation.port;
   const ConnectionDecision connection = snapshot.decide_connection(to);
   ASSERT_NE(connection.action, ConnectionAction::deny) << observation.host << ":" << observation.port;
   if (!observation.inspected) {
@@ -87,6 +92,15 @@ TEST(Draft, IsSortedCommentedAndGeneralised) {
   db.inspected = false;
   db.upstream = IpAddress::parse("10.0.3.4");
   all.push_back(db);
+  Observation cache = seen("", "93.184.216.34", "");
+  cache.port = 6379;
+  cache.inspected = false;
+  cache.tcp = true;
+  cache.count = 2;
+  all.push_back(cache);
+  cache.host = "cache.internal";
+  cache.upstream = IpAddress::parse("10.0.3.5");
+  all.push_back(cache);
   Observation plain = seen("GET", "a.example", "/");
   plain.scheme = Scheme::http;
   plain.port = 80;
@@ -101,6 +115,13 @@ metadata:
 spec:
   mode: enforce
   endpoints:
+  # 2 connections, at least one of them neither TLS nor HTTP
+  - name: 93.184.216.34-6379
+    host: 93.184.216.34
+    ports: [6379]
+    protocol: tcp
+    addresses:
+    - 93.184.216.34
   # 7 requests
   - name: a.example-http
     host: a.example
@@ -119,6 +140,13 @@ spec:
     rules:
     - {methods: [GET, POST], path: {exact: /v1/charges}}  # 2 requests
     - {methods: [GET], path: {prefix: /v1/customers/}}  # 2 requests; generalised: what follows looks like identifiers
+  # 2 connections, at least one of them neither TLS nor HTTP
+  - name: cache.internal-6379
+    host: cache.internal
+    ports: [6379]
+    protocol: tcp
+    addresses:  # review: nothing on the public Internet has these
+    - 10.0.3.5  # private
   # 1 connection, at least one of them not HTTP or not inspected
   - name: db.internal-5432
     host: db.internal
@@ -127,6 +155,18 @@ spec:
     addresses:  # review: nothing on the public Internet has these
     - 10.0.3.4  # private
 )");
+}
+
+TEST(Draft, OpensNoPortOfHttpForWhatIsNoHttp) {
+  for (const int port : {80, 443}) {
+    Observation odd = seen("", "a.example", "");
+    odd.port = static_cast<std::uint16_t>(port);
+    odd.inspected = false;
+    odd.tcp = true;
+    const std::string yaml = yaml_of({odd});
+    EXPECT_THAT(yaml, HasSubstr("endpoints: []"));
+    EXPECT_THAT(yaml, HasSubstr("no draft should, or there was no room: 1 exchange"));
+  }
 }
 
 TEST(Draft, KeepsExactPathsExact) {
@@ -270,6 +310,7 @@ class DraftProperty : public testing::Test {
     out.port = std::vector<std::uint16_t>{443, 80, 8443}[below(3)];
     out.scheme = below(2) == 0 ? Scheme::http : Scheme::https;
     out.inspected = below(40) != 0;
+    out.tcp = !out.inspected && below(2) == 0;
     if (below(3) == 0) out.upstream = IpAddress::parse(one_of(kAddresses));
     return out;
   }

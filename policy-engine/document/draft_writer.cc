@@ -127,7 +127,9 @@ class DraftWriter {
                       ".\n# It allows what happened, and that may be more than what should happen: read it, cut it "
                       "down, then enforce it.\n";
     if (left_out > 0) {
-      out += "# Left out, as no policy can say it or there was no room: " + times(left_out, "exchange") + ".\n";
+      out +=
+          "# Left out, as no policy can say it, no draft should, or there was no room: " + times(left_out, "exchange") +
+          ".\n";
     }
     out += "apiVersion: sallyport.dev/v1alpha1\nkind: EgressPolicy\nmetadata:\n  name: " + scalar(name) +
            "\nspec:\n  mode: enforce\n  endpoints:";
@@ -160,10 +162,17 @@ class DraftWriter {
   void render_uninspected(const std::string& host, std::uint16_t port, const Draft::Place& place) {
     std::uint64_t count = place.uninspected;
     for (const Draft::Spoken& spoken : place.by_scheme) count += spoken.count;
-    std::string out = "  # " + times(count, "connection") + ", at least one of them not HTTP or not inspected\n";
+    const bool tcp = place.tcp > 0;
+    std::string out = "  # " + times(count, "connection") + ", at least one of them " +
+                      (tcp ? "neither TLS nor HTTP" : "not HTTP or not inspected") + "\n";
     out += opening(host, port, request::Scheme::https);
-    out += "    inspection: none\n";
+    out += tcp ? "    protocol: tcp\n" : "    inspection: none\n";
     out += addresses(host, place);
+    const auto literal = request::IpAddress::parse(host);
+    if (tcp && literal && request::special_range(*literal).empty()) {
+      if (place.addresses.empty()) out += "    addresses:\n";
+      out += "    - " + scalar(host) + "\n";
+    }
     blocks_.push_back({std::move(out), count});
   }
 

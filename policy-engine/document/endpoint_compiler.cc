@@ -36,6 +36,7 @@ class EndpointCompiler {
     compile_name();
     compile_host();
     compile_inspection();
+    compile_protocol();
     compile_ports();
     compile_addresses();
     compile_files();
@@ -77,8 +78,13 @@ class EndpointCompiler {
     endpoint.scheme = source_.scheme() == api::SCHEME_HTTP ? request::Scheme::http : request::Scheme::https;
     if (source_.inspection() != api::INSPECTION_NONE) return;
     endpoint.inspection = Inspection::none;
-    const std::string why = " cannot be used with inspection: none";
-    const std::string uninspected = "nobody looks into the connection; remove one of the two";
+    if (source_.protocol() == api::PROTOCOL_TCP) return;  // which says it all again
+    refuse_fields_of_http("inspection: none", "nobody looks into the connection; remove one of the two");
+  }
+
+  // What only an HTTP request could obey.
+  void refuse_fields_of_http(const std::string& other, const std::string& uninspected) {
+    const std::string why = " cannot be used with " + other;
     if (source_.scheme() != api::SCHEME_UNSPECIFIED) {
       error(api::Endpoint::kSchemeFieldNumber, "'scheme'" + why, "whatever is spoken on its ports passes");
     }
@@ -91,6 +97,34 @@ class EndpointCompiler {
     }
     if (source_.has_merge_slashes()) {
       error(api::Endpoint::kMergeSlashesFieldNumber, "'mergeSlashes'" + why, uninspected);
+    }
+  }
+
+  // Nothing but host, port and addresses bounds such an endpoint, so all three must be said.
+  void compile_protocol() {
+    if (source_.protocol() != api::PROTOCOL_TCP) return;
+    out_.endpoint.protocol = Protocol::tcp;
+    out_.endpoint.inspection = Inspection::none;
+    const std::string why = " cannot be used with protocol: tcp";
+    refuse_fields_of_http("protocol: tcp", "the bytes are relayed unread; remove one of the two");
+    if (source_.inspection() != api::INSPECTION_UNSPECIFIED) {
+      error(api::Endpoint::kInspectionFieldNumber, "'inspection'" + why, "the bytes are relayed unread anyway");
+    }
+    if (out_.host.kind == HostPattern::Kind::any) {
+      error(api::Endpoint::kHostFieldNumber, "host: any" + why, "any bytes could go to every server; name the hosts");
+    }
+    constexpr int kPorts = api::Endpoint::kPortsFieldNumber;
+    if (source_.ports_size() == 0) {
+      error(api::Endpoint::kProtocolFieldNumber, who() + " has protocol: tcp and no ports", "ports: [5432], say");
+    }
+    for (int i = 0; i < source_.ports_size(); ++i) {
+      const std::string& port = source_.ports(i);
+      if (port == "any") error_at(kPorts, i, "the port any" + why, "name the ports");
+      if (port != "80" && port != "443") continue;
+      diagnostics_.warning(places_.of(source_, kPorts, i),
+                           who() + " relays port " + port + " unread, so no request on it is decided or recorded",
+                           port == "443" ? "use inspection: none for TLS that must not be opened: its name is checked"
+                                         : "use scheme: http and rules for HTTP");
     }
   }
 
@@ -144,7 +178,17 @@ class EndpointCompiler {
 
   // An address as host is reached like any other: a special one must be in `addresses`, or no request would ever pass.
   void check_literal() {
-    if (!out_.host.address || out_.endpoint.allows(*out_.host.address)) return;
+    if (!out_.host.address) return;
+    // No name was looked up and no certificate is checked: that this address is meant must be said twice.
+    const bool said = std::ranges::any_of(
+        out_.endpoint.addresses, [&](const request::Cidr& range) { return range.contains(*out_.host.address); });
+    if (out_.endpoint.protocol == Protocol::tcp && !said) {
+      return error(
+          api::Endpoint::kHostFieldNumber,
+          "an address as the host of protocol: tcp must be in 'addresses' too, and " + out_.host.text + " is not",
+          "add addresses: [\"" + out_.host.text + "\"]");
+    }
+    if (out_.endpoint.allows(*out_.host.address)) return;
     error(api::Endpoint::kHostFieldNumber,
           "the address " + out_.host.text + " is " + std::string(request::special_range(*out_.host.address)) +
               ", and 'addresses' does not have it",

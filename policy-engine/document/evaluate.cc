@@ -24,6 +24,43 @@ std::unexpected<Error> not_a_request(std::string_view request, const std::string
       quoted(request) + " is not a request: " + why + "; write it as 'POST https://api.example.com/v1/charges'");
 }
 
+// An allowed endpoint, unless the host is an address that it does not have.
+Evaluation with_address_checked(Evaluation evaluation) {
+  // A name is resolved when the guard dials; an address can be judged here.
+  const auto& address = evaluation.host.address;
+  if (address && !evaluation.decision.endpoint->allows(*address)) {
+    const std::string range(request::special_range(*address));
+    return denied(std::move(evaluation), Reason::address_not_allowed,
+                  "The address is " + range + ", and the endpoint's addresses do not have it.");
+  }
+  return evaluation;
+}
+
+// Before anything is read: what the guard asks first of each connection.
+bool decide_tcp(const Snapshot& snapshot, Evaluation& evaluation) {
+  const Endpoint* endpoint = snapshot.decide_tcp(evaluation.host.name, evaluation.port);
+  if (endpoint == nullptr) return false;
+  evaluation.tcp = true;
+  evaluation.decision = {true, Reason::none, endpoint, -1};
+  evaluation = with_address_checked(std::move(evaluation));
+  return true;
+}
+
+constexpr std::string_view kTcp = "tcp://";
+
+Result<Evaluation> evaluate_tcp(const Snapshot& snapshot, std::string_view request) {
+  Evaluation evaluation;
+  evaluation.tcp = true;
+  auto authority = request::parse_authority(request.substr(kTcp.size()));
+  if (!authority) return denied(std::move(evaluation), Reason::malformed_target, authority.error().text);
+  if (!authority->port) return not_a_request(request, "it needs a port, as in tcp://db.example.com:5432");
+  evaluation.host = std::move(authority->host);
+  evaluation.port = *authority->port;
+  if (decide_tcp(snapshot, evaluation)) return evaluation;
+  return denied(std::move(evaluation), Reason::opaque_not_allowed,
+                snapshot.explain_tcp(evaluation.host.name, evaluation.port));
+}
+
 Evaluation decide(const Snapshot& snapshot, Evaluation evaluation, std::string_view origin) {
   const Destination destination{evaluation.scheme, evaluation.host.name, evaluation.port};
   auto target = request::canonical_target(origin, snapshot.target_options(destination));
@@ -39,14 +76,7 @@ Evaluation decide(const Snapshot& snapshot, Evaluation evaluation, std::string_v
     evaluation.text = snapshot.explain(evaluation.decision, destination, evaluation.method, evaluation.target.path());
     return evaluation;
   }
-  // A name is resolved when the guard dials; an address can be judged here.
-  const auto& address = evaluation.host.address;
-  if (address && !evaluation.decision.endpoint->allows(*address)) {
-    const std::string range(request::special_range(*address));
-    return denied(std::move(evaluation), Reason::address_not_allowed,
-                  "The address is " + range + ", and the endpoint's addresses do not have it.");
-  }
-  return evaluation;
+  return with_address_checked(std::move(evaluation));
 }
 
 }  // namespace
@@ -61,6 +91,7 @@ std::string Evaluation::url() const {
 }
 
 Result<Evaluation> evaluate(const Snapshot& snapshot, std::string_view request) {
+  if (request.starts_with(kTcp)) return evaluate_tcp(snapshot, request);
   const std::size_t space = request.find(' ');
   if (space == std::string_view::npos) return not_a_request(request, "it needs a method and a URL");
   Evaluation evaluation;
@@ -74,6 +105,7 @@ Result<Evaluation> evaluate(const Snapshot& snapshot, std::string_view request) 
   if (!authority) return denied(std::move(evaluation), Reason::malformed_target, authority.error().text);
   evaluation.host = std::move(authority->host);
   evaluation.port = authority->port.value_or(default_port(evaluation.scheme));
+  if (decide_tcp(snapshot, evaluation)) return evaluation;
   if (evaluation.method == "CONNECT") {
     return denied(std::move(evaluation), Reason::unsupported_method, "The guard relays no tunnels.");
   }

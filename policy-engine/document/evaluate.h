@@ -20,6 +20,7 @@ struct Evaluation {
   request::Host host;
   std::uint16_t port = 0;
   request::Target target;    // canonical; empty if it cannot be made so
+  bool tcp = false;          // the connection is, or would have to be, relayed unread: no method, no target
   RequestDecision decision;  // its reason may also be malformed_target, unsupported_method or address_not_allowed
   std::string text;          // why it is denied; empty when it is allowed
 
@@ -29,7 +30,8 @@ struct Evaluation {
 };
 
 // `request` is "POST https://api.example.com/v1/charges": a method, one space, an absolute URL with http or https. An
-// error only where it is not of this form. A host or path that the guard would refuse as malformed is an evaluation
+// error only where it is not of this form. "tcp://db.example.com:5432" asks for a connection that is neither TLS nor
+// HTTP. A host or path that the guard would refuse as malformed is an evaluation
 // that denies. The mode is not applied.
 Result<Evaluation> evaluate(const Snapshot& snapshot, std::string_view request);
 

@@ -21,7 +21,8 @@ class EvaluateTest : public testing::Test {
       "  - {name: keys, host: keys.example.com, allowEncodedSlashes: true, rules: [{methods: [GET], path: {prefix: "
       "/}}]}\n"
       "  - {name: opaque, host: opaque.example.com, inspection: none}\n"
-      "  - {name: rest, host: any, ports: [any], rules: [{methods: [HEAD, CONNECT-UDP], path: {prefix: /}}]}\n");
+      "  - {name: db, host: db.example.com, protocol: tcp, ports: [5432]}\n"
+      "  - {name: rest, host: any, ports: [443], rules: [{methods: [HEAD, CONNECT-UDP], path: {prefix: /}}]}\n");
 
   // "allow URL" or "deny reason".
   std::string evaluated(std::string_view request) {
@@ -55,6 +56,18 @@ TEST_F(EvaluateTest, DeniesWhatNoPolicyCanAllow) {
   EXPECT_EQ(evaluated("CONNECT https://api.example.com/v1/x"), "deny unsupported-method");
   EXPECT_EQ(evaluated("HEAD https://169.254.169.254/latest"), "deny address-not-allowed");
   EXPECT_EQ(evaluated("HEAD https://93.184.216.34/"), "allow https://93.184.216.34/");
+}
+
+TEST_F(EvaluateTest, DecidesConnectionsThatAreRelayedUnread) {
+  EXPECT_EQ(evaluated("tcp://DB.example.com.:5432"), "allow ");
+  EXPECT_EQ(evaluated("tcp://db.example.com:5433"), "deny opaque-not-allowed");
+  EXPECT_EQ(evaluated("tcp://api.example.com:443"), "deny opaque-not-allowed");
+  EXPECT_EQ(evaluated("tcp://10.0.0.1:5432"), "deny opaque-not-allowed");
+  EXPECT_EQ(evaluated("tcp://db..example.com:5432"), "deny malformed-target");
+  EXPECT_THAT(evaluated("tcp://db.example.com"), HasSubstr("it needs a port"));
+  // Whatever is spoken there, a request too: nobody would see it.
+  EXPECT_EQ(evaluated("DELETE https://db.example.com:5432/all"), "allow ");
+  EXPECT_TRUE(evaluate(*snapshot_, "tcp://db.example.com:5432")->tcp);
 }
 
 TEST_F(EvaluateTest, SaysHowARequestIsWritten) {

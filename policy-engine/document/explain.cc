@@ -39,6 +39,7 @@ std::string ports_of(const Endpoint& endpoint) {
 }
 
 std::string spoken_on(const Endpoint& endpoint) {
+  if (endpoint.protocol == Protocol::tcp) return "tcp on " + ports_of(endpoint);
   if (endpoint.inspection == Inspection::none) return ports_of(endpoint);
   return std::string(to_string(endpoint.scheme)) + " on " + ports_of(endpoint);
 }
@@ -88,6 +89,11 @@ std::string Snapshot::explain(const RequestDecision& decision, const Destination
   return "The policy has the host " + quoted(destination.host) + " for " + list_of(spoken) + ", not for " +
          std::string(to_string(destination.scheme)) + " on port " + std::to_string(destination.port) +
          ". To allow it, add an endpoint with this host and port.";
+}
+
+std::string Snapshot::explain_tcp(std::string_view host, std::uint16_t port) const {
+  return "No endpoint of the policy relays connections to " + quoted(host) + " on port " + std::to_string(port) +
+         " unread. To allow it, add an endpoint with protocol: tcp, this host and this port.";
 }
 
 }  // namespace sallyport::document

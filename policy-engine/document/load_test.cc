@@ -119,7 +119,7 @@ INSTANTIATE_TEST_SUITE_P(
                 R"(p.yaml:6:41: error: unknown field 'method' in a rule (hint: did you mean 'methods'?))"},
         Mistake{
             "UnknownFieldFarFromAll", endpoint("host: a.example, inspection: none, timeout: 3"),
-            R"(p.yaml:6:50: error: unknown field 'timeout' in an endpoint (hint: it has the fields name, host, ports, scheme, rules, inspection, addresses, caBundle, crl, allowEncodedSlashes, mergeSlashes and credential))"},
+            R"(p.yaml:6:50: error: unknown field 'timeout' in an endpoint (hint: it has the fields name, host, ports, scheme, rules, inspection, addresses, caBundle, crl, allowEncodedSlashes, mergeSlashes, credential and protocol))"},
         Mistake{"SnakeCaseField", endpoint("host: a.example, inspection: none, ca_bundle: {file: x}"),
                 R"(p.yaml:6:50: error: unknown field 'ca_bundle' in an endpoint (hint: did you mean 'caBundle'?))"},
         Mistake{"FieldTwice", endpoint("host: a.example, inspection: none, host: b.example"),
@@ -171,7 +171,7 @@ INSTANTIATE_TEST_SUITE_P(
                 R"(p.yaml:6:21: error: a control character stands in 'host' (hint: remove it))"},
         Mistake{
             "EscapesInAKey", endpoint("host: a.example, inspection: none, \"\\e[31m\": 1"),
-            R"(p.yaml:6:50: error: unknown field '\x1b[31m' in an endpoint (hint: it has the fields name, host, ports, scheme, rules, inspection, addresses, caBundle, crl, allowEncodedSlashes, mergeSlashes and credential))"},
+            R"(p.yaml:6:50: error: unknown field '\x1b[31m' in an endpoint (hint: it has the fields name, host, ports, scheme, rules, inspection, addresses, caBundle, crl, allowEncodedSlashes, mergeSlashes, credential and protocol))"},
         Mistake{"NullElement", rule("methods: [GET, ~], path: {prefix: /}"),
                 R"(p.yaml:6:56: error: 'methods' must be a string, but this is nothing)"}),
     [](const auto& info) { return std::string(info.param.name); });
@@ -301,6 +301,47 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{
             "NoneWithMergedSlashes", endpoint("host: a.example, inspection: none, mergeSlashes: false"),
             R"(p.yaml:6:64: error: 'mergeSlashes' cannot be used with inspection: none (hint: nobody looks into the connection; remove one of the two))"},
+        Mistake{"TcpWithoutPorts", endpoint("host: a.example, protocol: tcp"),
+                R"(p.yaml:6:42: error: endpoint 'a' has protocol: tcp and no ports (hint: ports: [5432], say))"},
+        Mistake{"TcpOnAnyPort", endpoint("host: a.example, protocol: tcp, ports: [any]"),
+                R"(p.yaml:6:55: error: the port any cannot be used with protocol: tcp (hint: name the ports))"},
+        Mistake{
+            "TcpToAnyHost", endpoint("host: any, protocol: tcp, ports: [25]"),
+            R"(p.yaml:6:21: error: host: any cannot be used with protocol: tcp (hint: any bytes could go to every server; name the hosts))"},
+        Mistake{
+            "TcpWithRules",
+            endpoint("host: a.example, protocol: tcp, ports: [25], rules: [{methods: [GET], path: {prefix: /}}]"),
+            R"(p.yaml:6:60: error: 'rules' cannot be used with protocol: tcp (hint: the bytes are relayed unread; remove one of the two))"},
+        Mistake{
+            "TcpWithInspection", endpoint("host: a.example, protocol: tcp, ports: [25], inspection: none"),
+            R"(p.yaml:6:72: error: 'inspection' cannot be used with protocol: tcp (hint: the bytes are relayed unread anyway))"},
+        Mistake{
+            "TcpWithScheme", endpoint("host: a.example, protocol: tcp, ports: [25], scheme: https"),
+            R"(p.yaml:6:68: error: 'scheme' cannot be used with protocol: tcp (hint: whatever is spoken on its ports passes))"},
+        Mistake{
+            "TcpToAnAddress", endpoint("host: 93.184.216.34, protocol: tcp, ports: [25]"),
+            R"(p.yaml:6:21: error: an address as the host of protocol: tcp must be in 'addresses' too, and 93.184.216.34 is not (hint: add addresses: ["93.184.216.34"]))"},
+        Mistake{
+            "TcpOnThePortOfHttps", endpoint("host: a.example, protocol: tcp, ports: [443]"),
+            R"(p.yaml:6:55: warning: endpoint 'a' relays port 443 unread, so no request on it is decided or recorded (hint: use inspection: none for TLS that must not be opened: its name is checked))"},
+        Mistake{
+            "TcpOnThePortOfHttp", endpoint("host: a.example, protocol: tcp, ports: [25, 80]"),
+            R"(p.yaml:6:59: warning: endpoint 'a' relays port 80 unread, so no request on it is decided or recorded (hint: use scheme: http and rules for HTTP))"},
+        Mistake{
+            "TcpBesideHttp",
+            endpoint("host: a.example, protocol: tcp, ports: [25, 8443]") +
+                "  - {name: b, host: a.example, ports: [8443], rules: [{methods: [GET], path: {prefix: /}}]}\n",
+            R"(p.yaml:7:5: error: endpoints 'a' and 'b' have the same host and port, but one has protocol: tcp and the other has not (hint: the first is in line 6; give them different ports))"},
+        Mistake{
+            "TcpBesidePassedThrough",
+            endpoint("host: a.example, protocol: tcp, ports: [8443]") +
+                "  - {name: b, host: a.example, ports: [any], inspection: none}\n",
+            R"(p.yaml:7:5: error: endpoints 'a' and 'b' have the same host and port, but one has protocol: tcp and the other has not (hint: the first is in line 6; give them different ports))"},
+        Mistake{
+            "TcpInsideAWildcardOfHttp",
+            endpoint("host: db.a.example, protocol: tcp, ports: [8443]") +
+                "  - {name: b, host: '*.a.example', ports: [any], rules: [{methods: [GET], path: {prefix: /}}]}\n",
+            R"(p.yaml:6:5: warning: endpoint 'a' relays a port unread that endpoint 'b' in line 7 has for this host too: what that one says does not hold there (hint: give them different ports if that is not meant))"},
         Mistake{
             "FullWithoutRules", endpoint("host: a.example"),
             R"(p.yaml:6:5: error: endpoint 'a' has no rules, so nothing would be allowed (hint: rules: [{methods: [any], path: {prefix: /}}] allows every request))"},

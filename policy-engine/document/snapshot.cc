@@ -29,7 +29,7 @@ class RequestDecider {
   // True once the request is allowed.
   bool try_endpoint(const Endpoint& endpoint) {
     if (out_.reason == Reason::host_not_allowed) out_.reason = Reason::port_not_allowed;
-    if (!has_port(endpoint, destination_.port)) return false;
+    if (endpoint.protocol == Protocol::tcp || !has_port(endpoint, destination_.port)) return false;
     if (endpoint.inspection == Inspection::none) return !port_is_inspected_ && allow(endpoint, -1);
     port_is_inspected_ = true;
     if (endpoint.scheme != destination_.scheme) return false;
@@ -113,7 +113,7 @@ ConnectionDecision Snapshot::decide_connection(const Destination& destination) c
   index_->hosts.visit(destination.host, [&](std::uint32_t index) {
     const Endpoint& endpoint = endpoints_[index];
     if (out.reason == Reason::host_not_allowed) out.reason = Reason::port_not_allowed;
-    if (!has_port(endpoint, destination.port)) return false;
+    if (endpoint.protocol == Protocol::tcp || !has_port(endpoint, destination.port)) return false;
     if (endpoint.inspection == Inspection::none) {
       if (port_is_inspected) return false;
       out = {ConnectionAction::pass_through, Reason::none, &endpoint};
@@ -125,6 +125,16 @@ ConnectionDecision Snapshot::decide_connection(const Destination& destination) c
     return true;
   });
   return out;
+}
+
+const Endpoint* Snapshot::decide_tcp(std::string_view host, std::uint16_t port) const {
+  const Endpoint* first = nullptr;
+  index_->hosts.visit(host, [&](std::uint32_t index) {
+    if (!has_port(endpoints_[index], port)) return false;
+    first = &endpoints_[index];
+    return true;
+  });
+  return first != nullptr && first->protocol == Protocol::tcp ? first : nullptr;
 }
 
 RequestDecision Snapshot::decide_request(const Destination& destination, std::string_view method,

@@ -35,6 +35,11 @@ enum class Inspection : std::uint8_t {
   none,  // the connection is passed through whatever it speaks; only name, port and addresses are decided
 };
 
+enum class Protocol : std::uint8_t {
+  http,  // and whatever `inspection` says of the TLS around it
+  tcp,   // relayed unread from the first byte on, also where the server speaks first
+};
+
 class Rule;  // methods and a path match (rule.h); whoever has an Endpoint sees rules only by their index
 
 // One entry of spec.endpoints. Stable address for the life of its Snapshot.
@@ -45,6 +50,7 @@ struct Endpoint {
   bool any_port = false;
   request::Scheme scheme = request::Scheme::https;
   Inspection inspection = Inspection::full;
+  Protocol protocol = Protocol::http;
   std::vector<request::Cidr> addresses;  // special ranges that this endpoint may reach
   request::TargetOptions target;         // how its paths are made canonical
   std::string ca_bundle_file;            // PEM; replaces the system's roots for this endpoint. Empty: the system's.
@@ -104,6 +110,12 @@ class Snapshot {
   // the other scheme: what is inspected for one host is not passed through for a wildcard around it.
   ConnectionDecision decide_connection(const Destination& destination) const;
 
+  // The endpoint with protocol tcp that relays every connection to this host and port, or null. Asked as soon as the
+  // destination is known, before a byte is read. Endpoints are tried in the order of decide_request, and the first that
+  // has the port decides: what is HTTP for one host is not relayed unread for a wildcard around it. Everything below
+  // passes endpoints with protocol tcp over.
+  const Endpoint* decide_tcp(std::string_view host, std::uint16_t port) const;
+
   // May this request be sent? `path` is canonical and without its query. Exact hosts are tried before wildcards, longer
   // wildcards before shorter, `any` last; among endpoints of one host pattern the document's order decides, and the
   // first endpoint with a matching rule wins. Where decide_connection would pass the connection through, every request
@@ -135,6 +147,8 @@ class Snapshot {
   // and the remedy.
   std::string explain(const RequestDecision& decision, const Destination& destination, std::string_view method,
                       std::string_view path) const;
+  // The same for a connection that is neither TLS nor HTTP, where decide_tcp() found nothing.
+  std::string explain_tcp(std::string_view host, std::uint16_t port) const;
 
  private:
   friend class Compiler;

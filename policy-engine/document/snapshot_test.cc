@@ -47,6 +47,42 @@ TEST(Snapshot, EmptyDeniesEverything) {
   EXPECT_EQ(snapshot->summary(), "learn, 0 endpoints, 0 rules, 0 credentials");
 }
 
+TEST(Snapshot, TcpIsDecidedByHostAndPortAlone) {
+  const auto snapshot = load_clean(
+      kHead +
+      "  - {name: db, host: db.example.com, protocol: tcp, ports: [5432, 6432]}\n"
+      "  - {name: mail, host: '*.mail.example.com', protocol: tcp, ports: [25, 8443]}\n"
+      "  - {name: web, host: www.mail.example.com, ports: [8443], rules: [{methods: [GET], path: {prefix: /}}]}\n"
+      "  - {name: fixed, host: 192.0.2.7, protocol: tcp, ports: [6379], addresses: [192.0.2.7]}\n"
+      "  - {name: api, host: db.example.com, rules: [{methods: [GET], path: {prefix: /}}]}\n");
+  const auto relayed = [&](std::string_view host, std::uint16_t port) {
+    const Endpoint* endpoint = snapshot->decide_tcp(host, port);
+    return endpoint == nullptr ? std::string("no") : endpoint->name;
+  };
+  EXPECT_EQ(relayed("db.example.com", 5432), "db");
+  EXPECT_EQ(relayed("db.example.com", 6432), "db");
+  EXPECT_EQ(relayed("db.example.com", 443), "no");
+  EXPECT_EQ(relayed("db.example.com", 5433), "no");
+  EXPECT_EQ(relayed("other.example.com", 5432), "no");
+  EXPECT_EQ(relayed("a.mail.example.com", 25), "mail");
+  EXPECT_EQ(relayed("mail.example.com", 25), "no");
+  EXPECT_EQ(relayed("a.mail.example.com", 8443), "mail");
+  EXPECT_EQ(relayed("www.mail.example.com", 25), "mail");
+  EXPECT_EQ(relayed("www.mail.example.com", 8443), "no") << "the more exact host is HTTP on this port";
+  EXPECT_EQ(relayed("192.0.2.7", 6379), "fixed");
+  EXPECT_EQ(relayed("192.0.2.8", 6379), "no");
+  EXPECT_EQ(relayed("", 5432), "no");
+  // An endpoint with protocol tcp allows no request, and passes no TLS through under another name's connection.
+  EXPECT_EQ(connect(*snapshot, {kHttps, "db.example.com", 5432}), "port-not-allowed");
+  EXPECT_EQ(decide(*snapshot, {kHttps, "db.example.com", 5432}, "GET", "/"), "port-not-allowed");
+  EXPECT_EQ(decide(*snapshot, {Scheme::http, "a.mail.example.com", 25}, "GET", "/"), "port-not-allowed");
+  EXPECT_EQ(decide(*snapshot, {kHttps, "db.example.com", 443}, "GET", "/"), "api/0");
+  EXPECT_TRUE(snapshot->resolves("a.mail.example.com"));
+  const RequestDecision refused = snapshot->decide_request({kHttps, "db.example.com", 5432}, "GET", "/");
+  EXPECT_THAT(snapshot->explain(refused, {kHttps, "db.example.com", 5432}, "GET", "/"),
+              HasSubstr("for https on port 443 and tcp on ports 5432 and 6432, not for https on port 5432"));
+}
+
 TEST(Snapshot, ModesHaveWords) {
   for (const Mode mode : {Mode::learn, Mode::audit, Mode::enforce}) EXPECT_EQ(parse_mode(to_string(mode)), mode);
   EXPECT_EQ(parse_mode("Enforce"), std::nullopt);

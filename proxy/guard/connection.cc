@@ -85,13 +85,21 @@ std::optional<Arrival> arrive(Worker& worker, int fd) {
 // A tunnel that a new policy may end.
 class WatchedTunnel final : public InFlight {
  public:
-  WatchedTunnel(Worker& worker, document::Destination destination, net::Stream& function, net::Stream& upstream)
-      : worker_(worker), destination_(destination), function_(function), upstream_(upstream) {
+  // `tcp`: relayed as bytes, by decide_tcp(); else passed through by decide_connection().
+  WatchedTunnel(Worker& worker, document::Destination destination, bool tcp, net::Stream& function,
+                net::Stream& upstream)
+      : worker_(worker), destination_(destination), tcp_(tcp), function_(function), upstream_(upstream) {
     worker_.enter(*this);
   }
   ~WatchedTunnel() override { worker_.leave(*this); }
   void policy_changed(const document::Snapshot& policy) override {
     if (policy.mode() != Mode::enforce) return;
+    if (tcp_) {
+      if (policy.decide_tcp(destination_.host, destination_.port) != nullptr) return;
+      revoked = Reason::opaque_not_allowed;
+      cancel();
+      return;
+    }
     document::ConnectionDecision decision = policy.decide_connection(destination_);
     if (decision.action == ConnectionAction::pass_through) return;
     revoked = decision.action == ConnectionAction::deny ? decision.reason : Reason::host_not_allowed;
@@ -106,6 +114,7 @@ class WatchedTunnel final : public InFlight {
  private:
   Worker& worker_;
   document::Destination destination_;
+  const bool tcp_;
   net::Stream& function_;
   net::Stream& upstream_;
 };
@@ -121,7 +130,10 @@ net::Task<void> pass_through(Worker& worker, ConnectionLease& connection, const 
   record.outcome = Outcome::error;
   record.reason = reason;
   if (endpoint != nullptr) record.endpoint = endpoint->name;
-  if (opening.sniffed.protocol == net::Protocol::tls) record.scheme = request::Scheme::https;
+  const bool tls = opening.sniffed.protocol == net::Protocol::tls;
+  record.tcp = opening.sniffed.protocol == net::Protocol::opaque;
+  if (tls) record.scheme = request::Scheme::https;
+  if (record.tcp) record.protocol = "TCP";
   net::UpstreamRequest request;
   request.scheme = request::Scheme::https;
   request.host = host.name;
@@ -140,14 +152,20 @@ net::Task<void> pass_through(Worker& worker, ConnectionLease& connection, const 
   }
   record.upstream = (*upstream)->peer_text();
   record.upstream_address = (*upstream)->peer();
-  WatchedTunnel watched(worker, {request::Scheme::https, host.name, arrival.destination.port}, function,
+  if (outcome == Outcome::allow && endpoint != nullptr && !endpoint->allows((*upstream)->peer())) {
+    // Audit and learn dial any address; enforcing would not have.
+    outcome = Outcome::would_deny;
+    record.reason = Reason::address_not_allowed;
+    record.text = "the address is one that endpoint '" + endpoint->name + "' does not allow";
+  }
+  WatchedTunnel watched(worker, {request::Scheme::https, host.name, arrival.destination.port}, !tls, function,
                         (*upstream)->stream());
   TunnelBytes bytes;
   Result<void> ended = co_await tunnel(function, (*upstream)->stream(), opening.early(), {}, bytes);
   record.bytes_up = bytes.up;
   record.bytes_down = bytes.down;
   record.outcome = outcome;
-  if (!ended) record.text = ended.error().text;
+  if (!ended && record.text.empty()) record.text = ended.error().text;
   if (watched.revoked) {
     record.outcome = Outcome::deny;
     record.reason = *watched.revoked;
@@ -163,7 +181,8 @@ net::Task<void> serve_opaque(Worker& worker, ConnectionLease& connection, const 
                      : opening.sniffed.server_first ? "a protocol in which the server speaks first"
                                                     : "neither TLS nor HTTP";
   if (worker.policy()->mode() == Mode::enforce) {
-    report(worker, arrival, Outcome::deny, Reason::opaque_not_allowed, what);
+    report(worker, arrival, Outcome::deny, Reason::opaque_not_allowed,
+           std::string(what) + ". " + worker.policy()->explain_tcp(arrival.host.name, arrival.destination.port));
     co_return;
   }
   Outcome outcome = worker.policy()->endpoints().empty() ? Outcome::allow : Outcome::would_deny;
@@ -271,6 +290,21 @@ net::Task<void> serve_tls(Worker& worker, ConnectionLease& connection, Arrival a
   stream.shutdown_write();
 }
 
+// Reads until it is known what the connection speaks. Where it is let through anyway, a client that says nothing is
+// soon taken for one that waits for the server: learning must not stall it. A client that is merely slow then passes
+// uninspected, which those modes allow.
+net::Task<Result<net::Sniffed>> look_at(Worker& worker, net::Stream& stream, Opening& opening) {
+  if (worker.policy()->mode() != Mode::enforce) {
+    net::Wait wait = co_await stream.wait_readable(worker.loop().in(limits::kServerFirstSilence));
+    if (wait == net::Wait::timeout) {
+      net::Sniffed silent;
+      silent.server_first = true;
+      co_return silent;
+    }
+  }
+  co_return co_await net::sniff(stream.socket(), opening.bytes.space(), worker.loop().in(limits::kSniffTimeout));
+}
+
 }  // namespace
 
 net::Task<void> serve_connection(Worker& worker, UniqueFd fd) {
@@ -280,7 +314,13 @@ net::Task<void> serve_connection(Worker& worker, UniqueFd fd) {
   net::Stream stream(worker.loop(), std::move(fd), ErrorSource::downstream);
   ConnectionLease connection(worker, stream);
   Opening opening;
-  auto sniffed = co_await net::sniff(stream.socket(), opening.bytes.space(), worker.loop().in(limits::kSniffTimeout));
+  // Decided by host and port alone, and before a byte is read: where the server speaks first the client says nothing.
+  if (const document::Endpoint* endpoint = worker.policy()->decide_tcp(arrival->host.name, arrival->destination.port)) {
+    co_await pass_through(worker, connection, *arrival, arrival->host, stream, opening, endpoint, Outcome::allow,
+                          Reason::none);
+    co_return;
+  }
+  auto sniffed = co_await look_at(worker, stream, opening);
   if (!sniffed) {
     if (sniffed.error().kind == ErrorKind::malformed) {
       report(worker, *arrival, Outcome::deny, Reason::malformed_tls, sniffed.error().text);

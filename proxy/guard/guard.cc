@@ -252,6 +252,7 @@ void Guard::learn(const Record& record) {
   observation.path = record.path;
   observation.upstream = record.upstream_address;
   observation.inspected = record.inspected;
+  observation.tcp = record.tcp;
   draft_.add(observation);
 }
 

@@ -51,7 +51,8 @@ struct Record {
   std::optional<request::IpAddress> upstream_address;
   bool reused = false;
   bool inspected = true;
-  const char* protocol = "";  // "HTTP/1.1"
+  bool tcp = false;           // relayed, and neither TLS nor HTTP
+  const char* protocol = "";  // "HTTP/1.1", "WebSocket", "TCP"
 };
 
 // "0123456789abcdef"
