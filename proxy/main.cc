@@ -18,7 +18,7 @@ namespace {
 
 struct Flags {
   std::string policy, ca_cert, ca_key, admin, record, upstream_ca;
-  std::vector<std::string> listen;
+  std::vector<std::string> listen, proxy_listen;
   std::size_t workers = 1;
   unsigned grace_seconds = 30;
 };
@@ -45,11 +45,11 @@ Result<ca::Authority> load_authority(const Flags& flags) {
 }
 
 // One socket per address and worker: the kernel spreads connections over sockets that share a port.
-Result<std::vector<UniqueFd>> open_listeners(const Flags& flags) {
+Result<std::vector<UniqueFd>> open_listeners(const std::vector<std::string>& addresses, std::size_t workers) {
   std::vector<UniqueFd> sockets;
-  for (const std::string& address : flags.listen) {
-    for (std::size_t i = 0; i < flags.workers; ++i) {
-      Result<UniqueFd> socket = net::listen_on(address, flags.workers > 1);
+  for (const std::string& address : addresses) {
+    for (std::size_t i = 0; i < workers; ++i) {
+      Result<UniqueFd> socket = net::listen_on(address, workers > 1);
       if (!socket) return std::unexpected(socket.error());
       sockets.push_back(std::move(*socket));
     }
@@ -81,9 +81,12 @@ int serve(const Flags& flags) {
   auto guard = guard::Guard::create(options, policy.snapshot, std::move(*authority));
   if (!guard) return complain(exit_code_of(guard.error()), guard.error().text);
   // Listens last: whoever can connect is served.
-  Result<std::vector<UniqueFd>> sockets = open_listeners(flags);
+  Result<std::vector<UniqueFd>> sockets = open_listeners(flags.listen, flags.workers);
   if (!sockets) return complain(exit_code_of(sockets.error()), sockets.error().text);
+  Result<std::vector<UniqueFd>> proxy_sockets = open_listeners(flags.proxy_listen, flags.workers);
+  if (!proxy_sockets) return complain(exit_code_of(proxy_sockets.error()), proxy_sockets.error().text);
   (*guard)->listen(std::move(*sockets));
+  (*guard)->listen(std::move(*proxy_sockets), guard::Listener::proxy);
   if (Result<void> started = (*guard)->start(); !started) return complain(kExitGuardFailed, started.error().text);
 
   int received = 0;
@@ -100,9 +103,12 @@ int main(int argc, char** argv) {
   sallyport::Flags flags;
   app.set_version_flag("--version", "sallyport-proxy " SALLYPORT_VERSION);
   app.add_option("--policy", flags.policy, "Policy document (docs/policy.md)")->type_name("FILE")->required();
-  app.add_option("--listen", flags.listen, "Address to listen on, like 127.0.0.1:18001 or [::1]:18001; repeatable")
-      ->type_name("ADDRESS:PORT")
-      ->required();
+  app.add_option("--listen", flags.listen,
+                 "Address for redirected connections, like 127.0.0.1:18001 or [::1]:18001; repeatable")
+      ->type_name("ADDRESS:PORT");
+  app.add_option("--proxy-listen", flags.proxy_listen,
+                 "Address for clients of HTTP_PROXY and HTTPS_PROXY, where nothing can be redirected; repeatable")
+      ->type_name("ADDRESS:PORT");
   app.add_option("--ca-cert", flags.ca_cert, "CA certificate (PEM)")->type_name("FILE")->required();
   app.add_option("--ca-key", flags.ca_key, "Its private key (PEM)")->type_name("FILE")->required();
   app.add_option("--admin", flags.admin, "Serve /metrics, /healthz and /readyz on this unix socket")
@@ -120,6 +126,9 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : sallyport::kExitUsage;
+  }
+  if (flags.listen.empty() && flags.proxy_listen.empty()) {
+    return sallyport::complain(sallyport::kExitUsage, "--listen or --proxy-listen is required");
   }
   return sallyport::serve(flags);
 }

@@ -32,7 +32,8 @@ std::optional<Verdict> settle_destination(const ConnectionFacts& facts, std::str
   if (!parsed) return refuse(Reason::malformed_target, "Host: " + parsed.error().text);
   // TLS was agreed on for one name, and the port is the one that was dialled. A request that names another destination
   // is domain fronting, whatever the policy says of either name.
-  if (facts.scheme == request::Scheme::https && parsed->host.name != facts.host.name) {
+  const bool one_host = facts.scheme == request::Scheme::https || facts.one_host;
+  if (one_host && parsed->host.name != facts.host.name) {
     return refuse(Reason::host_mismatch, "the request names the host " + parsed->host.name +
                                              ", but the connection was made for " + facts.host.name +
                                              ": one connection speaks for one host");

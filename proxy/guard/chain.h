@@ -22,6 +22,8 @@ struct ConnectionFacts {
   // host that requests may name; with http what a request without Host (HTTP/1.0) means.
   request::Host host;
   std::uint16_t port = 0;
+  // With http too, requests may name no other host: the client has said it already, to the explicit proxy.
+  bool one_host = false;
 };
 
 // Where an allowed request goes. Filled by decide(), kept for the life of the exchange.

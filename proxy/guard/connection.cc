@@ -1,8 +1,11 @@
 #include "proxy/guard/connection.h"
 
 #include "base/limits.h"
+#include "proxy/guard/denial.h"
+#include "proxy/guard/explicit_proxy.h"
 #include "proxy/guard/serve.h"
 #include "proxy/guard/tunnel.h"
+#include "proxy/http1/serialize.h"
 #include "proxy/net/original_destination.h"
 #include "proxy/net/sniff.h"
 
@@ -15,7 +18,8 @@ using document::Mode;
 // Where the connection was going, and under which name the guard knows that address.
 struct Arrival {
   net::OriginalDst destination;
-  request::Host host;  // the name behind a synthetic address, else the address itself
+  request::Host host;  // the name behind a synthetic address, else the address itself; or what CONNECT named
+  bool by_connect = false;
 };
 
 // What the first bytes said.
@@ -192,8 +196,11 @@ net::Task<void> serve_opaque(Worker& worker, ConnectionLease& connection, const 
 
 // Reads and serves requests until the connection ends. Between requests nothing is held but the stream. False when the
 // client has left without asking for anything.
-net::Task<bool> serve_http1(Worker& worker, ConnectionLease& connection, const ConnectionFacts& facts,
-                            net::Stream& stream, std::string_view early) {
+// `proxy` is set for requests to the explicit proxy, which name their destination themselves: its address.
+net::Task<bool> serve_http1(Worker& worker, ConnectionLease& connection, const ConnectionFacts& connection_facts,
+                            net::Stream& stream, std::string_view early, const net::LocalAddr* proxy = nullptr) {
+  ConnectionFacts named;
+  const ConnectionFacts& facts = proxy == nullptr ? connection_facts : named;
   bool more = true;
   bool left_unasked = true;
   bool waited = !early.empty();
@@ -225,6 +232,15 @@ net::Task<bool> serve_http1(Worker& worker, ConnectionLease& connection, const C
         left_unasked = false;
         if (worker.draining()) slot.server.close_after();
         connection.set(ConnectionLease::State::busy);
+        if (proxy != nullptr) {
+          auto asked = facts_of_absolute_form(slot.server.head(), *proxy);
+          named = asked ? std::move(*asked) : ConnectionFacts{request::Scheme::http, {}, 0, true};
+          if (!asked) {
+            co_await serve_malformed(worker, facts, slot, asked.error());
+            more = false;
+            continue;
+          }
+        }
         co_await serve_exchange(worker, facts, slot);
         connection.set(ConnectionLease::State::opening);
         more = slot.server.can_continue();
@@ -258,6 +274,11 @@ net::Task<void> serve_tls(Worker& worker, ConnectionLease& connection, Arrival a
                           Opening& opening) {
   const net::ClientHello& hello = opening.sniffed.hello;
   const request::Host host = hello.sni ? *hello.sni : arrival.host;
+  if (arrival.by_connect && host != arrival.host) {
+    report(worker, arrival, Outcome::deny, Reason::host_mismatch,
+           "CONNECT named " + arrival.host.name + ", but the TLS inside is for " + host.name);
+    co_return;
+  }
   std::shared_ptr<const document::Snapshot> policy = worker.policy();
   document::ConnectionDecision decision =
       policy->decide_connection({request::Scheme::https, host.name, arrival.destination.port});
@@ -305,6 +326,10 @@ net::Task<Result<net::Sniffed>> look_at(Worker& worker, net::Stream& stream, Ope
   co_return co_await net::sniff(stream.socket(), opening.bytes.space(), worker.loop().in(limits::kSniffTimeout));
 }
 
+// Everything after the destination is known.
+net::Task<void> serve_arrived(Worker& worker, ConnectionLease& connection, std::optional<Arrival> arrival,
+                              net::Stream& stream);
+
 }  // namespace
 
 net::Task<void> serve_connection(Worker& worker, UniqueFd fd) {
@@ -313,6 +338,13 @@ net::Task<void> serve_connection(Worker& worker, UniqueFd fd) {
 
   net::Stream stream(worker.loop(), std::move(fd), ErrorSource::downstream);
   ConnectionLease connection(worker, stream);
+  co_await serve_arrived(worker, connection, std::move(arrival), stream);
+}
+
+namespace {
+
+net::Task<void> serve_arrived(Worker& worker, ConnectionLease& connection, std::optional<Arrival> arrival,
+                              net::Stream& stream) {
   Opening opening;
   // Decided by host and port alone, and before a byte is read: where the server speaks first the client says nothing.
   if (const document::Endpoint* endpoint = worker.policy()->decide_tcp(arrival->host.name, arrival->destination.port)) {
@@ -337,7 +369,7 @@ net::Task<void> serve_connection(Worker& worker, UniqueFd fd) {
       co_await serve_tls(worker, connection, std::move(*arrival), stream, opening);
       break;
     case net::Protocol::http1: {
-      ConnectionFacts facts{request::Scheme::http, arrival->host, arrival->destination.port};
+      ConnectionFacts facts{request::Scheme::http, arrival->host, arrival->destination.port, arrival->by_connect};
       co_await serve_http1(worker, connection, facts, stream, opening.early());
       stream.shutdown_write();
       break;
@@ -348,6 +380,116 @@ net::Task<void> serve_connection(Worker& worker, UniqueFd fd) {
       co_await serve_opaque(worker, connection, *arrival, stream, opening);
       break;
   }
+}
+
+// The answer to a CONNECT that names nothing, or nothing that could be allowed.
+net::Task<void> refuse_connect(Worker& worker, const Arrival& arrival, net::Stream& stream, Reason reason,
+                               std::string text) {
+  ConnectionRecord connection(worker, arrival);
+  Record& record = connection.record;
+  record.outcome = Outcome::deny;
+  record.reason = reason;
+  record.text = std::move(text);
+  record.method = "CONNECT";
+  Denial denial;
+  make_denial(record, denial);
+  record.status = denial.head.status;
+  std::string head;
+  http1::Framing framing;
+  framing.body = http1::BodyKind::length;
+  framing.content_length = denial.body.size();
+  framing.keep_alive = false;
+  if (!http1::serialize_response(head, denial.head.status, denial.head.reason, denial.head.headers, framing)) co_return;
+  // Nobody is left to tell when this fails.
+  Result<void> written = co_await stream.write_all(head, denial.body, worker.loop().in(limits::kLingerIdleTimeout));
+  if (written) stream.shutdown_write();
+}
+
+// Reads until the opening bytes are more than a beginning of "CONNECT ", or the head of one is complete. Incomplete
+// when the client has gone or is too slow.
+struct ProxyOpening {
+  http1::Parse connect = http1::Parse::incomplete;
+  bool other = false;  // another request
+  bool late = false;
+  http1::RequestInfo info;
+  request::RequestHead head;
+  http1::ParseError error;
+};
+
+net::Task<void> read_proxy_opening(net::Stream& stream, net::ReadBuffer& bytes, net::Deadline deadline,
+                                   ProxyOpening& opening) {
+  constexpr std::string_view kConnect = "CONNECT ";
+  std::size_t scanned = 0;
+  while (true) {
+    std::span<char> space = bytes.space();
+    if (space.empty()) {
+      opening.connect = http1::Parse::error;
+      opening.error = {Reason::head_too_large, "the head of the CONNECT is too long"};
+      co_return;
+    }
+    Result<std::size_t> read = co_await stream.read_some(space, deadline);
+    opening.late = !read && read.error().kind == ErrorKind::timeout && !bytes.empty();
+    if (!read || *read == 0) co_return;
+    bytes.filled(*read);
+    const std::string_view so_far = bytes.unread();
+    opening.other = so_far.substr(0, kConnect.size()) != kConnect.substr(0, so_far.size());
+    if (opening.other) co_return;
+    opening.connect = http1::parse_connect(so_far, scanned, opening.info, opening.head, opening.error);
+    if (opening.connect != http1::Parse::incomplete) co_return;
+  }
+}
+
+}  // namespace
+
+net::Task<void> serve_proxied(Worker& worker, UniqueFd fd) {
+  std::optional<net::LocalAddr> local = net::local_address(fd.get());
+  if (!local) co_return;  // already gone
+  net::Stream stream(worker.loop(), std::move(fd), ErrorSource::downstream);
+  ConnectionLease connection(worker, stream);
+  Arrival arrival;
+  arrival.by_connect = true;
+  {
+    net::ReadBuffer bytes;
+    ProxyOpening opening;
+    co_await read_proxy_opening(stream, bytes, worker.loop().in(limits::kRequestHeadTimeout), opening);
+    if (opening.other) {
+      co_await serve_http1(worker, connection, {}, stream, bytes.unread(), &*local);
+      stream.shutdown_write();
+      co_return;
+    }
+    if (opening.connect == http1::Parse::incomplete) {
+      if (opening.late) {  // else it came and went, which needs no record
+        report(worker, arrival, Outcome::deny, Reason::downstream_timeout,
+               "the head of a CONNECT did not come in time");
+      }
+      co_return;
+    }
+    if (opening.connect == http1::Parse::error) {
+      co_await refuse_connect(worker, arrival, stream, opening.error.reason, std::string(opening.error.text));
+      co_return;
+    }
+    auto asked = destination_of_connect(opening.head, *local);
+    if (asked) {
+      arrival.host = std::move(asked->host);
+      arrival.destination.port = asked->port;
+      if (arrival.host.address) arrival.destination.address = *arrival.host.address;
+    }
+    // What comes before the answer was sent to a proxy that may have refused: it is not taken for the tunnel's.
+    if (asked && opening.info.head_size != bytes.unread().size()) {
+      asked = std::unexpected(
+          http1::RequestFailure{Reason::malformed_http, "bytes follow the CONNECT before it was answered", true});
+    }
+    if (!asked) {
+      co_await refuse_connect(worker, arrival, stream, asked.error().reason, std::move(asked.error().text));
+      co_return;
+    }
+  }
+  // The policy has not been asked yet: as for a redirected connection, what is denied is told inside, where the client
+  // reads it, and until then nothing is connected to.
+  Result<void> answered = co_await stream.write_all("HTTP/1.1 200 Connection Established\r\n\r\n",
+                                                    worker.loop().in(limits::kHandshakeTimeout));
+  if (!answered) co_return;
+  co_await serve_arrived(worker, connection, std::move(arrival), stream);
 }
 
 }  // namespace sallyport::guard

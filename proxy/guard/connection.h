@@ -9,4 +9,8 @@ namespace sallyport::guard {
 // does.
 net::Task<void> serve_connection(Worker& worker, UniqueFd fd);
 
+// One connection to the explicit proxy. After a CONNECT it goes the same way from sniffing on, for that host only; else
+// each request says its destination in its target.
+net::Task<void> serve_proxied(Worker& worker, UniqueFd fd);
+
 }  // namespace sallyport::guard

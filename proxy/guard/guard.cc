@@ -92,10 +92,10 @@ Result<std::unique_ptr<Guard>> Guard::create(const GuardOptions& options,
 
 Guard::~Guard() { stop(std::chrono::milliseconds(0)); }
 
-void Guard::listen(std::vector<UniqueFd> listening) {
+void Guard::listen(std::vector<UniqueFd> listening, Listener kind) {
   std::size_t next = 0;
   for (UniqueFd& socket : listening) {
-    if (socket) workers_[next++ % workers_.size()]->listen(std::move(socket));
+    if (socket) workers_[next++ % workers_.size()]->listen(std::move(socket), kind);
   }
 }
 

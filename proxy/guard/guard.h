@@ -51,7 +51,7 @@ class Guard {
   Guard& operator=(const Guard&) = delete;
 
   // Before start(). The sockets of `listening` are spread over the workers; the others are served by the first.
-  void listen(std::vector<UniqueFd> listening);
+  void listen(std::vector<UniqueFd> listening, Listener kind = Listener::redirected);
   void serve_dns(std::vector<UniqueFd> udp, std::vector<UniqueFd> tcp);
   // Makes the threads: workers, recorder, policy watch, admin.
   Result<void> start();

@@ -68,11 +68,11 @@ Result<net::SslPtr> Worker::accept_tls(const std::string& host) {
   return server_tls_->accept_for(**leaf, host);
 }
 
-void Worker::listen(UniqueFd listening) {
+void Worker::listen(UniqueFd listening, Listener kind) {
   net::Acceptor::Handlers handlers;
-  handlers.on_connection = [this](UniqueFd fd, net::ConnectionSlot slot) {
+  handlers.on_connection = [this, kind](UniqueFd fd, net::ConnectionSlot slot) {
     counters_.connections_accepted.fetch_add(1, std::memory_order_relaxed);
-    loop_.spawn(serve(std::move(fd), std::move(slot)));
+    loop_.spawn(serve(std::move(fd), kind, std::move(slot)));
   };
   handlers.on_trouble = [this](const std::string& trouble) { report_overload(trouble); };
   handlers.on_full = [this] { make_room(); };
@@ -102,11 +102,18 @@ void Worker::make_room() {
                   " places for connections are taken: those that are silent for longest are closed for new ones");
 }
 
-net::Task<void> Worker::serve(UniqueFd fd, net::ConnectionSlot slot) {
+net::Task<void> Worker::serve(UniqueFd fd, Listener kind, net::ConnectionSlot slot) {
   net::ConnectionSlot held = std::move(slot);
   counters_.connections_open.fetch_add(1, std::memory_order_relaxed);
   try {
-    co_await serve_connection(*this, std::move(fd));
+    switch (kind) {
+      case Listener::redirected:
+        co_await serve_connection(*this, std::move(fd));
+        break;
+      case Listener::proxy:
+        co_await serve_proxied(*this, std::move(fd));
+        break;
+    }
   } catch (const std::exception& failure) {
     // Out of memory, in all likelihood. Fails closed: the connection is gone, and the record says why.
     Record record = new_record();

@@ -57,6 +57,12 @@ struct WorkerCounters {
 
 class ConnectionLease;
 
+// What connects to a listening socket.
+enum class Listener : std::uint8_t {
+  redirected,  // connections that netfilter took from where they were going
+  proxy,       // clients that say where they want to go: CONNECT, or requests for http:// URLs
+};
+
 class Worker {
  public:
   struct Parts {
@@ -75,7 +81,7 @@ class Worker {
   Worker& operator=(const Worker&) = delete;
 
   // Before run(), or on the worker's thread: accepts guarded connections here.
-  void listen(UniqueFd listening);
+  void listen(UniqueFd listening, Listener kind);
   // The worker's thread. Returns after stop() once what is open has ended, or the grace period is over.
   void run();
   // Any thread: stops accepting (who has connected already is served), lets open exchanges end for at most `grace`,
@@ -106,7 +112,7 @@ class Worker {
   void flush_records();
   net::Task<void> flush_soon();
   net::Task<void> drain(net::Deadline until);
-  net::Task<void> serve(UniqueFd fd, net::ConnectionSlot slot);
+  net::Task<void> serve(UniqueFd fd, Listener kind, net::ConnectionSlot slot);
   void make_room();
   void report_overload(std::string text);
   void cancel_connections(bool idle_only);

@@ -38,6 +38,8 @@ struct Seen {
 
 constexpr std::string_view kGood;
 
+enum class Wanted : std::uint8_t { request, connect };
+
 // Digits only, one value: "5, 5", "+5" and "0x5" are refused.
 std::string_view note_content_length(std::string_view value, Seen& seen) {
   if (seen.content_length) return "more than one Content-Length";
@@ -171,7 +173,7 @@ Parse read_fields(Input& in, Seen& seen, HeaderList& headers, ParseError& error)
   }
 }
 
-Parse read_method(Input& in, std::string_view& method, ParseError& error) {
+Parse read_method(Input& in, Wanted wanted, std::string_view& method, ParseError& error) {
   const char* p = in.at;
   while (p != in.end && is_token_byte(*p)) ++p;
   if (p == in.end) return Parse::incomplete;
@@ -183,8 +185,9 @@ Parse read_method(Input& in, std::string_view& method, ParseError& error) {
   if (std::ranges::any_of(method, [](char c) { return c >= 'a' && c <= 'z'; })) {
     return wrong(error, "the method has small letters, which servers read in two ways", Reason::unsupported_method);
   }
-  if (name_equals(method, "CONNECT")) return wrong(error, "CONNECT is not supported here", Reason::unsupported_method);
-  return Parse::complete;
+  if ((method == "CONNECT") == (wanted == Wanted::connect)) return Parse::complete;
+  return wrong(error, wanted == Wanted::connect ? "the method is not CONNECT" : "CONNECT is not supported here",
+               Reason::unsupported_method);
 }
 
 Parse read_target(Input& in, std::string_view& target, ParseError& error) {
@@ -219,14 +222,15 @@ Parse read_version(Input& in, int& minor, ParseError& error) {
   return Parse::complete;
 }
 
-Parse read_request_line(Input& in, RequestInfo& info, request::RequestHead& head, ParseError& error) {
+Parse read_request_line(Input& in, Wanted wanted, RequestInfo& info, request::RequestHead& head, ParseError& error) {
   // RFC 9112 section 2.2: one empty line may follow the last message.
   if (in.at != in.end && *in.at == '\r') {
     if (const Parse read = read_line_end(in, error); read != Parse::complete) return read;
   }
-  if (const Parse read = read_method(in, head.method, error); read != Parse::complete) return read;
+  if (const Parse read = read_method(in, wanted, head.method, error); read != Parse::complete) return read;
   if (const Parse read = read_target(in, head.target, error); read != Parse::complete) return read;
-  if (!is_target_of(head.target, head.method)) return wrong(error, "the request target is neither a path nor a URL");
+  if (wanted == Wanted::request && !is_target_of(head.target, head.method))
+    return wrong(error, "the request target is neither a path nor a URL");
   if (const Parse read = read_version(in, info.version_minor, error); read != Parse::complete) return read;
   return read_line_end(in, error);
 }
@@ -262,13 +266,17 @@ Parse finish_request(const Seen& seen, RequestInfo& info, request::RequestHead& 
   return Parse::complete;
 }
 
-Parse parse_whole_request(Input in, RequestInfo& info, request::RequestHead& head, ParseError& error) {
+Parse parse_whole_request(Input in, Wanted wanted, RequestInfo& info, request::RequestHead& head, ParseError& error) {
   const char* const begin = in.at;
   info = {};
   Seen seen;
-  if (const Parse read = read_request_line(in, info, head, error); read != Parse::complete) return read;
+  if (const Parse read = read_request_line(in, wanted, info, head, error); read != Parse::complete) return read;
   if (const Parse read = read_fields(in, seen, head.headers, error); read != Parse::complete) return read;
   info.head_size = static_cast<std::size_t>(in.at - begin);
+  // Content of a CONNECT means nothing (RFC 9110 section 9.3.6), and would be taken for the tunnel's.
+  if (wanted == Wanted::connect && (seen.chunked || seen.content_length.value_or(0) > 0)) {
+    return wrong(error, "a CONNECT with content");
+  }
   return finish_request(seen, info, head, error);
 }
 
@@ -365,7 +373,14 @@ Parse parse_head(std::string_view input, std::size_t& scanned, Head& head, Parse
 
 Parse parse_request(std::string_view input, std::size_t& scanned, RequestInfo& info, request::RequestHead& head,
                     ParseError& error) {
-  return parse_head(input, scanned, head, error, [&](Input in) { return parse_whole_request(in, info, head, error); });
+  return parse_head(input, scanned, head, error,
+                    [&](Input in) { return parse_whole_request(in, Wanted::request, info, head, error); });
+}
+
+Parse parse_connect(std::string_view input, std::size_t& scanned, RequestInfo& info, request::RequestHead& head,
+                    ParseError& error) {
+  return parse_head(input, scanned, head, error,
+                    [&](Input in) { return parse_whole_request(in, Wanted::connect, info, head, error); });
 }
 
 Parse parse_response(std::string_view input, std::size_t& scanned, bool request_was_head, ResponseInfo& info,

@@ -63,6 +63,11 @@ struct ResponseInfo {
 Parse parse_request(std::string_view input, std::size_t& scanned, RequestInfo& info, request::RequestHead& head,
                     ParseError& error);
 
+// The same for a CONNECT, the request that parse_request() refuses for its method: the target is in authority-form
+// (RFC 9112 section 3.2.3) and is not looked into, and there is no content. Any other method is an error.
+Parse parse_connect(std::string_view input, std::size_t& scanned, RequestInfo& info, request::RequestHead& head,
+                    ParseError& error);
+
 // `request_was_head`: the response to a HEAD has no body. The same fields are taken out as from requests.
 Parse parse_response(std::string_view input, std::size_t& scanned, bool request_was_head, ResponseInfo& info,
                      request::ResponseHead& head, ParseError& error);

@@ -55,6 +55,37 @@ std::string fields_of(const request::HeaderList& headers) {
 std::string get(const std::string& fields) { return "GET / HTTP/1.1\r\nHost: a\r\n" + fields + "\r\n"; }
 std::string ok(const std::string& fields) { return "HTTP/1.1 200 OK\r\n" + fields + "\r\n"; }
 
+TEST(ParseConnect, ReadsWhatClientsSend) {
+  for (
+      const std::string& head :
+      {"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\nProxy-Connection: Keep-Alive\r\n\r\n"s,
+       "CONNECT a.example:443 HTTP/1.0\r\n\r\n"s,
+       "CONNECT a.example:443 HTTP/1.1\r\nHost: a.example\r\nProxy-Authorization: Basic eA==\r\nContent-Length: 0\r\n\r\n"s}) {
+    Request request;
+    std::size_t scanned = 0;
+    request.text = head + "more";
+    ASSERT_EQ(parse_connect(request.text, scanned, request.info, request.head, request.error), Parse::complete) << head;
+    EXPECT_EQ(request.head.target, "a.example:443");
+    EXPECT_EQ(request.info.head_size, head.size());
+    EXPECT_EQ(fields_of(request.head.headers), "") << "nothing of it goes further";
+  }
+}
+
+TEST(ParseConnect, RefusesTheRest) {
+  for (const std::string& head :
+       {"CONNECT a.example:443 HTTP/1.1\r\n\r\n"s, "CONNECT  a:443 HTTP/1.1\r\nHost: a\r\n\r\n"s,
+        "connect a:443 HTTP/1.1\r\nHost: a\r\n\r\n"s, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"s,
+        "CONNECT a:443 HTTP/2.0\r\nHost: a\r\n\r\n"s, "CONNECT a:443 HTTP/1.1\nHost: a\n\n"s,
+        "CONNECT a:443 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"s,
+        "CONNECT a:443 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"s,
+        "CONNECT a:443 HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"s, "CONNECT a:443\r\n\r\n"s}) {
+    Request request;
+    std::size_t scanned = 0;
+    request.text = head;
+    EXPECT_EQ(parse_connect(request.text, scanned, request.info, request.head, request.error), Parse::error) << head;
+  }
+}
+
 TEST(ParseRequest, ReadsATypicalHead) {
   const std::string head =
       "POST /v1/charges?x=1 HTTP/1.1\r\nHost: api.example.com\r\nAccept: */*\r\nContent-Type:  text/plain \t\r\n"

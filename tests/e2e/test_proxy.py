@@ -11,9 +11,8 @@ import pytest
 
 import guard
 import lab
+from proxy import PORT, PROXY
 
-PROXY = str(lab.BIN / "sallyport-proxy")
-PORT = 15001
 RULES = f"""
 table inet captured {{
   chain output {{
@@ -25,72 +24,7 @@ table inet captured {{
 """
 
 
-class Proxy:
-    def __init__(self, bench, policy, *flags):
-        bench.write_policy(policy)
-        self.bench = bench
-        self.process = subprocess.Popen(
-            [
-                PROXY,
-                "--policy",
-                bench.policy_file,
-                "--listen",
-                f"0.0.0.0:{PORT}",
-                "--listen",
-                f"[::]:{PORT}",
-                "--ca-cert",
-                bench.world.guard_root.certificate,
-                "--ca-key",
-                bench.world.guard_root.key,
-                "--record",
-                bench.record,
-                "--upstream-ca",
-                bench.world.root,
-                "--admin",
-                bench.admin,
-                *map(str, flags),
-            ],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=bench.environment,
-        )
-
-    def wait_until_ready(self):
-        end = time.monotonic() + 20
-        while time.monotonic() < end:
-            if self.process.poll() is not None:
-                raise AssertionError(f"ended with {self.process.returncode}: {self.process.stderr.read()}")
-            try:
-                if self.bench.metrics("/readyz")[0] == 200:
-                    return
-            except OSError:
-                pass
-            time.sleep(0.05)
-        raise AssertionError("not ready in 20 s")
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        _, err = self.process.communicate(timeout=20)
-        guard.no_sanitizer_report(err)
-        return self.process.returncode, err
-
-
 POLICY = guard.policy(guard.endpoint("v4.example.com", path="/allowed"))
-
-
-@pytest.fixture
-def start(bench):
-    """Starts proxies, and ends those that a test leaves running."""
-    started = []
-
-    def make(policy, *flags):
-        started.append(Proxy(bench, policy, *flags))
-        return started[-1]
-
-    yield make
-    for proxy in started:
-        proxy.process.kill()
-        proxy.process.wait()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 import guard  # noqa: E402
 import lab  # noqa: E402
+import proxy  # noqa: E402
 import witness  # noqa: E402
 import world as world_module  # noqa: E402
 
@@ -120,6 +121,21 @@ def fast_clock():
     if not library.exists():
         missing("fast_clock.so beside the executables: build its target")
     return lambda factor: {"LD_PRELOAD": str(library), "FAST_CLOCK": str(factor)}
+
+
+@pytest.fixture
+def start(bench):
+    """Starts proxies, and ends those that a test leaves running."""
+    started = []
+
+    def make(policy, *flags):
+        started.append(proxy.Proxy(bench, policy, *flags))
+        return started[-1]
+
+    yield make
+    for running in started:
+        running.process.kill()
+        running.process.wait()
 
 
 @pytest.fixture
