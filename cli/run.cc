@@ -244,6 +244,7 @@ std::vector<run::Shield> shields_of(const Flags& flags, const guard::PolicyFile&
   for (const document::Endpoint& endpoint : policy.snapshot->endpoints()) {
     add(endpoint.ca_bundle_file, Kind::read_only);
     add(endpoint.crl_file, Kind::read_only);
+    add(endpoint.client_certificate_file, Kind::read_only);
   }
   add(flags.ca_key, Kind::hidden);
   add(flags.admin, Kind::hidden);

@@ -92,6 +92,9 @@ class EndpointCompiler {
     if (source_.has_credential()) error(api::Endpoint::kCredentialFieldNumber, "'credential'" + why, uninspected);
     if (source_.has_ca_bundle()) error(api::Endpoint::kCaBundleFieldNumber, "'caBundle'" + why, uninspected);
     if (source_.has_crl()) error(api::Endpoint::kCrlFieldNumber, "'crl'" + why, uninspected);
+    if (source_.has_client_certificate()) {
+      error(api::Endpoint::kClientCertificateFieldNumber, "'clientCertificate'" + why, uninspected);
+    }
     if (source_.has_allow_encoded_slashes()) {
       error(api::Endpoint::kAllowEncodedSlashesFieldNumber, "'allowEncodedSlashes'" + why, uninspected);
     }
@@ -199,6 +202,15 @@ class EndpointCompiler {
     compile_file(api::Endpoint::kCaBundleFieldNumber, "'caBundle'", source_.has_ca_bundle(), source_.ca_bundle(),
                  out_.endpoint.ca_bundle_file);
     compile_file(api::Endpoint::kCrlFieldNumber, "'crl'", source_.has_crl(), source_.crl(), out_.endpoint.crl_file);
+    constexpr int kClient = api::Endpoint::kClientCertificateFieldNumber;
+    if (!source_.has_client_certificate() || places_.broken(source_.client_certificate())) return;
+    compile_file(kClient, "'clientCertificate'", true, source_.client_certificate().certificate(),
+                 out_.endpoint.client_certificate_file);
+    compile_file(kClient, "the key of 'clientCertificate'", true, source_.client_certificate().key(),
+                 out_.endpoint.client_key_file);
+    if (out_.host.kind == HostPattern::Kind::any) {
+      error(kClient, "'clientCertificate' cannot be used with host: any", "it would introduce itself to every server");
+    }
   }
 
   void compile_file(int field, const std::string& what, bool given, const api::PemFile& file, std::string& out) {

@@ -33,6 +33,7 @@ spec:
     allowEncodedSlashes: true
     caBundle: {file: /etc/ssl/aws.pem}
     crl: {file: /etc/ssl/aws.crl}
+    clientCertificate: {certificate: {file: /run/client.pem}, key: {file: /run/client.key}}
   - {name: plain, host: "*.example.com", scheme: http, rules: [{methods: [any], path: {exact: /}}]}
   - {name: inside, host: 10.1.2.3, addresses: [10.0.0.0/8, "fd00::/8"], inspection: none, ports: [any]}
   credentials:
@@ -52,6 +53,8 @@ TEST(Load, ReadsEveryField) {
   EXPECT_EQ(photos.ports, (std::vector<std::uint16_t>{443, 8443}));
   EXPECT_EQ(photos.ca_bundle_file, "/etc/ssl/aws.pem");
   EXPECT_EQ(photos.crl_file, "/etc/ssl/aws.crl");
+  EXPECT_EQ(photos.client_certificate_file, "/run/client.pem");
+  EXPECT_EQ(photos.client_key_file, "/run/client.key");
   EXPECT_TRUE(photos.target.encoded_slashes);
   EXPECT_FALSE(photos.target.merge_slashes);
   EXPECT_EQ(photos.line, 8);
@@ -119,7 +122,7 @@ INSTANTIATE_TEST_SUITE_P(
                 R"(p.yaml:6:41: error: unknown field 'method' in a rule (hint: did you mean 'methods'?))"},
         Mistake{
             "UnknownFieldFarFromAll", endpoint("host: a.example, inspection: none, timeout: 3"),
-            R"(p.yaml:6:50: error: unknown field 'timeout' in an endpoint (hint: it has the fields name, host, ports, scheme, rules, inspection, addresses, caBundle, crl, allowEncodedSlashes, mergeSlashes, credential and protocol))"},
+            R"(p.yaml:6:50: error: unknown field 'timeout' in an endpoint (hint: it has the fields name, host, ports, scheme, rules, inspection, addresses, caBundle, crl, allowEncodedSlashes, mergeSlashes, credential, protocol and clientCertificate))"},
         Mistake{"SnakeCaseField", endpoint("host: a.example, inspection: none, ca_bundle: {file: x}"),
                 R"(p.yaml:6:50: error: unknown field 'ca_bundle' in an endpoint (hint: did you mean 'caBundle'?))"},
         Mistake{"FieldTwice", endpoint("host: a.example, inspection: none, host: b.example"),
@@ -171,7 +174,7 @@ INSTANTIATE_TEST_SUITE_P(
                 R"(p.yaml:6:21: error: a control character stands in 'host' (hint: remove it))"},
         Mistake{
             "EscapesInAKey", endpoint("host: a.example, inspection: none, \"\\e[31m\": 1"),
-            R"(p.yaml:6:50: error: unknown field '\x1b[31m' in an endpoint (hint: it has the fields name, host, ports, scheme, rules, inspection, addresses, caBundle, crl, allowEncodedSlashes, mergeSlashes, credential and protocol))"},
+            R"(p.yaml:6:50: error: unknown field '\x1b[31m' in an endpoint (hint: it has the fields name, host, ports, scheme, rules, inspection, addresses, caBundle, crl, allowEncodedSlashes, mergeSlashes, credential, protocol and clientCertificate))"},
         Mistake{"NullElement", rule("methods: [GET, ~], path: {prefix: /}"),
                 R"(p.yaml:6:56: error: 'methods' must be a string, but this is nothing)"}),
     [](const auto& info) { return std::string(info.param.name); });
@@ -301,6 +304,24 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{
             "NoneWithMergedSlashes", endpoint("host: a.example, inspection: none, mergeSlashes: false"),
             R"(p.yaml:6:64: error: 'mergeSlashes' cannot be used with inspection: none (hint: nobody looks into the connection; remove one of the two))"},
+        Mistake{
+            "NoneWithClientCertificate",
+            endpoint("host: a.example, inspection: none, clientCertificate: {certificate: {file: x}, key: {file: z}}"),
+            R"(p.yaml:6:50: error: 'clientCertificate' cannot be used with inspection: none (hint: nobody looks into the connection; remove one of the two))"},
+        Mistake{
+            "ClientCertificateForEverybody",
+            endpoint("host: any, clientCertificate: {certificate: {file: x}, key: {file: z}}, rules: "
+                     "[{methods: [GET], path: {prefix: /}}]"),
+            R"(p.yaml:6:26: error: 'clientCertificate' cannot be used with host: any (hint: it would introduce itself to every server))"},
+        Mistake{"ClientCertificateWithoutKey",
+                endpoint("host: a.example, clientCertificate: {certificate: {file: x}}, rules: "
+                         "[{methods: [GET], path: {prefix: /}}]"),
+                R"(p.yaml:6:51: error: a client certificate has no 'key' (hint: it is required))"},
+        Mistake{
+            "ClientCertificateWithHttp",
+            endpoint("host: a.example, scheme: http, clientCertificate: {certificate: {file: x}, key: {file: z}}, "
+                     "rules: [{methods: [GET], path: {prefix: /}}]"),
+            R"(p.yaml:6:46: error: 'clientCertificate' cannot be used with scheme: http (hint: there is no certificate to check))"},
         Mistake{"TcpWithoutPorts", endpoint("host: a.example, protocol: tcp"),
                 R"(p.yaml:6:42: error: endpoint 'a' has protocol: tcp and no ports (hint: ports: [5432], say))"},
         Mistake{"TcpOnAnyPort", endpoint("host: a.example, protocol: tcp, ports: [any]"),

@@ -55,6 +55,8 @@ struct Endpoint {
   request::TargetOptions target;         // how its paths are made canonical
   std::string ca_bundle_file;            // PEM; replaces the system's roots for this endpoint. Empty: the system's.
   std::string crl_file;                  // PEM; certificates of the chain are checked against it. Empty: none.
+  std::string client_certificate_file;   // PEM; shown to the server, with client_key_file. Empty: none.
+  std::string client_key_file;           // PEM; a secret
   std::vector<Rule> rules;
   const credentials::Binding* credential = nullptr;  // owned by the Snapshot's BindingSet
   std::uint32_t index = 0;                           // in document order: labels of metrics, key of upstream pools

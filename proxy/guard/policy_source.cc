@@ -65,6 +65,9 @@ void check_files(const std::string& path, PolicyFile& policy) {
   for (const document::Endpoint& endpoint : policy.snapshot->endpoints()) {
     check(endpoint, "caBundle", endpoint.ca_bundle_file);
     check(endpoint, "crl", endpoint.crl_file);
+    check(endpoint, "clientCertificate", endpoint.client_certificate_file);
+    check(endpoint, "clientCertificate's key", endpoint.client_key_file);
+    if (!endpoint.client_key_file.empty()) policy.secret_files.push_back(endpoint.client_key_file);
   }
   if (policy.diagnostics.size() > before) policy.snapshot.reset();
 }

@@ -168,6 +168,7 @@ class Service final : public InFlight {
     request.policy = route_.policy;
     request.enforce_addresses = route_.policy->mode() == document::Mode::enforce;
     request.fresh = fresh;
+    request.client_certificate = route_.rule >= 0;
     net::Deadline deadline = worker_.loop().in(limits::kResolveTimeout + 3 * limits::kConnectTimeout);
     auto acquired = co_await worker_.upstream().acquire(std::move(request), deadline);
     if (!acquired) {

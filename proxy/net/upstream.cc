@@ -16,7 +16,7 @@ UpstreamPool::~UpstreamPool() = default;
 
 UpstreamPool::Key UpstreamPool::key_of(const UpstreamRequest& request) {
   const void* owner = request.endpoint != nullptr ? static_cast<const void*>(request.endpoint) : request.policy.get();
-  return {request.host, request.port, request.scheme, owner, request.enforce_addresses};
+  return {request.host, request.port, request.scheme, owner, request.enforce_addresses, request.client_certificate};
 }
 
 Task<UpstreamResult> UpstreamPool::acquire(UpstreamRequest request, Deadline deadline) {
@@ -24,7 +24,8 @@ Task<UpstreamResult> UpstreamPool::acquire(UpstreamRequest request, Deadline dea
     if (std::unique_ptr<UpstreamConnection> pooled = take_idle(request)) co_return pooled;
   }
   const bool tls = request.scheme == request::Scheme::https;
-  TlsTarget target{request.host, request.literal, request.port, request.endpoint, request.policy};
+  TlsTarget target{request.host,     request.literal, request.port,
+                   request.endpoint, request.policy,  request.client_certificate};
   UpstreamResult connected = co_await connect_plain(std::move(request), deadline);
   if (!connected || !tls) co_return connected;
   auto ssl = tls_.connect_for(target);

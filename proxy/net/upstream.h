@@ -32,6 +32,7 @@ struct UpstreamRequest {
   std::shared_ptr<const document::Snapshot> policy;  // keeps the endpoint
   bool enforce_addresses = true;                     // false: audit and learn, where every address may be dialled
   bool fresh = false;                                // no pooled connection
+  bool client_certificate = false;                   // a rule allows it: the endpoint's client certificate is shown
 };
 
 // One connection, leased from the pool or about to join it.
@@ -94,8 +95,9 @@ class UpstreamPool {
     std::string_view host;
     std::uint16_t port;
     request::Scheme scheme;
-    const void* owner;       // the endpoint, or the policy where there is none
-    bool enforce_addresses;  // what was dialled without the check is not used where it is demanded
+    const void* owner;        // the endpoint, or the policy where there is none
+    bool enforce_addresses;   // what was dialled without the check is not used where it is demanded
+    bool client_certificate;  // what the server takes for this client carries nothing that no rule allows
     bool operator==(const Key&) const = default;
   };
   struct KeyHash {

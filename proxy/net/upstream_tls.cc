@@ -1,6 +1,8 @@
 #include "proxy/net/upstream_tls.h"
 
+#include <openssl/crypto.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
 #include <map>
@@ -76,16 +78,28 @@ struct UpstreamTls::Impl {
     std::string roots;                                                         // where they came from
   };
 
+  // A client certificate with its key.
+  struct Identity {
+    std::optional<FileStamp> certificate_stamp, key_stamp;
+    std::uint64_t version = 0;  // as of Profile
+    ca::X509Ptr certificate;
+    ca::X509StackPtr chain;
+    ca::EvpPkeyPtr key;
+  };
+
   bool configure(const std::vector<std::string>& protocols);
+  std::expected<Identity*, UpstreamFailure> identity_of(const document::Endpoint& endpoint);
+  std::expected<Identity, UpstreamFailure> read_identity(const document::Endpoint& endpoint);
   std::expected<Profile*, UpstreamFailure> profile_for(const document::Endpoint* endpoint);
   std::expected<Profile, UpstreamFailure> read_profile(const std::string& bundle_file, const std::string& crl_file);
-  bool prepare(SSL* ssl, const TlsTarget& target, Profile& profile);
+  bool prepare(SSL* ssl, const TlsTarget& target, Profile& profile, Identity* identity);
 
   OSSL_LIB_CTX* lib;
   SystemRoots roots;
   ca::SslCtxPtr context;
   ca::X509Ptr own_ca;
-  std::map<std::pair<std::string, std::string>, Profile> profiles;  // by CA bundle and CRL
+  std::map<std::pair<std::string, std::string>, Profile> profiles;     // by CA bundle and CRL
+  std::map<std::pair<std::string, std::string>, Identity> identities;  // by certificate and key
   std::uint64_t versions = 0;
   TlsSessionCache sessions;
 };
@@ -160,7 +174,62 @@ std::expected<UpstreamTls::Impl::Profile, UpstreamFailure> UpstreamTls::Impl::re
   return profile;
 }
 
-bool UpstreamTls::Impl::prepare(SSL* ssl, const TlsTarget& target, Profile& profile) {
+std::expected<UpstreamTls::Impl::Identity*, UpstreamFailure> UpstreamTls::Impl::identity_of(
+    const document::Endpoint& endpoint) {
+  const auto certificate_stamp = stamp_of(endpoint.client_certificate_file);
+  const auto key_stamp = stamp_of(endpoint.client_key_file);
+  Identity& identity = identities[{endpoint.client_certificate_file, endpoint.client_key_file}];
+  const bool current = identity.certificate_stamp == certificate_stamp && identity.key_stamp == key_stamp;
+  if (identity.key && current) return &identity;
+  identity = {};
+  auto read = read_identity(endpoint);
+  if (!read) return std::unexpected(std::move(read.error()));
+  identity = std::move(*read);
+  identity.certificate_stamp = certificate_stamp;
+  identity.key_stamp = key_stamp;
+  identity.version = ++versions;
+  return &identity;
+}
+
+// Fails closed: a server that wants to know its client must not get requests from nobody instead. Nothing of the key's
+// file stands in a message.
+std::expected<UpstreamTls::Impl::Identity, UpstreamFailure> UpstreamTls::Impl::read_identity(
+    const document::Endpoint& endpoint) {
+  const auto refuse_identity = [&](const std::string& what) {
+    return std::unexpected(UpstreamFailure{Reason::credential_unavailable,
+                                           "the client certificate of endpoint '" + endpoint.name + "': " + what});
+  };
+  Identity identity;
+  const auto pem = read_trust_file(endpoint.client_certificate_file);
+  if (!pem) return refuse_identity(pem.error().text);
+  PemObjects objects = read_pem_objects(lib, *pem);
+  if (objects.certificates.empty() || objects.malformed > 0) {
+    return refuse_identity(endpoint.client_certificate_file +
+                           " holds no certificate in PEM, or one that can't be decoded");
+  }
+  identity.certificate = std::move(objects.certificates.front());
+  identity.chain.reset(sk_X509_new_null());
+  for (std::size_t i = 1; i < objects.certificates.size() && identity.chain; ++i) {
+    ca::X509Ptr& issuer = objects.certificates[i];
+    if (sk_X509_push(identity.chain.get(), issuer.get()) > 0) ca::disown(issuer);  // it is the stack's now
+  }
+  auto key_pem = read_trust_file(endpoint.client_key_file);
+  if (!key_pem) return refuse_identity(key_pem.error().text);
+  const ca::BioPtr bio(BIO_new_mem_buf(key_pem->data(), static_cast<int>(key_pem->size())));
+  // Without a passphrase: nobody is there to ask for one.
+  const auto no_passphrase = [](char*, int, int, void*) { return 0; };
+  if (bio) identity.key.reset(PEM_read_bio_PrivateKey_ex(bio.get(), nullptr, no_passphrase, nullptr, lib, nullptr));
+  OPENSSL_cleanse(key_pem->data(), key_pem->size());
+  ERR_clear_error();
+  if (!identity.key)
+    return refuse_identity(endpoint.client_key_file + " holds no private key in PEM, or an encrypted one");
+  const bool matches = X509_check_private_key(identity.certificate.get(), identity.key.get()) == 1;
+  ERR_clear_error();
+  if (!matches) return refuse_identity("the key in " + endpoint.client_key_file + " is not the certificate's");
+  return identity;
+}
+
+bool UpstreamTls::Impl::prepare(SSL* ssl, const TlsTarget& target, Profile& profile, Identity* identity) {
   auto check = std::make_unique<PeerCheck>();
   check->own_ca = ca::share(own_ca.get());
   check->web_roots = profile.web_roots;
@@ -168,11 +237,17 @@ bool UpstreamTls::Impl::prepare(SSL* ssl, const TlsTarget& target, Profile& prof
   if (!with_crl) {
     std::string destination = target.host + ":" + std::to_string(target.port) + "/" + std::to_string(profile.version);
     if (target.endpoint != nullptr) destination += "/" + std::to_string(target.endpoint->index);
+    // A session carries on who the client was.
+    if (identity != nullptr) destination += "/as/" + std::to_string(identity->version);
     check->place = sessions.at(destination, target.policy);
     if (SSL_SESSION* session = TlsSessionCache::usable(*check->place, Clock::now())) SSL_set_session(ssl, session);
   }
   if (SSL_set_ex_data(ssl, peer_check_index(), check.get()) != 1) return false;
   ca::disown(check);  // it goes with the SSL
+  if (identity != nullptr &&
+      SSL_use_cert_and_key(ssl, identity->certificate.get(), identity->key.get(), identity->chain.get(), 1) != 1) {
+    return false;
+  }
   const ServerRules rules{.host = target.host, .literal = target.literal, .with_crl = with_crl};
   // SNI is for names only (RFC 6066 section 3).
   return SSL_set1_verify_cert_store(ssl, profile.store.get()) == 1 && set_rules(SSL_get0_param(ssl), rules) &&
@@ -204,8 +279,14 @@ Result<std::unique_ptr<UpstreamTls>> UpstreamTls::create(OSSL_LIB_CTX* lib, Upst
 std::expected<SslPtr, UpstreamFailure> UpstreamTls::connect_for(const TlsTarget& target) {
   const auto profile = impl_->profile_for(target.endpoint);
   if (!profile) return std::unexpected(profile.error());
+  Impl::Identity* identity = nullptr;
+  if (target.client_certificate && target.endpoint != nullptr && !target.endpoint->client_key_file.empty()) {
+    const auto found = impl_->identity_of(*target.endpoint);
+    if (!found) return std::unexpected(found.error());
+    identity = *found;
+  }
   SslPtr ssl(SSL_new(impl_->context.get()));
-  if (!ssl || !impl_->prepare(ssl.get(), target, **profile)) {
+  if (!ssl || !impl_->prepare(ssl.get(), target, **profile, identity)) {
     return std::unexpected(
         UpstreamFailure{Reason::internal, "preparing TLS for " + target.host + ": " + ca::openssl_error()});
   }
@@ -228,6 +309,7 @@ UpstreamFailure UpstreamTls::explain(SSL* ssl, const TlsTarget& target, const Er
 void UpstreamTls::policy_changed(const std::shared_ptr<const document::Snapshot>& policy) {
   impl_->sessions.keep_only(policy);
   impl_->profiles.clear();  // those in use belong to their connections
+  impl_->identities.clear();
 }
 
 }  // namespace sallyport::net
