@@ -122,6 +122,11 @@ Result<Authority> Authority::create_root(OSSL_LIB_CTX* lib, const RootOptions& o
 }
 
 Result<Authority> Authority::clone_into(OSSL_LIB_CTX* lib) const {
+  if (lib == lib_) {
+    std::vector<X509Ptr> same;
+    for (const X509Ptr& certificate : path_) same.push_back(share(certificate.get()));
+    return assemble(lib, share(key_.get()), std::move(same));
+  }
   auto key = copy_key(lib, key_.get());
   if (!key) return std::unexpected(key.error());
   std::vector<X509Ptr> certificates;

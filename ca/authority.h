@@ -50,7 +50,7 @@ class Authority {
   // clients would mind is in authority_problems() (ca/profile.h).
   static Result<Authority> load(OSSL_LIB_CTX* lib, PemFile certificate, PemFile key, TimePoint now);
 
-  // The same CA for another context.
+  // The same CA for another context; for its own, a second owner of the same objects.
   Result<Authority> clone_into(OSSL_LIB_CTX* lib) const;
 
   // An intermediate CA of its own key below this one: pathlen 0, and (when `permitted_dns` is not empty) critical name

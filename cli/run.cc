@@ -58,14 +58,14 @@ std::optional<document::Mode> mode_of(const Flags& flags) {
   return std::nullopt;
 }
 
-Result<ca::Authority> authority_of(const Flags& flags) {
+Result<ca::Authority> authority_of(OSSL_LIB_CTX* lib, const Flags& flags) {
   const ca::TimePoint now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
-  if (flags.ca_cert.empty()) return ca::Authority::create_root(nullptr, {.name = "Sallyport root of one run"}, now);
+  if (flags.ca_cert.empty()) return ca::Authority::create_root(lib, {.name = "Sallyport root of one run"}, now);
   Result<std::string> certificate = read_file(flags.ca_cert, limits::kTrustBundleBytesMax);
   if (!certificate) return std::unexpected(certificate.error());
   Result<std::string> key = read_file(flags.ca_key, limits::kTrustBundleBytesMax);
   if (!key) return std::unexpected(key.error());
-  auto authority = ca::Authority::load(nullptr, {flags.ca_cert, *certificate}, {flags.ca_key, *key}, now);
+  auto authority = ca::Authority::load(lib, {flags.ca_cert, *certificate}, {flags.ca_key, *key}, now);
   OPENSSL_cleanse(key->data(), key->size());
   return authority;
 }
@@ -271,7 +271,10 @@ int guard_command(const Flags& flags, run::GuardedCommand& command, const std::f
     if (!diagnostic.warning || !flags.quiet) complain(0, diagnostic.to_string());
   }
   if (!policy.snapshot) return complain(kExitUsage, "the policy can't be used; nothing was run");
-  Result<ca::Authority> authority = authority_of(flags);
+  // Not OpenSSL's default context, which would cost as much again: nothing else needs that one.
+  const ca::LibCtxPtr lib(OSSL_LIB_CTX_new());
+  if (!lib) return complain(kExitGuardFailed, "out of memory for OpenSSL; nothing was run");
+  Result<ca::Authority> authority = authority_of(lib.get(), flags);
   if (!authority) return complain(kExitUsage, authority.error().text);
   Result<Surroundings> surroundings = Surroundings::make(directory, authority->trust_pem(), policy);
   if (!surroundings) return complain(kExitGuardFailed, surroundings.error().text);

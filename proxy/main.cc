@@ -33,12 +33,12 @@ int complain(int exit_code, const std::string& text) {
 
 int exit_code_of(const Error& error) { return error.kind == ErrorKind::invalid ? kExitUsage : kExitGuardFailed; }
 
-Result<ca::Authority> load_authority(const Flags& flags) {
+Result<ca::Authority> load_authority(OSSL_LIB_CTX* lib, const Flags& flags) {
   Result<std::string> certificate = read_file(flags.ca_cert, limits::kTrustBundleBytesMax);
   if (!certificate) return std::unexpected(certificate.error());
   Result<std::string> key = read_file(flags.ca_key, limits::kTrustBundleBytesMax);
   if (!key) return std::unexpected(key.error());
-  auto authority = ca::Authority::load(nullptr, {flags.ca_cert, *certificate}, {flags.ca_key, *key},
+  auto authority = ca::Authority::load(lib, {flags.ca_cert, *certificate}, {flags.ca_key, *key},
                                        std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now()));
   OPENSSL_cleanse(key->data(), key->size());
   return authority;
@@ -70,7 +70,10 @@ int serve(const Flags& flags) {
   guard::PolicyFile policy = guard::read_policy(flags.policy, std::nullopt);
   for (const document::Diagnostic& diagnostic : policy.diagnostics) complain(0, diagnostic.to_string());
   if (!policy.snapshot) return complain(kExitUsage, "the policy can't be used");
-  Result<ca::Authority> authority = load_authority(flags);
+  // Not OpenSSL's default context, which would cost as much again: nothing else needs that one.
+  const ca::LibCtxPtr lib(OSSL_LIB_CTX_new());
+  if (!lib) return complain(kExitGuardFailed, "out of memory for OpenSSL");
+  Result<ca::Authority> authority = load_authority(lib.get(), flags);
   if (!authority) return complain(kExitUsage, authority.error().text);
   guard::GuardOptions options;
   options.policy_file = flags.policy;

@@ -1,12 +1,11 @@
 #include "policy-engine/document/credential_compiler.h"
 
-#include <openssl/rand.h>
-
 #include <algorithm>
 #include <array>
 #include <string>
 #include <utility>
 
+#include "base/random.h"
 #include "policy-engine/document/names.h"
 
 namespace sallyport::document {
@@ -30,7 +29,7 @@ bool is_reserved(std::string_view header) {
 // 128 random bits: nobody guesses it, and nothing else looks like it. Empty if the machine has no randomness to give.
 std::string random_placeholder() {
   std::array<unsigned char, 16> bytes{};
-  if (RAND_bytes(bytes.data(), static_cast<int>(bytes.size())) != 1) return {};
+  if (!random_bytes(bytes)) return {};
   constexpr std::string_view kHex = "0123456789abcdef";
   std::string out = "sallyport-placeholder-";
   for (const unsigned char byte : bytes) {

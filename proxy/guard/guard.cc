@@ -83,6 +83,7 @@ Result<std::unique_ptr<Guard>> Guard::create(const GuardOptions& options,
     }
   }
   for (std::size_t i = 0; i < workers; ++i) {
+    parts.first = i == 0;
     Result<std::unique_ptr<Worker>> worker = Worker::create(parts);
     if (!worker) return std::unexpected(worker.error());
     guard->workers_.push_back(std::move(*worker));

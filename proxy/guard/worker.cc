@@ -1,8 +1,10 @@
 #include "proxy/guard/worker.h"
 
-#include <openssl/rand.h>
+#include <array>
+#include <bit>
 
 #include "base/limits.h"
+#include "base/random.h"
 #include "proxy/guard/connection.h"
 
 namespace sallyport::guard {
@@ -11,10 +13,10 @@ namespace {
 constexpr std::size_t kSpareSlotsMax = 64;
 
 std::uint64_t random_id() {
-  std::uint64_t id = 0;
+  std::array<unsigned char, sizeof(std::uint64_t)> bytes{};
   // Names a record, guards nothing: a failing generator leaves 0 rather than stopping traffic.
-  RAND_bytes(reinterpret_cast<unsigned char*>(&id), sizeof id);
-  return id;
+  [[maybe_unused]] const bool filled = random_bytes(bytes);
+  return std::bit_cast<std::uint64_t>(bytes);
 }
 
 }  // namespace
@@ -28,9 +30,13 @@ Worker::Worker(const Parts& parts)
 
 Result<std::unique_ptr<Worker>> Worker::create(const Parts& parts) {
   std::unique_ptr<Worker> worker(new Worker(parts));
-  worker->lib_.reset(OSSL_LIB_CTX_new());
-  if (!worker->lib_) return fail(ErrorSource::internal, ErrorKind::limit, "out of memory for OpenSSL");
-  Result<ca::Authority> authority = parts.authority->clone_into(worker->lib_.get());
+  OSSL_LIB_CTX* lib = parts.authority->lib();
+  if (!parts.first) {
+    worker->lib_.reset(OSSL_LIB_CTX_new());
+    lib = worker->lib_.get();
+    if (lib == nullptr) return fail(ErrorSource::internal, ErrorKind::limit, "out of memory for OpenSSL");
+  }
+  Result<ca::Authority> authority = parts.authority->clone_into(lib);
   if (!authority) return std::unexpected(authority.error());
   net::UpstreamTlsOptions upstream_options;
   upstream_options.more_roots_pem = parts.upstream_ca_pem;
@@ -38,13 +44,13 @@ Result<std::unique_ptr<Worker>> Worker::create(const Parts& parts) {
   Result<ca::LeafCache> leaves = ca::LeafCache::create(std::move(*authority));
   if (!leaves) return std::unexpected(leaves.error());
   worker->leaves_ = std::make_unique<ca::LeafCache>(std::move(*leaves));
-  auto server_tls = net::ServerTls::create(worker->lib_.get(), {"http/1.1"});
+  auto server_tls = net::ServerTls::create(lib, {"http/1.1"});
   if (!server_tls) return std::unexpected(server_tls.error());
   worker->server_tls_ = std::move(*server_tls);
   auto resolver = net::make_resolver(worker->loop_, parts.resolver);
   if (!resolver) return std::unexpected(resolver.error());
   worker->resolver_ = std::move(*resolver);
-  auto upstream_tls = net::UpstreamTls::create(worker->lib_.get(), std::move(upstream_options));
+  auto upstream_tls = net::UpstreamTls::create(lib, std::move(upstream_options));
   if (!upstream_tls) return std::unexpected(upstream_tls.error());
   worker->upstream_tls_ = std::move(*upstream_tls);
   worker->upstream_ = std::make_unique<net::UpstreamPool>(worker->loop_, *worker->resolver_, *worker->upstream_tls_);

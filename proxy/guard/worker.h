@@ -70,6 +70,7 @@ class Worker {
     Recorder* recorder = nullptr;
     net::DnsTable* names = nullptr;  // null: no DNS service, no synthetic addresses
     const ca::Authority* authority = nullptr;
+    bool first = true;            // works in the authority's own context; each other worker in one of its own
     std::string upstream_ca_pem;  // more roots; may be empty
     std::size_t connections_max = limits::kConnectionsPerWorkerMax;
     net::ResolverOptions resolver;
@@ -136,7 +137,7 @@ class Worker {
   net::Loop loop_;
   net::ConnectionLimit limit_;
   std::vector<std::unique_ptr<net::Acceptor>> acceptors_;
-  ca::LibCtxPtr lib_;
+  ca::LibCtxPtr lib_;  // null: of the authority
   std::unique_ptr<ca::LeafCache> leaves_;
   std::unique_ptr<net::ServerTls> server_tls_;
   std::unique_ptr<net::Resolver> resolver_;

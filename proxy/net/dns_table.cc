@@ -1,11 +1,11 @@
 #include "proxy/net/dns_table.h"
 
-#include <openssl/rand.h>
 #include <openssl/sha.h>
 
 #include <algorithm>
 
 #include "base/limits.h"
+#include "base/random.h"
 
 namespace sallyport::net {
 namespace {
@@ -55,7 +55,7 @@ DnsTable::Seed DnsTable::random_seed() {
   Seed seed{};
   // Without randomness names get addresses that can be foreseen: which is no worse than what a small DNS server hands
   // out.
-  [[maybe_unused]] const int filled = RAND_bytes(seed.data(), static_cast<int>(seed.size()));
+  [[maybe_unused]] const bool filled = random_bytes(seed);
   return seed;
 }
 

@@ -1,10 +1,9 @@
 #include "proxy/net/tls_context.h"
 
-#include <openssl/rand.h>
-
 #include <array>
 #include <span>
 
+#include "base/random.h"
 #include "ca/openssl_ptr.h"
 
 namespace sallyport::net {
@@ -25,7 +24,7 @@ constexpr std::size_t kTicketKeyBytes = 80;  // name, HMAC key, AES key: what Op
 std::optional<std::array<unsigned char, kTicketKeyBytes>> ticket_key() {
   static const auto key = []() -> std::optional<std::array<unsigned char, kTicketKeyBytes>> {
     std::array<unsigned char, kTicketKeyBytes> bytes;
-    if (RAND_priv_bytes(bytes.data(), static_cast<int>(bytes.size())) != 1) return std::nullopt;
+    if (!random_bytes(bytes)) return std::nullopt;
     return bytes;
   }();
   return key;
