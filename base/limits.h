@@ -54,6 +54,21 @@ inline constexpr milliseconds kDrainTick{20};              // how often a drain 
 inline constexpr std::size_t kBufferBytes = 16'384;        // one TLS record
 inline constexpr std::size_t kFairnessBytes = 256 * 1024;  // moved before another connection gets its turn
 
+// HTTP/2. Heads and trailers have the bounds of HTTP/1.
+inline constexpr std::uint32_t kH2StreamsMax = 128;           // exchanges under way on one connection
+inline constexpr std::uint32_t kH2StreamWindow = 65'535;      // bytes of a body that may wait for their reader
+inline constexpr std::int32_t kH2ConnectionWindow = 1 << 20;  // and of all bodies of a connection
+inline constexpr std::size_t kH2OutBytes = 32'768;            // frames gathered for one write
+inline constexpr std::size_t kH2HeaderBytesSeenMax =
+    262'144;                                              // of one header block, kept or not; then the connection ends
+inline constexpr std::size_t kH2ContinuationsMax = 8;     // frames of one header block besides its first
+inline constexpr std::size_t kH2SettingsMax = 32;         // in one frame
+inline constexpr std::int64_t kH2IdleFramesMax = 10'000;  // frames that ask for nothing: so many at once, and
+inline constexpr std::int64_t kH2IdleFramesPerSecond = 500;
+inline constexpr std::uint32_t kH2ResetCost = 10;   // a reset counts for so many of them: 1,000 at once, 50 a second
+inline constexpr milliseconds kH2DrainNotice{100};  // for requests that are on their way when a drain begins
+inline constexpr seconds kH2Look{2};                // how late a time-out of a connection may be noticed
+
 // Upstream.
 inline constexpr seconds kResolveTimeout{10};
 inline constexpr milliseconds kResolveTryTimeout{1'250};       // one question to one server; doubles with each round

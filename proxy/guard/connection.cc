@@ -6,6 +6,7 @@
 #include "proxy/guard/serve.h"
 #include "proxy/guard/tunnel.h"
 #include "proxy/http1/serialize.h"
+#include "proxy/http2/server_connection.h"
 #include "proxy/net/original_destination.h"
 #include "proxy/net/sniff.h"
 
@@ -57,6 +58,19 @@ void report(Worker& worker, const Arrival& arrival, Outcome outcome, Reason reas
   connection.record.outcome = outcome;
   connection.record.reason = reason;
   connection.record.text = std::move(text);
+}
+
+Arrival arrival_of(const ConnectionFacts& facts) {
+  Arrival arrival;
+  arrival.destination.port = facts.port;
+  arrival.host = facts.host;
+  return arrival;
+}
+
+// A client that looks at the certificate only after the handshake sends no alert: this is all that is seen of it.
+void report_distrust(Worker& worker, const ConnectionFacts& facts) {
+  report(worker, arrival_of(facts), Outcome::error, Reason::downstream_tls,
+         "the client closed the connection after the TLS handshake, before any request: does it trust the guard's CA?");
 }
 
 // Refuses connections that were not redirected and those to the guard itself: a probe, or a loop.
@@ -177,13 +191,11 @@ net::Task<void> pass_through(Worker& worker, ConnectionLease& connection, const 
   }
 }
 
-// Anything but TLS and HTTP/1 is refused, but for learn and audit, which let it through to where it was going.
+// Anything but TLS and HTTP is refused, but for learn and audit, which let it through to where it was going.
 net::Task<void> serve_opaque(Worker& worker, ConnectionLease& connection, const Arrival& arrival, net::Stream& stream,
                              const Opening& opening) {
-  const char* what = opening.sniffed.protocol == net::Protocol::h2_preface
-                         ? "HTTP/2 without TLS: not spoken here; use HTTP/1.1, or HTTPS"
-                     : opening.sniffed.server_first ? "a protocol in which the server speaks first"
-                                                    : "neither TLS nor HTTP";
+  const char* what =
+      opening.sniffed.server_first ? "a protocol in which the server speaks first" : "neither TLS nor HTTP";
   if (worker.policy()->mode() == Mode::enforce) {
     report(worker, arrival, Outcome::deny, Reason::opaque_not_allowed,
            std::string(what) + ". " + worker.policy()->explain_tcp(arrival.host.name, arrival.destination.port));
@@ -194,18 +206,63 @@ net::Task<void> serve_opaque(Worker& worker, ConnectionLease& connection, const 
   co_await pass_through(worker, connection, arrival, arrival.host, stream, opening, nullptr, outcome, reason);
 }
 
-// Reads and serves requests until the connection ends. Between requests nothing is held but the stream. False when the
-// client has left without asking for anything.
-// `proxy` is set for requests to the explicit proxy, which name their destination themselves: its address.
-net::Task<bool> serve_http1(Worker& worker, ConnectionLease& connection, const ConnectionFacts& connection_facts,
-                            net::Stream& stream, std::string_view early, const net::LocalAddr* proxy = nullptr) {
+// What has become of a connection between its requests.
+struct Http1State {
+  bool more = true;          // another request may follow
+  bool left_unasked = true;  // nothing has been asked for so far
+};
+
+// Reads and serves the requests that are there, the first of which may still be arriving. `proxy` is set for requests to
+// the explicit proxy, which name their destination themselves: its address. Not inlined, nor are open_connection and
+// serve_http2: their frames would become part of the one that idle connections hold.
+[[gnu::noinline]] net::Task<void> serve_requests(Worker& worker, ConnectionLease& connection,
+                                                 const ConnectionFacts& connection_facts, net::Stream& stream,
+                                                 std::string_view early, const net::LocalAddr* proxy,
+                                                 Http1State& state) {
   ConnectionFacts named;
   const ConnectionFacts& facts = proxy == nullptr ? connection_facts : named;
-  bool more = true;
-  bool left_unasked = true;
+  SlotLease lease(worker);
+  ExchangeSlot& slot = lease.slot();
+  slot.server.attach(stream, early);
+  do {
+    auto read = co_await slot.server.read_request(worker.loop().in(limits::kRequestHeadTimeout));
+    if (!read) {
+      if (read.error().answer) {
+        state.left_unasked = false;
+        co_await serve_malformed(worker, facts, slot.server, slot, read.error());
+      }
+      state.more = false;
+    } else if (*read == http1::ServerExchange::Read::end) {
+      state.more = false;
+    } else {
+      state.left_unasked = false;
+      if (worker.draining()) slot.server.close_after();
+      connection.set(ConnectionLease::State::busy);
+      if (proxy != nullptr) {
+        auto asked = facts_of_absolute_form(slot.server.head(), *proxy);
+        named = asked ? std::move(*asked) : ConnectionFacts{request::Scheme::http, {}, 0, true};
+        if (!asked) {
+          co_await serve_malformed(worker, facts, slot.server, slot, asked.error());
+          state.more = false;
+          continue;
+        }
+      }
+      co_await serve_exchange(worker, facts, slot.server, slot);
+      connection.set(ConnectionLease::State::opening);
+      state.more = slot.server.can_continue();
+    }
+  } while (state.more && slot.server.has_buffered());
+  if (!state.more) co_await slot.server.linger();
+}
+
+// Serves requests until the connection ends. Between them nothing is held but the stream and this frame, which is kept
+// small: most connections are idle most of the time. False when the client has left without asking for anything.
+net::Task<bool> serve_http1(Worker& worker, ConnectionLease& connection, const ConnectionFacts& facts,
+                            net::Stream& stream, std::string_view early, const net::LocalAddr* proxy = nullptr) {
+  Http1State state;
   bool waited = !early.empty();
   bool first = true;
-  while (more) {
+  while (state.more) {
     if (!waited) {
       // A drain ends it between requests, but not before its first: that may be on its way.
       if (worker.draining() && !first) co_return true;
@@ -215,40 +272,49 @@ net::Task<bool> serve_http1(Worker& worker, ConnectionLease& connection, const C
       if (wait != net::Wait::ready) co_return true;
     }
     waited = first = false;
-    SlotLease lease(worker);
-    ExchangeSlot& slot = lease.slot();
-    slot.server.attach(stream, std::exchange(early, {}));
-    do {
-      auto read = co_await slot.server.read_request(worker.loop().in(limits::kRequestHeadTimeout));
-      if (!read) {
-        if (read.error().answer) {
-          left_unasked = false;
-          co_await serve_malformed(worker, facts, slot, read.error());
-        }
-        more = false;
-      } else if (*read == http1::ServerExchange::Read::end) {
-        more = false;
-      } else {
-        left_unasked = false;
-        if (worker.draining()) slot.server.close_after();
-        connection.set(ConnectionLease::State::busy);
-        if (proxy != nullptr) {
-          auto asked = facts_of_absolute_form(slot.server.head(), *proxy);
-          named = asked ? std::move(*asked) : ConnectionFacts{request::Scheme::http, {}, 0, true};
-          if (!asked) {
-            co_await serve_malformed(worker, facts, slot, asked.error());
-            more = false;
-            continue;
-          }
-        }
-        co_await serve_exchange(worker, facts, slot);
-        connection.set(ConnectionLease::State::opening);
-        more = slot.server.can_continue();
-      }
-    } while (more && slot.server.has_buffered());
-    if (!more) co_await slot.server.linger();
+    co_await serve_requests(worker, connection, facts, stream, std::exchange(early, {}), proxy, state);
   }
-  co_return !left_unasked;
+  co_return !state.left_unasked;
+}
+
+// One exchange of a connection of HTTP/2, beside its others.
+net::Task<void> serve_stream(Worker& worker, const ConnectionFacts& facts, http2::ServerExchange& exchange,
+                             bool needs_place) {
+  // Each exchange may need a connection to an upstream: the first has its own connection's second descriptor.
+  net::ConnectionSlot place;
+  if (needs_place) place = worker.take_place();
+  SlotLease lease(worker);
+  if (exchange.failure()) {
+    co_await serve_malformed(worker, facts, exchange, lease.slot(), *exchange.failure());
+  } else {
+    co_await serve_exchange(worker, facts, exchange, lease.slot());
+  }
+}
+
+// The same for a connection of HTTP/2: its requests are served side by side. The end is said by the connection itself.
+[[gnu::noinline]] net::Task<void> serve_http2(Worker& worker, ConnectionLease& lease, const ConnectionFacts& facts,
+                                              net::Stream& stream, std::string_view early) {
+  http2::ServerConnection* self = nullptr;
+  http2::ServerConnection::Handlers handlers;
+  handlers.serve = [&](http2::ServerExchange& exchange) {
+    return serve_stream(worker, facts, exchange, self->exchanges() > 1);
+  };
+  handlers.admit = [&] { return worker.has_place(); };
+  handlers.on_busy = [&](bool busy) { lease.set(busy ? ConnectionLease::State::busy : ConnectionLease::State::idle); };
+  http2::ServerConnection connection(stream, facts.scheme, std::move(handlers));
+  self = &connection;
+  struct Drained {
+    ConnectionLease& lease;
+    ~Drained() { lease.on_drain(nullptr); }
+  } const drained{lease};
+  lease.on_drain([&connection] { connection.drain(); });
+  if (worker.draining()) connection.drain();
+  co_await connection.run(early);
+  if (!connection.complaint().empty()) {
+    report(worker, arrival_of(facts), Outcome::deny, Reason::malformed_http, "HTTP/2: " + connection.complaint());
+  } else if (stream.ssl() != nullptr && connection.left_unasked()) {
+    report_distrust(worker, facts);
+  }
 }
 
 // TLS with the function, under the name that it asked for.
@@ -270,14 +336,15 @@ net::Task<bool> terminate_tls(Worker& worker, const Arrival& arrival, const requ
   co_return true;
 }
 
-net::Task<void> serve_tls(Worker& worker, ConnectionLease& connection, Arrival arrival, net::Stream& stream,
-                          Opening& opening) {
+// What stands between the hello and the first request: the decision, and TLS. Nothing, if there is nothing to serve.
+net::Task<std::optional<ConnectionFacts>> open_tls(Worker& worker, ConnectionLease& connection, const Arrival& arrival,
+                                                   net::Stream& stream, const Opening& opening) {
   const net::ClientHello& hello = opening.sniffed.hello;
   const request::Host host = hello.sni ? *hello.sni : arrival.host;
   if (arrival.by_connect && host != arrival.host) {
     report(worker, arrival, Outcome::deny, Reason::host_mismatch,
            "CONNECT named " + arrival.host.name + ", but the TLS inside is for " + host.name);
-    co_return;
+    co_return std::nullopt;
   }
   std::shared_ptr<const document::Snapshot> policy = worker.policy();
   document::ConnectionDecision decision =
@@ -288,27 +355,16 @@ net::Task<void> serve_tls(Worker& worker, ConnectionLease& connection, Arrival a
     if (hello.has_ech) {
       report(worker, named, Outcome::deny, Reason::ech_not_allowed,
              "the ClientHello carries an encrypted one: a connection that is not inspected must show its name");
-      co_return;
+      co_return std::nullopt;
     }
     co_await pass_through(worker, connection, arrival, host, stream, opening, decision.endpoint, Outcome::allow,
                           Reason::none);
-    co_return;
+    co_return std::nullopt;
   }
   // A host that is denied is terminated too, so that the client gets to read why.
   bool secured = co_await terminate_tls(worker, arrival, host, stream, opening);
-  if (!secured) co_return;
-  opening.bytes.release();
-  opening.sniffed = {};
-  ConnectionFacts facts{request::Scheme::https, host, arrival.destination.port};
-  const bool asked = co_await serve_http1(worker, connection, facts, stream, {});
-  if (!asked) {
-    // A client that looks at the certificate only after the handshake sends no alert: this is all that is seen of it.
-    Arrival named{arrival.destination, host};
-    report(
-        worker, named, Outcome::error, Reason::downstream_tls,
-        "the client closed the connection after the TLS handshake, before any request: does it trust the guard's CA?");
-  }
-  stream.shutdown_write();
+  if (!secured) co_return std::nullopt;
+  co_return ConnectionFacts{request::Scheme::https, host, arrival.destination.port};
 }
 
 // Reads until it is known what the connection speaks. Where it is let through anyway, a client that says nothing is
@@ -326,9 +382,68 @@ net::Task<Result<net::Sniffed>> look_at(Worker& worker, net::Stream& stream, Ope
   co_return co_await net::sniff(stream.socket(), opening.bytes.space(), worker.loop().in(limits::kSniffTimeout));
 }
 
+// All that is known before a connection is open, and dropped then.
+struct Beginning {
+  explicit Beginning(Arrival a) : arrival(std::move(a)) {}
+  Arrival arrival;
+  Opening opening;
+};
+
+// Sees what the connection is and opens it. Nothing, if there is nothing to serve.
+[[gnu::noinline]] net::Task<std::optional<ConnectionFacts>> open_connection(Worker& worker, ConnectionLease& connection,
+                                                                            net::Stream& stream, Beginning& beginning) {
+  Arrival& arrival = beginning.arrival;
+  Opening& opening = beginning.opening;
+  // Decided by host and port alone, and before a byte is read: where the server speaks first the client says nothing.
+  if (const document::Endpoint* endpoint = worker.policy()->decide_tcp(arrival.host.name, arrival.destination.port)) {
+    co_await pass_through(worker, connection, arrival, arrival.host, stream, opening, endpoint, Outcome::allow,
+                          Reason::none);
+    co_return std::nullopt;
+  }
+  auto sniffed = co_await look_at(worker, stream, opening);
+  if (!sniffed) {
+    if (sniffed.error().kind == ErrorKind::malformed) {
+      report(worker, arrival, Outcome::deny, Reason::malformed_tls, sniffed.error().text);
+    } else if (sniffed.error().kind == ErrorKind::timeout) {
+      report(worker, arrival, Outcome::deny, Reason::downstream_timeout, sniffed.error().text);
+    }
+    co_return std::nullopt;  // a connection that came and went without a word needs no record
+  }
+  opening.sniffed = std::move(*sniffed);
+  opening.bytes.filled(opening.sniffed.bytes);
+
+  switch (opening.sniffed.protocol) {
+    case net::Protocol::tls:
+      co_return co_await open_tls(worker, connection, arrival, stream, opening);
+    case net::Protocol::http1:
+    case net::Protocol::h2_preface:
+      co_return ConnectionFacts{request::Scheme::http, arrival.host, arrival.destination.port, arrival.by_connect};
+    case net::Protocol::opaque:
+    case net::Protocol::need_more:
+      co_await serve_opaque(worker, connection, arrival, stream, opening);
+      break;
+  }
+  co_return std::nullopt;
+}
+
 // Everything after the destination is known.
-net::Task<void> serve_arrived(Worker& worker, ConnectionLease& connection, std::optional<Arrival> arrival,
-                              net::Stream& stream);
+net::Task<void> serve_arrived(Worker& worker, ConnectionLease& connection, net::Stream& stream, Arrival arrival) {
+  auto beginning = std::make_unique<Beginning>(std::move(arrival));
+  const std::optional<ConnectionFacts> facts = co_await open_connection(worker, connection, stream, *beginning);
+  if (!facts) co_return;
+  const bool tls = stream.tls();
+  const bool h2 =
+      tls ? stream.alpn() == "h2" : beginning->opening.sniffed.protocol == net::Protocol::h2_preface;
+  if (tls) beginning.reset();
+  const std::string_view early = tls ? std::string_view() : beginning->opening.early();
+  if (h2) {
+    co_await serve_http2(worker, connection, *facts, stream, early);
+    co_return;
+  }
+  const bool asked = co_await serve_http1(worker, connection, *facts, stream, early);
+  if (tls && !asked) report_distrust(worker, *facts);
+  stream.shutdown_write();
+}
 
 }  // namespace
 
@@ -338,49 +453,10 @@ net::Task<void> serve_connection(Worker& worker, UniqueFd fd) {
 
   net::Stream stream(worker.loop(), std::move(fd), ErrorSource::downstream);
   ConnectionLease connection(worker, stream);
-  co_await serve_arrived(worker, connection, std::move(arrival), stream);
+  co_await serve_arrived(worker, connection, stream, std::move(*arrival));
 }
 
 namespace {
-
-net::Task<void> serve_arrived(Worker& worker, ConnectionLease& connection, std::optional<Arrival> arrival,
-                              net::Stream& stream) {
-  Opening opening;
-  // Decided by host and port alone, and before a byte is read: where the server speaks first the client says nothing.
-  if (const document::Endpoint* endpoint = worker.policy()->decide_tcp(arrival->host.name, arrival->destination.port)) {
-    co_await pass_through(worker, connection, *arrival, arrival->host, stream, opening, endpoint, Outcome::allow,
-                          Reason::none);
-    co_return;
-  }
-  auto sniffed = co_await look_at(worker, stream, opening);
-  if (!sniffed) {
-    if (sniffed.error().kind == ErrorKind::malformed) {
-      report(worker, *arrival, Outcome::deny, Reason::malformed_tls, sniffed.error().text);
-    } else if (sniffed.error().kind == ErrorKind::timeout) {
-      report(worker, *arrival, Outcome::deny, Reason::downstream_timeout, sniffed.error().text);
-    }
-    co_return;  // a connection that came and went without a word needs no record
-  }
-  opening.sniffed = std::move(*sniffed);
-  opening.bytes.filled(opening.sniffed.bytes);
-
-  switch (opening.sniffed.protocol) {
-    case net::Protocol::tls:
-      co_await serve_tls(worker, connection, std::move(*arrival), stream, opening);
-      break;
-    case net::Protocol::http1: {
-      ConnectionFacts facts{request::Scheme::http, arrival->host, arrival->destination.port, arrival->by_connect};
-      co_await serve_http1(worker, connection, facts, stream, opening.early());
-      stream.shutdown_write();
-      break;
-    }
-    case net::Protocol::h2_preface:
-    case net::Protocol::opaque:
-    case net::Protocol::need_more:
-      co_await serve_opaque(worker, connection, *arrival, stream, opening);
-      break;
-  }
-}
 
 // The answer to a CONNECT that names nothing, or nothing that could be allowed.
 net::Task<void> refuse_connect(Worker& worker, const Arrival& arrival, net::Stream& stream, Reason reason,
@@ -489,7 +565,7 @@ net::Task<void> serve_proxied(Worker& worker, UniqueFd fd) {
   Result<void> answered = co_await stream.write_all("HTTP/1.1 200 Connection Established\r\n\r\n",
                                                     worker.loop().in(limits::kHandshakeTimeout));
   if (!answered) co_return;
-  co_await serve_arrived(worker, connection, std::move(arrival), stream);
+  co_await serve_arrived(worker, connection, stream, std::move(arrival));
 }
 
 }  // namespace sallyport::guard

@@ -42,9 +42,9 @@ bool idempotent(std::string_view method) {  // RFC 9110 section 9.2.2
 // but for the upload, which runs beside the response.
 class Service final : public InFlight {
  public:
-  Service(Worker& worker, ExchangeSlot& slot, const ConnectionFacts& facts)
+  Service(Worker& worker, http::Exchange& exchange, ExchangeSlot& slot, const ConnectionFacts& facts)
       : worker_(worker),
-        exchange_(slot.server),
+        exchange_(exchange),
         client_(slot.client),
         response_(slot.response),
         route_(slot.route),
@@ -54,7 +54,7 @@ class Service final : public InFlight {
         upload_(worker.loop()) {
     record_.scheme = facts.scheme;
     record_.port = facts.port;
-    record_.protocol = "HTTP/1.1";
+    record_.protocol = exchange.version() == http::Version::http2 ? "HTTP/2" : "HTTP/1.1";
     worker_.enter(*this);
     exchange_.watch_peer([this] {
       peer_gone_ = true;
@@ -81,7 +81,12 @@ class Service final : public InFlight {
     }
     decided_ = verdict.outcome;
     record_.outcome = Outcome::error;  // until an answer has been relayed
-    bool sent = co_await send_request();
+    bool sent = false;
+    if (peer_gone_) {  // of HTTP/2: the request was taken back before it was looked at
+      co_await give_up(Reason::downstream_closed, {});
+    } else {
+      sent = co_await send_request();
+    }
     if (sent) co_await relay_response();
     co_await end_upload();
     release();
@@ -128,6 +133,10 @@ class Service final : public InFlight {
   net::Task<void> answer_denial() {
     Denial denial;
     make_denial(record_, denial);
+    // RFC 9110 section 15.5.20: another connection, made for that host, may do. HTTP/1 clients don't know it.
+    if (record_.reason == Reason::host_mismatch && exchange_.version() == http::Version::http2) {
+      denial.head.status = 421;
+    }
     record_.status = denial.head.status;
     if (exchange_.body().kind != http::BodyInfo::Kind::empty) exchange_.close_after();
     http::BodyInfo body{http::BodyInfo::Kind::sized, denial.body.size(), false};
@@ -184,7 +193,9 @@ class Service final : public InFlight {
     record_.reused = connection_->reused();
     client_.attach(connection_->stream());
     note_address();
-    co_return true;
+    if (!peer_gone_) co_return true;
+    co_await give_up(Reason::downstream_closed, {});
+    co_return false;
   }
 
   // Audit and learn dial any address; enforcing would not have.
@@ -518,14 +529,15 @@ class Service final : public InFlight {
 
 }  // namespace
 
-net::Task<void> serve_exchange(Worker& worker, const ConnectionFacts& facts, ExchangeSlot& slot) {
-  Service service(worker, slot, facts);
+net::Task<void> serve_exchange(Worker& worker, const ConnectionFacts& facts, http::Exchange& exchange,
+                               ExchangeSlot& slot) {
+  Service service(worker, exchange, slot, facts);
   co_await service.run();
 }
 
-net::Task<void> serve_malformed(Worker& worker, const ConnectionFacts& facts, ExchangeSlot& slot,
-                                const http1::RequestFailure& failure) {
-  Service service(worker, slot, facts);
+net::Task<void> serve_malformed(Worker& worker, const ConnectionFacts& facts, http::Exchange& exchange,
+                                ExchangeSlot& slot, const http::RequestFailure& failure) {
+  Service service(worker, exchange, slot, facts);
   co_await service.refuse(failure.reason, failure.text);
 }
 

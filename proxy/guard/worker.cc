@@ -44,7 +44,7 @@ Result<std::unique_ptr<Worker>> Worker::create(const Parts& parts) {
   Result<ca::LeafCache> leaves = ca::LeafCache::create(std::move(*authority));
   if (!leaves) return std::unexpected(leaves.error());
   worker->leaves_ = std::make_unique<ca::LeafCache>(std::move(*leaves));
-  auto server_tls = net::ServerTls::create(lib, {"http/1.1"});
+  auto server_tls = net::ServerTls::create(lib, {"h2", "http/1.1"});
   if (!server_tls) return std::unexpected(server_tls.error());
   worker->server_tls_ = std::move(*server_tls);
   auto resolver = net::make_resolver(worker->loop_, parts.resolver);
@@ -158,7 +158,11 @@ net::Task<void> Worker::drain(net::Deadline until) {
 
 void Worker::cancel_connections(bool idle_only) {
   for (ConnectionLease* connection : connections_) {
-    if (!idle_only || connection->state_ == ConnectionLease::State::idle) connection->stream_.cancel();
+    if (idle_only && connection->drain_) {
+      connection->drain_();
+    } else if (!idle_only || connection->state_ == ConnectionLease::State::idle) {
+      connection->stream_.cancel();
+    }
   }
   if (idle_only) return;
   for (InFlight* in_flight : in_flight_) in_flight->cancel();

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <memory>
 #include <vector>
@@ -26,7 +27,7 @@ namespace sallyport::guard {
 
 // What one exchange needs besides its connection. Recycled: an idle connection holds none.
 struct ExchangeSlot {
-  http1::ServerExchange server;
+  http1::ServerExchange server;  // of a connection that speaks HTTP/1
   http1::ClientExchange client;
   request::ResponseHead response;
   Route route;
@@ -97,6 +98,9 @@ class Worker {
   net::DnsTable* names() { return names_; }
   WorkerCounters& counters() { return counters_; }
   bool draining() const { return draining_; }
+  // A place beside those of the connections, for an exchange that shares one with others; none when all are taken.
+  bool has_place() const { return !limit_.full(); }
+  net::ConnectionSlot take_place() { return limit_.take(); }
 
   // TLS towards the function under this name: a leaf from the cache, or a new one.
   Result<net::SslPtr> accept_tls(const std::string& host);
@@ -174,6 +178,8 @@ class ConnectionLease {
   // A connection begins as opening. From busy it is silent anew; from idle to opening it has been so all the while, or
   // one byte now and then would count as a sign of life.
   void set(State state);
+  // What a drain does first, instead of closing the connection if it is idle; empty: nothing. It ends with its owner.
+  void on_drain(std::function<void()> drain) { drain_ = std::move(drain); }
 
  private:
   friend class Worker;
@@ -183,6 +189,7 @@ class ConnectionLease {
   std::list<ConnectionLease*>::iterator place_;  // in the worker's list of silent ones, unless busy
   net::Deadline silent_since_;
   State state_ = State::opening;
+  std::function<void()> drain_;
 };
 
 }  // namespace sallyport::guard

@@ -1,13 +1,15 @@
 #pragma once
-// The two sides of one HTTP exchange as the chain sees them. A codec (HTTP/1 now, HTTP/2 next) implements them; nothing
-// above this header knows which. The guard's forward stage pulls from one side and pushes into the other, one bounded
-// chunk in flight each way, so that back-pressure is the waiting itself.
+// The two sides of one HTTP exchange as the chain sees them. A codec (proxy/http1, proxy/http2) implements them;
+// nothing above this header knows which. The guard's forward stage pulls from one side and pushes into the other, one
+// bounded chunk in flight each way, so that back-pressure is the waiting itself.
 
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <string_view>
 
 #include "base/error.h"
+#include "base/reason.h"
 #include "policy-engine/request/head.h"
 #include "proxy/net/loop.h"
 #include "proxy/net/stream.h"
@@ -34,11 +36,21 @@ struct Chunk {
   bool end = false;
 };
 
+enum class Version : std::uint8_t { http1, http2 };
+
+// Why no request could be read. `answer`: the client should get an HTTP error where it can.
+struct RequestFailure {
+  Reason reason = Reason::malformed_http;
+  std::string text;
+  bool answer = false;
+};
+
 // The function's side: it has sent a request and waits for the response.
 class Exchange {
  public:
   virtual ~Exchange() = default;
 
+  virtual Version version() const = 0;
   virtual request::RequestHead& head() = 0;
   virtual BodyInfo body() const = 0;
   virtual bool expects_continue() const = 0;  // RFC 9110 section 10.1.1

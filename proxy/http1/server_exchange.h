@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <string>
 
-#include "base/reason.h"
 #include "proxy/http/exchange.h"
 #include "proxy/http1/body_reader.h"
 #include "proxy/http1/parser.h"
@@ -13,12 +12,7 @@
 
 namespace sallyport::http1 {
 
-// Why no request could be read. `answer`: the client should get an HTTP error before the connection closes.
-struct RequestFailure {
-  Reason reason = Reason::malformed_http;
-  std::string text;
-  bool answer = false;
-};
+using http::RequestFailure;
 
 class ServerExchange final : public http::Exchange {
  public:
@@ -38,6 +32,7 @@ class ServerExchange final : public http::Exchange {
   // Before the stream is closed: lets a client that is still sending read the answer (RFC 9112 section 9.6).
   net::Task<void> linger();
 
+  http::Version version() const override { return http::Version::http1; }
   request::RequestHead& head() override { return head_; }
   http::BodyInfo body() const override;
   bool expects_continue() const override { return info_.expect_continue; }

@@ -187,12 +187,19 @@ def test_the_http2_preface_inside_tls(session, world):
     assert reply["status"] in (None, 400, 501) and not world.requests()
 
 
-def test_a_protocol_that_was_not_agreed_on_is_not_spoken(session, world):
-    def agreed():
-        with connect("v4.example.com", alpn=["h2", "http/1.1"]) as stream:
-            return stream.selected_alpn_protocol()
+@pytest.mark.parametrize("offered, agreed", [(["http/1.1"], "http/1.1"), (["h2", "http/1.1"], "h2"), (["h3", "h2"], "h2")])
+def test_a_protocol_that_was_not_agreed_on_is_not_spoken(session, world, offered, agreed):
+    def speak_the_other(offered):
+        stream = connect("v4.example.com", alpn=offered)
+        agreed = stream.selected_alpn_protocol()
+        if agreed == "h2":
+            stream.sendall(b"GET /other HTTP/1.1\r\nHost: v4.example.com\r\n\r\n")
+        else:
+            stream.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+        return agreed, read_all(stream)[1]
 
-    assert session.do(agreed) in ("http/1.1", None)
+    result, end = session.do(speak_the_other, offered)
+    assert result == agreed and end != "timeout" and not world.requests()
 
 
 @pytest.mark.parametrize("first, second", [(HOST, "other.example.com"), (HOST, "denied.example.com")])

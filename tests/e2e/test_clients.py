@@ -71,7 +71,7 @@ def test_curl_posts_ten_mebibytes(user_bench, world, body_file, family, host):
 
 
 def test_curl_waits_for_its_100_continue(user_bench, world, body_file):
-    outcome = user_bench.run(["curl", "-sSv", "-T", body_file, "https://v4.example.com/sink"], policy=API)
+    outcome = user_bench.run(["curl", "-sSv", "--http1.1", "-T", body_file, "https://v4.example.com/sink"], policy=API)
     assert json.loads(outcome.out)["sha256"] == BODY_SHA256
     assert "< HTTP/1.1 100 Continue" in outcome.err
 

@@ -1,0 +1,351 @@
+#include "proxy/http2/connection.h"
+
+#include <exception>
+
+#include "base/limits.h"
+#include "proxy/net/read_buffer.h"
+
+namespace sallyport::http2 {
+
+void FrameBudget::earn(std::uint32_t count) { left_ = std::min(left_ + count, limits::kH2IdleFramesMax); }
+
+bool FrameBudget::spend(std::uint32_t count, net::Deadline now) {
+  const auto passed = std::chrono::duration_cast<std::chrono::milliseconds>(now - refilled_);
+  const std::int64_t fresh = passed.count() * limits::kH2IdleFramesPerSecond / 1000;
+  if (fresh > 0) {
+    left_ = std::min(left_ + fresh, limits::kH2IdleFramesMax);
+    refilled_ = now;
+  }
+  left_ -= count;
+  return left_ >= 0;
+}
+
+// What nghttp2 calls. Nothing may be thrown through it: out of memory ends the connection.
+struct Connection::Callbacks {
+  template <class Function>
+  static int guarded(Function function) noexcept {
+    try {
+      return function();
+    } catch (...) {
+      return NGHTTP2_ERR_CALLBACK_FAILURE;
+    }
+  }
+
+  static Connection& of(void* self) { return *static_cast<Connection*>(self); }
+  static Stream* stream_of(nghttp2_session* session, std::int32_t id) {
+    return static_cast<Stream*>(nghttp2_session_get_stream_user_data(session, id));
+  }
+
+  static int begin_frame(nghttp2_session*, const nghttp2_frame_hd* header, void* self) {
+    return guarded([&] {
+      Connection& connection = of(self);
+      const bool ends = (header->flags & NGHTTP2_FLAG_END_STREAM) != 0;
+      switch (header->type) {
+        case NGHTTP2_DATA:
+          if (header->length == 0 && !ends) return connection.charge(1) ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
+          return 0;
+        case NGHTTP2_HEADERS:
+          connection.budget_.earn(3);
+          return 0;
+        case NGHTTP2_RST_STREAM:
+          return connection.charge(limits::kH2ResetCost) ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
+        default:
+          return connection.charge(1) ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
+      }
+    });
+  }
+
+  static int begin_headers(nghttp2_session* session, const nghttp2_frame* frame, void* self) {
+    return guarded([&] {
+      Connection& connection = of(self);
+      connection.in_block_ = true;
+      connection.block_began_ = connection.loop().now();
+      Stream* stream = stream_of(session, frame->hd.stream_id);
+      bool is_head = true;
+      if (frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
+        stream = connection.on_new_stream(frame->hd.stream_id);
+        nghttp2_session_set_stream_user_data(session, frame->hd.stream_id, stream);
+      } else if (frame->headers.cat == NGHTTP2_HCAT_HEADERS) {
+        is_head = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0;
+      }
+      const std::size_t bytes_max = is_head ? limits::kHeadBytesMax : limits::kTrailerBytesMax;
+      if (stream != nullptr) stream->block_ = std::make_unique<HeaderBlock>(bytes_max);
+      return 0;
+    });
+  }
+
+  static int header(nghttp2_session* session, const nghttp2_frame* frame, const std::uint8_t* name,
+                    std::size_t name_size, const std::uint8_t* value, std::size_t value_size, std::uint8_t,
+                    void* self) {
+    return guarded([&] {
+      Stream* stream = stream_of(session, frame->hd.stream_id);
+      if (stream == nullptr || !stream->block_) return 0;
+      stream->block_->add({reinterpret_cast<const char*>(name), name_size},
+                          {reinterpret_cast<const char*>(value), value_size});
+      if (stream->block_->bytes_seen() <= limits::kH2HeaderBytesSeenMax) return 0;
+      of(self).terminate(NGHTTP2_ENHANCE_YOUR_CALM, "a header list without end");
+      return static_cast<int>(NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE);
+    });
+  }
+
+  static int invalid_header(nghttp2_session* session, const nghttp2_frame* frame, const std::uint8_t*, std::size_t,
+                            const std::uint8_t*, std::size_t, std::uint8_t, void*) {
+    Stream* stream = stream_of(session, frame->hd.stream_id);
+    if (stream != nullptr && stream->block_) stream->block_->spoil();
+    return 0;
+  }
+
+  static int frame_received(nghttp2_session* session, const nghttp2_frame* frame, void* self) {
+    return guarded([&] {
+      Connection& connection = of(self);
+      const bool ends = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
+      if (frame->hd.type == NGHTTP2_HEADERS) connection.in_block_ = false;
+      if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) return 0;
+      Stream* stream = stream_of(session, frame->hd.stream_id);
+      if (stream == nullptr) return 0;
+      bool good = true;
+      if (frame->hd.type == NGHTTP2_HEADERS) good = stream->on_headers(std::move(stream->block_), ends);
+      if (good && ends) good = stream->on_end();
+      if (!good) {
+        connection.on_complaint(frame->hd.stream_id, "the message breaks the rules of HTTP/2");
+        nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_PROTOCOL_ERROR);
+      }
+      return 0;
+    });
+  }
+
+  static int invalid_frame(nghttp2_session*, const nghttp2_frame* frame, int error, void* self) {
+    return guarded([&] {
+      Connection& connection = of(self);
+      if (frame->hd.type == NGHTTP2_HEADERS) connection.in_block_ = false;
+      connection.on_complaint(frame->hd.stream_id, nghttp2_strerror(error));
+      // Frames that make us reset streams cost as much as resets.
+      return connection.charge(limits::kH2ResetCost) ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
+    });
+  }
+
+  static int data(nghttp2_session* session, std::uint8_t, std::int32_t id, const std::uint8_t* bytes, std::size_t size,
+                  void* self) {
+    return guarded([&] {
+      Stream* stream = stream_of(session, id);
+      if (stream == nullptr) {
+        nghttp2_session_consume(session, id, size);  // of a stream that was given up: nobody will read it
+      } else if (!stream->on_data({reinterpret_cast<const char*>(bytes), size})) {
+        nghttp2_session_consume(session, id, size);
+        of(self).on_complaint(id, "more content than content-length says");
+        nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, id, NGHTTP2_PROTOCOL_ERROR);
+      }
+      return 0;
+    });
+  }
+
+  static int stream_closed(nghttp2_session* session, std::int32_t id, std::uint32_t code, void*) {
+    return guarded([&] {
+      if (Stream* stream = stream_of(session, id)) stream->on_closed(code);
+      return 0;
+    });
+  }
+
+  static int send_data(nghttp2_session* session, nghttp2_frame* frame, const std::uint8_t* frame_header,
+                       std::size_t size, nghttp2_data_source*, void* self) {
+    return guarded([&] {
+      Connection& connection = of(self);
+      if (connection.out_.size() >= limits::kH2OutBytes) return static_cast<int>(NGHTTP2_ERR_WOULDBLOCK);
+      Stream* stream = stream_of(session, frame->hd.stream_id);
+      if (stream == nullptr || !stream->put_data(frame_header, size)) {
+        return static_cast<int>(NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE);
+      }
+      connection.budget_.earn(4);  // the peer tells of its windows as it reads
+      return 0;
+    });
+  }
+
+  struct Tables {
+    nghttp2_session_callbacks* callbacks = nullptr;
+    nghttp2_option* options = nullptr;
+  };
+  static const Tables& tables() {
+    static const Tables made = [] {
+      Tables result;
+      // Fails closed: without memory at the first connection there is no session either.
+      if (nghttp2_session_callbacks_new(&result.callbacks) != 0) return Tables{};
+      nghttp2_session_callbacks* c = result.callbacks;
+      nghttp2_session_callbacks_set_on_begin_frame_callback(c, begin_frame);
+      nghttp2_session_callbacks_set_on_begin_headers_callback(c, begin_headers);
+      nghttp2_session_callbacks_set_on_header_callback(c, header);
+      nghttp2_session_callbacks_set_on_invalid_header_callback(c, invalid_header);
+      nghttp2_session_callbacks_set_on_frame_recv_callback(c, frame_received);
+      nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(c, invalid_frame);
+      nghttp2_session_callbacks_set_on_data_chunk_recv_callback(c, data);
+      nghttp2_session_callbacks_set_on_stream_close_callback(c, stream_closed);
+      nghttp2_session_callbacks_set_send_data_callback(c, send_data);
+      if (nghttp2_option_new(&result.options) != 0) return Tables{};
+      nghttp2_option* o = result.options;
+      nghttp2_option_set_no_auto_window_update(o, 1);  // only as fast as the other side takes it
+      nghttp2_option_set_no_closed_streams(o, 1);
+      nghttp2_option_set_max_reserved_remote_streams(o, 0);
+      nghttp2_option_set_max_continuations(o, limits::kH2ContinuationsMax);
+      nghttp2_option_set_max_settings(o, limits::kH2SettingsMax);
+      return result;
+    }();
+    return made;
+  }
+};
+
+Connection::Connection(net::Stream& transport, Role role)
+    : transport_(transport), budget_(transport.loop().now()), wake_(transport.loop()), writing_task_(transport.loop()) {
+  const Callbacks::Tables& tables = Callbacks::tables();
+  nghttp2_session* session = nullptr;
+  if (tables.options == nullptr) {
+    failed_ = true;
+    return;
+  }
+  const int made = role == Role::server ? nghttp2_session_server_new2(&session, tables.callbacks, this, tables.options)
+                                        : nghttp2_session_client_new2(&session, tables.callbacks, this, tables.options);
+  failed_ = made != 0;  // out of memory: fails closed
+  session_.reset(session);
+}
+
+Connection::~Connection() = default;
+
+bool Connection::charge(std::uint32_t count) {
+  if (budget_.spend(count, loop().now())) return true;
+  terminate(NGHTTP2_ENHANCE_YOUR_CALM, "a flood of frames that ask for nothing");
+  return false;
+}
+
+void Connection::terminate(std::uint32_t code, std::string why) {
+  if (complaint_.empty()) complaint_ = std::move(why);
+  nghttp2_session_terminate_session(session_.get(), code);
+  flush();
+}
+
+void Connection::wind_down() {
+  if (winding_down_ || failed_) return;
+  winding_down_ = true;
+  nghttp2_submit_shutdown_notice(session_.get());
+  last_call_ = loop().in(limits::kH2DrainNotice);
+  flush();
+  wake_.set();
+}
+
+bool Connection::over() const {
+  if (failed_ || write_failed_) return true;
+  return out_.empty() && !writing_ && nghttp2_session_want_read(session_.get()) == 0 &&
+         nghttp2_session_want_write(session_.get()) == 0;
+}
+
+void Connection::flush() {
+  if (inside_ || failed_ || write_failed_) return;
+  while (out_.size() < limits::kH2OutBytes) {
+    const std::uint8_t* bytes = nullptr;
+    inside_ = true;
+    const ssize_t size = nghttp2_session_mem_send(session_.get(), &bytes);
+    inside_ = false;
+    if (size < 0) failed_ = true;  // out of memory
+    if (size <= 0) break;
+    out_.append(reinterpret_cast<const char*>(bytes), static_cast<std::size_t>(size));
+  }
+  if (!out_.empty() || over()) wake_.set();
+}
+
+void Connection::feed(std::string_view bytes) {
+  inside_ = true;
+  const ssize_t taken =
+      nghttp2_session_mem_recv(session_.get(), reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
+  inside_ = false;
+  if (taken < 0) {
+    const bool alien = taken == NGHTTP2_ERR_BAD_CLIENT_MAGIC;
+    if (complaint_.empty()) complaint_ = nghttp2_strerror(static_cast<int>(taken));
+    terminate(alien ? NGHTTP2_PROTOCOL_ERROR : NGHTTP2_ENHANCE_YOUR_CALM, {});
+  }
+  after_read();
+  flush();
+}
+
+// Reads what is there, up to a fair share.
+void Connection::read_turn(bool& ended, bool& more) {
+  net::ReadBuffer buffer;
+  for (std::size_t turn = 0; turn < limits::kFairnessBytes;) {
+    const std::optional<Result<std::size_t>> count = transport_.try_read(buffer.space());
+    more = count.has_value();
+    if (!more) return;
+    ended = !*count || **count == 0;
+    peer_left_ = ended && !over();
+    if (ended) return;
+    buffer.filled(**count);
+    turn += **count;
+    const std::string_view bytes = buffer.unread();
+    if (!over()) {
+      feed(bytes);
+    } else {
+      discarded_ += bytes.size();
+    }
+    buffer.consume(bytes.size());
+  }
+}
+
+net::Task<void> Connection::read_all() {
+  bool ended = false;
+  while (!ended && discarded_ < limits::kLingerBytesMax) {
+    const net::Wait wait = co_await transport_.wait_readable(look_again());
+    if (wait == net::Wait::cancelled) co_return;
+    if (wait == net::Wait::timeout) {
+      if (!over()) look();
+      continue;
+    }
+    bool more = true;
+    while (more && !ended) {
+      read_turn(ended, more);
+      if (more && !ended) co_await loop().yield();
+    }
+  }
+}
+
+net::Task<void> Connection::write_all() {
+  while (true) {
+    // Without a deadline it ends with its owner.
+    const net::Wait wait = co_await wake_.wait(last_call_);
+    wake_.reset();
+    if (wait == net::Wait::timeout) {
+      last_call_ = net::kNoDeadline;
+      nghttp2_submit_goaway(session_.get(), NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session_.get()),
+                            NGHTTP2_NO_ERROR, nullptr, 0);
+      flush();
+    }
+    before_write();
+    while (!out_.empty()) {
+      out_.swap(sending_);
+      writing_ = true;
+      Result<void> written = co_await transport_.write_all(sending_, loop().in(limits::kBodyIdleTimeout));
+      writing_ = false;
+      sending_.clear();
+      if (!written) {
+        write_failed_ = true;
+        transport_.cancel();
+        co_return;
+      }
+      flush();
+    }
+    if (sending_.capacity() > limits::kBufferBytes) sending_ = std::string();
+    if (out_.capacity() > limits::kBufferBytes) out_ = std::string();
+    if (over()) break;
+  }
+  // The peer gets some time to read why, and to close (as in HTTP/1).
+  transport_.shutdown_write();
+  co_await loop().sleep_until(loop().in(limits::kLingerIdleTimeout));
+  transport_.cancel();
+}
+
+net::Task<void> Connection::work(std::string_view early, std::span<const nghttp2_settings_entry> settings) {
+  if (!failed_ && nghttp2_submit_settings(session_.get(), NGHTTP2_FLAG_NONE, settings.data(), settings.size()) == 0 &&
+      nghttp2_session_set_local_window_size(session_.get(), NGHTTP2_FLAG_NONE, 0, limits::kH2ConnectionWindow) == 0) {
+    writing_task_.start(write_all());
+    flush();
+    if (!early.empty()) feed(early);
+    co_await read_all();
+  }
+  lose_streams({transport_.source(), ErrorKind::closed, "the connection of HTTP/2 has ended"});
+}
+
+}  // namespace sallyport::http2
