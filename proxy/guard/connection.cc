@@ -212,8 +212,8 @@ struct Http1State {
   bool left_unasked = true;  // nothing has been asked for so far
 };
 
-// Reads and serves the requests that are there, the first of which may still be arriving. `proxy` is set for requests to
-// the explicit proxy, which name their destination themselves: its address. Not inlined, nor are open_connection and
+// Reads and serves the requests that are there, the first of which may still be arriving. `proxy` is set for requests
+// to the explicit proxy, which name their destination themselves: its address. Not inlined, nor are open_connection and
 // serve_http2: their frames would become part of the one that idle connections hold.
 [[gnu::noinline]] net::Task<void> serve_requests(Worker& worker, ConnectionLease& connection,
                                                  const ConnectionFacts& connection_facts, net::Stream& stream,
@@ -432,8 +432,7 @@ net::Task<void> serve_arrived(Worker& worker, ConnectionLease& connection, net::
   const std::optional<ConnectionFacts> facts = co_await open_connection(worker, connection, stream, *beginning);
   if (!facts) co_return;
   const bool tls = stream.tls();
-  const bool h2 =
-      tls ? stream.alpn() == "h2" : beginning->opening.sniffed.protocol == net::Protocol::h2_preface;
+  const bool h2 = tls ? stream.alpn() == "h2" : beginning->opening.sniffed.protocol == net::Protocol::h2_preface;
   if (tls) beginning.reset();
   const std::string_view early = tls ? std::string_view() : beginning->opening.early();
   if (h2) {
