@@ -45,7 +45,7 @@ class Service final : public InFlight {
   Service(Worker& worker, http::Exchange& exchange, ExchangeSlot& slot, const ConnectionFacts& facts)
       : worker_(worker),
         exchange_(exchange),
-        client_(slot.client),
+        http1_(slot.client),
         response_(slot.response),
         route_(slot.route),
         facts_(facts),
@@ -58,7 +58,7 @@ class Service final : public InFlight {
     worker_.enter(*this);
     exchange_.watch_peer([this] {
       peer_gone_ = true;
-      if (connection_) client_.cancel();
+      if (client_ != nullptr) client_->cancel();
     });
   }
   Service(const Service&) = delete;
@@ -102,17 +102,17 @@ class Service final : public InFlight {
   }
 
   void policy_changed(const document::Snapshot& policy) override {
-    if (!connection_ || policy.mode() != document::Mode::enforce) return;
+    if (client_ == nullptr || policy.mode() != document::Mode::enforce) return;
     document::RequestDecision decision =
         policy.decide_request(route_.destination(), record_.method, route_.target.path());
     if (decision.allowed) return;
     revoked_ = decision.reason;
-    client_.cancel();
+    client_->cancel();
   }
 
   void cancel() override {
     exchange_.cancel();
-    if (connection_) client_.cancel();
+    if (client_ != nullptr) client_->cancel();
   }
 
  private:
@@ -179,29 +179,44 @@ class Service final : public InFlight {
     request.fresh = fresh;
     request.client_certificate = route_.rule >= 0;
     net::Deadline deadline = worker_.loop().in(limits::kResolveTimeout + 3 * limits::kConnectTimeout);
-    auto acquired = co_await worker_.upstream().acquire(std::move(request), deadline);
-    if (!acquired) {
-      // An address that the endpoint does not allow is the policy's decision, not the network's failure.
-      bool policy = acquired.error().reason == Reason::address_not_allowed;
-      co_await give_up(acquired.error().reason, std::move(acquired.error().text));
-      if (policy) record_.outcome = Outcome::deny;
-      co_return false;
+    request.http1_only = exchange_.wants_websocket();
+    shared_ = fresh || request.http1_only ? nullptr : worker_.shared_upstreams().find(request);
+    record_.reused = shared_ != nullptr;
+    if (!shared_) {
+      auto acquired = co_await worker_.upstream().acquire(request, deadline);
+      if (!acquired) {
+        // An address that the endpoint does not allow is the policy's decision, not the network's failure.
+        bool policy = acquired.error().reason == Reason::address_not_allowed;
+        co_await give_up(acquired.error().reason, std::move(acquired.error().text));
+        if (policy) record_.outcome = Outcome::deny;
+        co_return false;
+      }
+      connection_ = std::move(*acquired);
+      record_.reused = connection_->reused();
+      if (connection_->stream().alpn() == "h2") {
+        shared_ = worker_.shared_upstreams().add(std::move(connection_), request);
+      }
     }
-    connection_ = std::move(*acquired);
-    record_.upstream = connection_->peer_text();
-    record_.upstream_address = connection_->peer();
-    record_.reused = connection_->reused();
-    client_.attach(connection_->stream());
-    note_address();
+    const net::UpstreamConnection& upstream = shared_ ? *shared_->connection : *connection_;
+    record_.upstream = upstream.peer_text();
+    record_.upstream_address = upstream.peer();
+    if (shared_) {
+      // The exchange keeps all of it.
+      client_ = &http2_.emplace(std::shared_ptr<http2::ClientConnection>(shared_, &shared_->http2));
+    } else {
+      http1_.attach(connection_->stream());
+      client_ = &http1_;
+    }
+    note_address(upstream.peer());
     if (!peer_gone_) co_return true;
     co_await give_up(Reason::downstream_closed, {});
     co_return false;
   }
 
   // Audit and learn dial any address; enforcing would not have.
-  void note_address() {
+  void note_address(const request::IpAddress& peer) {
     if (decided_ != Outcome::allow || route_.endpoint == nullptr) return;
-    if (route_.endpoint->allows(connection_->peer())) return;
+    if (route_.endpoint->allows(peer)) return;
     decided_ = Outcome::would_deny;
     record_.reason = Reason::address_not_allowed;
     record_.text = "the address is one that endpoint '" + route_.endpoint->name + "' does not allow";
@@ -217,6 +232,7 @@ class Service final : public InFlight {
     request.authority = route_.authority;
     request.body = exchange_.body();
     request.websocket = exchange_.wants_websocket();
+    request.te_trailers = exchange_.accepts_trailers();
     request.trailers = trailers();
     Result<Chunk> first = exchange_.buffered_body();
     if (!first) {
@@ -227,7 +243,7 @@ class Service final : public InFlight {
     for (bool fresh = false;; fresh = true) {
       bool connected = co_await connect(fresh);
       if (!connected) co_return false;
-      Result<void> sent = co_await client_.send(request, *first);
+      Result<void> sent = co_await client_->send(request, *first);
       moved_ = worker_.loop().now();
       Result<http::UpstreamHead> head;
       if (sent) {
@@ -240,11 +256,12 @@ class Service final : public InFlight {
         head_ = *head;
         co_return true;
       }
-      const bool repeat = record_.reused && !fresh && bodyless && !client_.response_started() && !revoked_ &&
-                          idempotent(record_.method) && reason_of(head.error()) == Reason::upstream_closed;
+      const bool stale =
+          record_.reused && idempotent(record_.method) && reason_of(head.error()) == Reason::upstream_closed;
+      const bool repeat =
+          !fresh && bodyless && !client_->response_started() && !revoked_ && (stale || client_->unprocessed());
       if (repeat) {
-        client_.detach();
-        connection_.reset();
+        release();
         continue;
       }
       co_await fail_upstream(head.error());
@@ -260,7 +277,7 @@ class Service final : public InFlight {
   net::Task<Result<http::UpstreamHead>> read_head() {
     net::Deadline deadline = moved_ + limits::kResponseHeadTimeout;
     while (true) {
-      Result<http::UpstreamHead> head = co_await client_.read_head(response_, deadline);
+      Result<http::UpstreamHead> head = co_await client_->read_head(response_, deadline);
       if (head || head.error().kind != ErrorKind::timeout) co_return head;
       if (moved_within(limits::kResponseHeadTimeout)) {
         deadline = moved_ + limits::kResponseHeadTimeout;
@@ -288,7 +305,7 @@ class Service final : public InFlight {
 
   net::Task<Result<Chunk>> read_response_body() {
     while (true) {
-      Result<Chunk> chunk = co_await client_.read_body(moved_ + limits::kBodyIdleTimeout);
+      Result<Chunk> chunk = co_await client_->read_body(moved_ + limits::kBodyIdleTimeout);
       const bool resting = !chunk && chunk.error().kind == ErrorKind::timeout;
       if (resting && moved_within(limits::kBodyIdleTimeout)) continue;
       moved_ = worker_.loop().now();
@@ -318,7 +335,7 @@ class Service final : public InFlight {
       Result<Chunk> chunk = co_await read_request_body();
       if (!chunk) {
         upload_result_ = std::unexpected(chunk.error());
-        if (!discarding_) client_.cancel();  // without its request the response means nothing
+        if (!discarding_) client_->cancel();  // without its request the response means nothing
         co_return;
       }
       record_.bytes_up += chunk->data.size();
@@ -343,12 +360,12 @@ class Service final : public InFlight {
   }
 
   net::Task<Result<void>> write_chunk(Chunk chunk) {
-    if (!chunk.end) co_return co_await client_.write_body(chunk);
+    if (!chunk.end) co_return co_await client_->write_body(chunk);
     if (!chunk.data.empty()) {
-      Result<void> written = co_await client_.write_body(Chunk{chunk.data, false});
+      Result<void> written = co_await client_->write_body(Chunk{chunk.data, false});
       if (!written) co_return written;
     }
-    co_return co_await client_.finish(trailers());
+    co_return co_await client_->finish(trailers());
   }
 
   net::Task<void> relay_response() {
@@ -361,7 +378,7 @@ class Service final : public InFlight {
       co_return;
     }
     record_.status = head_.status;
-    Result<Chunk> first = client_.buffered_body();
+    Result<Chunk> first = client_->buffered_body();
     if (!first) {
       co_await give_up(reason_of(first.error()), first.error().text);
       co_return;
@@ -370,11 +387,11 @@ class Service final : public InFlight {
     if (upload_.running() || !upload_result_) exchange_.close_after();
     moved_ = worker_.loop().now();
     responded_ = true;
-    bool trailers = first->end && !client_.trailers().empty();
+    bool trailers = first->end && !client_->trailers().empty();
     Result<void> written =
         co_await exchange_.respond(response_, head_.body, Chunk{first->data, first->end && !trailers});
     record_.bytes_down += first->data.size();
-    if (written && trailers) written = co_await exchange_.finish(&client_.trailers());
+    if (written && trailers) written = co_await exchange_.finish(&client_->trailers());
     bool ended = first->end;
     if (written && !ended) {
       co_await relay_body();
@@ -427,7 +444,7 @@ class Service final : public InFlight {
       moved_ = worker_.loop().now();
       if (written) {
         record_.bytes_down += chunk->data.size();
-        if (chunk->end) written = co_await exchange_.finish(&client_.trailers());
+        if (chunk->end) written = co_await exchange_.finish(&client_->trailers());
       }
       if (!written) {
         co_await give_up(reason_of(written.error()), written.error().text);
@@ -446,7 +463,7 @@ class Service final : public InFlight {
     record_.status = 101;
     record_.protocol = "WebSocket";
     std::string_view from_function, from_server;
-    net::Stream* upstream = client_.switched(from_server);
+    net::Stream* upstream = client_->switched(from_server);
     responded_ = true;
     Result<net::Stream*> function = co_await exchange_.switch_protocols(response_, from_function);
     if (!function) {
@@ -475,7 +492,7 @@ class Service final : public InFlight {
   net::Task<void> end_upload() {
     if (upload_.running()) {
       discarding_ = true;
-      client_.cancel();
+      if (client_ != nullptr) client_->cancel();
       exchange_.end_response();
       co_await let_client_finish();
     }
@@ -498,16 +515,20 @@ class Service final : public InFlight {
   }
 
   void release() {
+    client_ = nullptr;
+    http2_.reset();
+    shared_.reset();
     if (!connection_) return;
-    const bool reusable = keep_upstream_ && upload_result_ && client_.reusable();
-    client_.detach();
+    const bool reusable = keep_upstream_ && upload_result_ && http1_.reusable();
+    http1_.detach();
     if (reusable) worker_.upstream().release(std::move(connection_));
     connection_.reset();
   }
 
   Worker& worker_;
   http::Exchange& exchange_;
-  http1::ClientExchange& client_;
+  http1::ClientExchange& http1_;
+  http::UpstreamExchange* client_ = nullptr;  // one of the next two, while there is an upstream
   request::ResponseHead& response_;
   Route& route_;
   const ConnectionFacts& facts_;
@@ -515,7 +536,9 @@ class Service final : public InFlight {
   net::Deadline moved_ = started_;  // when a byte of a body was last passed on, in either direction
   Record record_;
   Outcome decided_ = Outcome::allow;
-  std::unique_ptr<net::UpstreamConnection> connection_;
+  std::unique_ptr<net::UpstreamConnection> connection_;  // of HTTP/1
+  std::shared_ptr<SharedUpstream> shared_;               // of HTTP/2
+  std::optional<http2::ClientExchange> http2_;
   http::UpstreamHead head_;
   Result<void> upload_result_;
   std::optional<Reason> revoked_;

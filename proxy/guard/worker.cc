@@ -40,6 +40,7 @@ Result<std::unique_ptr<Worker>> Worker::create(const Parts& parts) {
   if (!authority) return std::unexpected(authority.error());
   net::UpstreamTlsOptions upstream_options;
   upstream_options.more_roots_pem = parts.upstream_ca_pem;
+  upstream_options.protocols = {"h2", "http/1.1"};
   upstream_options.own_ca_pem = authority->certificate_pem();
   Result<ca::LeafCache> leaves = ca::LeafCache::create(std::move(*authority));
   if (!leaves) return std::unexpected(leaves.error());
@@ -172,6 +173,7 @@ void Worker::set_policy(std::shared_ptr<const document::Snapshot> policy) {
   loop_.post([this, policy = std::move(policy)] {
     policy_ = policy;
     upstream_->policy_changed(policy_);
+    shared_upstreams_.policy_changed(policy_);
     for (InFlight* in_flight : in_flight_) in_flight->policy_changed(*policy_);
   });
 }

@@ -15,6 +15,7 @@
 #include "proxy/guard/chain.h"
 #include "proxy/guard/record.h"
 #include "proxy/guard/recorder.h"
+#include "proxy/guard/shared_upstreams.h"
 #include "proxy/http1/client_exchange.h"
 #include "proxy/http1/server_exchange.h"
 #include "proxy/net/acceptor.h"
@@ -95,6 +96,7 @@ class Worker {
   net::Loop& loop() { return loop_; }
   const std::shared_ptr<const document::Snapshot>& policy() const { return policy_; }
   net::UpstreamPool& upstream() { return *upstream_; }
+  SharedUpstreams& shared_upstreams() { return shared_upstreams_; }
   net::DnsTable* names() { return names_; }
   WorkerCounters& counters() { return counters_; }
   bool draining() const { return draining_; }
@@ -147,6 +149,7 @@ class Worker {
   std::unique_ptr<net::Resolver> resolver_;
   std::unique_ptr<net::UpstreamTls> upstream_tls_;
   std::unique_ptr<net::UpstreamPool> upstream_;
+  SharedUpstreams shared_upstreams_{loop_};
 };
 
 // An exchange slot for as long as a connection has something to do.

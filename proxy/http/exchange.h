@@ -54,6 +54,7 @@ class Exchange {
   virtual request::RequestHead& head() = 0;
   virtual BodyInfo body() const = 0;
   virtual bool expects_continue() const = 0;  // RFC 9110 section 10.1.1
+  virtual bool accepts_trailers() const = 0;  // RFC 9110 section 10.1.4
   virtual bool wants_websocket() const = 0;   // RFC 6455 over HTTP/1, RFC 8441 over HTTP/2
 
   // The next piece of the request body. Once it has returned an end, `trailers` is filled and it must not be called
@@ -104,6 +105,7 @@ class UpstreamExchange {
     std::string_view authority;  // canonical
     BodyInfo body;
     bool websocket = false;
+    bool te_trailers = false;
     const request::HeaderList* trailers = nullptr;  // sent if the first chunk is the end; may be null
   };
   virtual net::Task<Result<void>> send(const Request& request, Chunk first) = 0;
@@ -120,6 +122,8 @@ class UpstreamExchange {
 
   // True once any byte of a response has come: a failure is not retried any more.
   virtual bool response_started() const = 0;
+  // True when the server has said that it did nothing with the request: it may be sent again, whatever its method.
+  virtual bool unprocessed() const { return false; }
   // True when request and response are complete and the connection may carry another exchange.
   virtual bool reusable() const = 0;
   virtual void cancel() = 0;

@@ -36,6 +36,7 @@ class ServerExchange final : public http::Exchange {
   request::RequestHead& head() override { return head_; }
   http::BodyInfo body() const override;
   bool expects_continue() const override { return info_.expect_continue; }
+  bool accepts_trailers() const override { return info_.accepts_trailers; }
   bool wants_websocket() const override { return info_.upgrade_websocket; }
   net::Task<Result<http::Chunk>> read_body(net::Deadline deadline) override;
   Result<http::Chunk> buffered_body() override { return body_.take(in_, ErrorSource::downstream); }

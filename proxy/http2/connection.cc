@@ -139,6 +139,15 @@ struct Connection::Callbacks {
     });
   }
 
+  // A request that can't be sent any more (after a GOAWAY): nobody has seen it.
+  static int frame_not_sent(nghttp2_session* session, const nghttp2_frame* frame, int, void*) {
+    return guarded([&] {
+      Stream* stream = stream_of(session, frame->hd.stream_id);
+      if (frame->hd.type == NGHTTP2_HEADERS && stream != nullptr) stream->on_closed(NGHTTP2_REFUSED_STREAM);
+      return 0;
+    });
+  }
+
   static int stream_closed(nghttp2_session* session, std::int32_t id, std::uint32_t code, void*) {
     return guarded([&] {
       if (Stream* stream = stream_of(session, id)) stream->on_closed(code);
@@ -178,6 +187,7 @@ struct Connection::Callbacks {
       nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(c, invalid_frame);
       nghttp2_session_callbacks_set_on_data_chunk_recv_callback(c, data);
       nghttp2_session_callbacks_set_on_stream_close_callback(c, stream_closed);
+      nghttp2_session_callbacks_set_on_frame_not_send_callback(c, frame_not_sent);
       nghttp2_session_callbacks_set_send_data_callback(c, send_data);
       if (nghttp2_option_new(&result.options) != 0) return Tables{};
       nghttp2_option* o = result.options;

@@ -1,5 +1,9 @@
 #include "proxy/http2/field_writer.h"
 
+#include <openssl/crypto.h>
+
+#include <algorithm>
+
 #include "proxy/http1/fields.h"
 #include "proxy/http1/syntax.h"
 
@@ -31,7 +35,10 @@ bool may_be_written(const request::Header& field) {
 }
 
 // Not to be put into a table that later messages are compressed with (RFC 7541 section 7.1.3).
-bool is_secret(std::string_view name) { return name == "set-cookie" || name == "cookie" || name == "authorization"; }
+bool is_secret(std::string_view name) {
+  constexpr std::string_view kParts[] = {"cookie", "auth", "key", "token", "secret", "password", "signature"};
+  return std::ranges::any_of(kParts, [name](std::string_view part) { return name.find(part) != name.npos; });
+}
 
 std::uint8_t* bytes_of(std::string_view text) {
   return reinterpret_cast<std::uint8_t*>(const_cast<char*>(text.data()));  // nghttp2 only reads
@@ -77,6 +84,30 @@ bool FieldWriter::response(int status, const request::HeaderList& headers,
   if (!put_all(headers)) return false;
   if (content_length) put("content-length", keep(std::to_string(*content_length), false));
   return true;
+}
+
+bool FieldWriter::request(std::string_view method, std::string_view authority, std::string_view path,
+                          const request::HeaderList& headers, std::optional<std::uint64_t> content_length,
+                          bool te_trailers) {
+  const auto is_visible = [](std::string_view text) {
+    return !text.empty() && std::ranges::all_of(text, [](char c) { return c >= 0x21 && c <= 0x7e; });
+  };
+  if (!http1::is_token(method) || !is_visible(authority) || !is_visible(path)) return false;
+  begin(headers, kFixedBytesMax);
+  put(":method", method);
+  put(":scheme", "https");
+  put(":authority", authority);
+  put(":path", path);
+  if (!put_all(headers)) return false;
+  if (content_length) put("content-length", keep(std::to_string(*content_length), false));
+  if (te_trailers) put("te", "trailers");
+  return true;
+}
+
+void FieldWriter::wipe() {
+  OPENSSL_cleanse(text_.data(), text_.size());
+  text_.clear();
+  fields_.clear();
 }
 
 bool FieldWriter::trailers(const request::HeaderList& headers) {

@@ -19,10 +19,14 @@ class FieldWriter {
  public:
   // False when something must not be written.
   bool response(int status, const request::HeaderList& headers, std::optional<std::uint64_t> content_length);
+  bool request(std::string_view method, std::string_view authority, std::string_view path,
+               const request::HeaderList& headers, std::optional<std::uint64_t> content_length, bool te_trailers);
   bool trailers(const request::HeaderList& headers);
 
   // Good until the next call.
   std::span<const nghttp2_nv> fields() const { return fields_; }
+  // Overwrites what was kept: it may hold a credential.
+  void wipe();
 
  private:
   void begin(const request::HeaderList& headers, std::size_t more);

@@ -24,6 +24,7 @@ class ServerExchange final : public http::Exchange, private Stream {
   request::RequestHead& head() override { return head_; }
   http::BodyInfo body() const override;
   bool expects_continue() const override { return info_.expect_continue; }
+  bool accepts_trailers() const override { return info_.accepts_trailers; }
   bool wants_websocket() const override { return false; }
   net::Task<Result<http::Chunk>> read_body(net::Deadline deadline) override { return receive(deadline); }
   Result<http::Chunk> buffered_body() override { return take(); }

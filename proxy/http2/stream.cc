@@ -78,6 +78,7 @@ bool Stream::accept_trailers(std::unique_ptr<HeaderBlock> block) {
 
 void Stream::on_closed(std::uint32_t code) {
   closed_ = true;
+  refused_ = code == NGHTTP2_REFUSED_STREAM;
   if (local_ended_ && (remote_ended_ || code == NGHTTP2_NO_ERROR)) return;
   const bool malformed = code == NGHTTP2_PROTOCOL_ERROR || code == NGHTTP2_FLOW_CONTROL_ERROR;
   fail_with({source_, malformed ? ErrorKind::malformed : ErrorKind::reset,
@@ -103,16 +104,25 @@ void Stream::reset(std::uint32_t code, Error error) {
 }
 
 net::Task<Result<void>> Stream::send(std::string_view data, bool end, const request::HeaderList* trailers) {
-  if (local_ended_) co_return Result<void>();
-  if (error_) co_return std::unexpected(*error_);
-  if (closed_) co_return fail(source_, ErrorKind::closed, std::string(who(source_)) + " has closed the stream");
+  begin_send(data, end, trailers);
+  co_return co_await sent();
+}
+
+void Stream::begin_send(std::string_view data, bool end, const request::HeaderList* trailers) {
+  if (local_ended_ || error_ || closed_) return;
   out_ = data;
   out_ends_ = end;
   out_trailers_ = trailers;
   nghttp2_session_resume_data(connection_.session(), id_);
   connection_.flush();
+}
+
+net::Task<Result<void>> Stream::sent() {
+  if (local_ended_) co_return Result<void>();
+  if (closed_ && !error_)
+    co_return fail(source_, ErrorKind::closed, std::string(who(source_)) + " has closed the stream");
   const net::Deadline deadline = connection_.loop().in(limits::kBodyIdleTimeout);
-  while (!error_ && (!out_.empty() || (end && !local_ended_))) {
+  while (!error_ && (!out_.empty() || (out_ends_ && !local_ended_))) {
     moved_.reset();
     const net::Wait wait = co_await moved_.wait(deadline);
     if (wait == net::Wait::ready) continue;
@@ -147,6 +157,10 @@ ssize_t Stream::pull(std::size_t size_max, std::uint32_t& flags) {
     if (writer.trailers(*out_trailers_) &&
         nghttp2_submit_trailer(connection_.session(), id_, writer.fields().data(), writer.fields().size()) == 0) {
       flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+      if (size == 0) {  // the trailers are next: no empty DATA frame is sent, and put_data() not called
+        local_ended_ = true;
+        moved_.set();
+      }
     }
     out_trailers_ = nullptr;
   }

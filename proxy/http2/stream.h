@@ -48,6 +48,11 @@ class Stream {
   // Hands `data` to the connection, and with `end` the end of the message after it; returns when all of it is on its
   // way, which the peer's window may delay. `trailers` may be null, and must stay until this has returned.
   net::Task<Result<void>> send(std::string_view data, bool end, const request::HeaderList* trailers);
+  // The two halves of it. What is unsent after the first may be shown from another place.
+  void begin_send(std::string_view data, bool end, const request::HeaderList* trailers);
+  net::Task<Result<void>> sent();
+  std::string_view unsent() const { return out_; }
+  void show_again(std::string_view data) { out_ = data; }
   bool sent_all() const { return local_ended_; }
   // The head that was submitted was all.
   void sent_without_body() { local_ended_ = true; }
@@ -60,6 +65,8 @@ class Stream {
   void fail_with(Error error);
   const std::optional<Error>& error() const { return error_; }
   bool closed() const { return closed_; }
+  // The peer has said that it did nothing with it.
+  bool refused() const { return refused_; }
 
   // Called within nghttp2: they may wake coroutines and submit frames, but neither send nor run anything.
   //
@@ -73,6 +80,7 @@ class Stream {
 
  private:
   friend class Connection;
+  friend class ClientConnection;
   bool on_data(std::string_view data);
   bool on_end();
   void on_closed(std::uint32_t code);
@@ -87,6 +95,7 @@ class Stream {
   std::unique_ptr<HeaderBlock> trailer_block_;
   request::HeaderList trailers_;
   bool closed_ = false;
+  bool refused_ = false;
   std::optional<Error> error_;
 
   std::string in_;        // received, and not taken

@@ -33,6 +33,7 @@ struct UpstreamRequest {
   bool enforce_addresses = true;                     // false: audit and learn, where every address may be dialled
   bool fresh = false;                                // no pooled connection
   bool client_certificate = false;                   // a rule allows it: the endpoint's client certificate is shown
+  bool http1_only = false;                           // ALPN offers no other protocol
 };
 
 // One connection, leased from the pool or about to join it.

@@ -290,6 +290,11 @@ std::expected<SslPtr, UpstreamFailure> UpstreamTls::connect_for(const TlsTarget&
     return std::unexpected(
         UpstreamFailure{Reason::internal, "preparing TLS for " + target.host + ": " + ca::openssl_error()});
   }
+  constexpr std::string_view kHttp1 = "\x08http/1.1";
+  if (target.http1_only &&
+      SSL_set_alpn_protos(ssl.get(), reinterpret_cast<const unsigned char*>(kHttp1.data()), kHttp1.size()) != 0) {
+    return std::unexpected(UpstreamFailure{Reason::internal, "preparing TLS for " + target.host});
+  }
   SSL_set_connect_state(ssl.get());
   return ssl;
 }

@@ -40,6 +40,7 @@ struct TlsTarget {
   const document::Endpoint* endpoint = nullptr;      // its ca_bundle_file and crl_file; may be null
   std::shared_ptr<const document::Snapshot> policy;  // keeps the endpoint; sessions are not resumed across policies
   bool client_certificate = false;                   // the endpoint's is shown, if it has one
+  bool http1_only = false;                           // offers no other protocol
 };
 
 // Of one worker, on its thread, in its OSSL_LIB_CTX.

@@ -305,8 +305,38 @@ def test_node(bench, world):
     assert {r["protocol"] for r in outcome.exchanges} == {"HTTP/2"}
 
 
+NGINX = guard.policy(guard.endpoint("nginx.example.com", ports=[8443]))
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+def test_a_server_of_http2(bench, world, version):
+    """Whatever the function speaks, the server is spoken to in its own version."""
+    fixtures.need("nginx", "curl")
+    world.start_nginx()
+    url = "https://nginx.example.com:8443"
+    outcome = bench.run(
+        ["curl", "-sS", version, "--max-time", "30", "-b", "a=1; b=2", "-H", "X-A: b", f"{url}/protocol"], policy=NGINX
+    )
+    assert outcome.out == "HTTP/2.0 b a=1; b=2", outcome
+    command = f"for i in 1 2 3; do curl -sS {version} --max-time 30 {url}/file -o file || exit 1; cksum < file; done"
+    loaded = bench.run(["sh", "-c", command + f"; curl -sS {version} -I {url}/file; curl -sS {version} {url}/missing"],
+                       policy=NGINX, timeout=120)
+    assert loaded.code == 0 and loaded.out.count("2881818396 1000000\n") == 3 and "content-length: 1000000" in loaded.out.lower()
+    assert "404 Not Found" in loaded.out
+    records = [r for r in loaded.exchanges if r["path"] == "/file"]
+    assert [r["reused"] for r in records[-4:]] == [False, True, True, True]
+
+
+def test_many_streams_on_both_sides(bench, world):
+    fixtures.need("nginx", "h2load")
+    world.start_nginx()
+    url = "https://nginx.example.com:8443/answer"
+    loaded = bench.run(["h2load", "-n", "3000", "-c", "4", "-m", "60", url], policy=NGINX, timeout=120)
+    assert "3000 succeeded, 0 failed" in loaded.out and "3000 2xx" in loaded.out, loaded.out
+
+
 def test_a_drain_lets_requests_end(bench, world):
-    """The command ends, and with it the guard: GOAWAY, then the end."""
+    """A policy's change leaves connections alone; the guard's end is told to them with GOAWAY."""
 
     def begin():
         import http2_frames as h2

@@ -51,12 +51,14 @@ class Client:
 
     def __init__(self, host="v4.example.com", tls=True, settings=(), credit=True, preface=True, **where):
         self.stream = inside.connect(host, alpn=["h2"], **where) if tls else inside.dial(host, 80, **where)
+        self.stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.agreed = self.stream.selected_alpn_protocol() if tls else None
         self.decoder = hpack.Decoder()
         self.decoder.max_allowed_table_size = 65536
         self.buffer, self.streams = b"", {}
         self.goaway, self.ended, self.settings, self.pongs, self.frames = None, None, {}, 0, []
         self.granted = {}  # windows that the guard has opened, by stream
+        self.owed = {}  # what has come, and no window was opened for yet
         self.credit = credit  # whether windows are opened for what comes
         if preface:
             entries = b"".join(struct.pack(">HI", *entry) for entry in settings)
@@ -110,10 +112,13 @@ class Client:
         elif kind == DATA:
             self.of(stream)["body"] += payload
             if self.credit and payload:
-                grant = struct.pack(">I", len(payload))
-                self.send(frame(WINDOW_UPDATE, 0, 0, grant))
-                if not flags & END_STREAM:
-                    self.send(frame(WINDOW_UPDATE, 0, stream, grant))
+                # By half windows, or frames would become smaller and smaller.
+                self.owed[0] = self.owed.get(0, 0) + len(payload)
+                self.owed[stream] = self.owed.get(stream, 0) + len(payload)
+                due = [number for number in (0, stream) if self.owed[number] >= 32768]
+                grants = [frame(WINDOW_UPDATE, 0, n, struct.pack(">I", self.owed.pop(n))) for n in due]
+                if grants:
+                    self.send(b"".join(grants))
         if kind in (HEADERS, DATA) and flags & END_STREAM:
             self.of(stream)["ended"] = True
 

@@ -67,6 +67,15 @@ http {{
     location / {{ }}
     location /answer {{ default_type text/plain; return 200 "nginx here\\n"; }}
   }}
+  server {{  # the same over HTTP/2
+    listen {address}:8443 ssl http2;
+    ssl_certificate {certificate};
+    ssl_certificate_key {key};
+    root {folder}/www;
+    location / {{ }}
+    location /answer {{ default_type text/plain; return 200 "nginx here\\n"; }}
+    location /protocol {{ default_type text/plain; return 200 "$server_protocol $http_x_a $http_cookie"; }}
+  }}
 }}
 """
 
@@ -126,7 +135,7 @@ class World:
     def allowed_traffic(self):
         """What a guard may put on the wire in this world: to the origins and to the name server."""
         ports = [("tcp", address, port) for address in (lab.ORIGIN_V4, lab.ORIGIN_V6) for port in (80, 443, 8443)]
-        ports += [("tcp", lab.NGINX_V4, 443), ("tcp", lab.NOBODY_LISTENS_V4, 443)]
+        ports += [("tcp", lab.NGINX_V4, 443), ("tcp", lab.NGINX_V4, 8443), ("tcp", lab.NOBODY_LISTENS_V4, 443)]
         return ports + [(protocol, lab.RESOLVER, 53) for protocol in ("tcp", "udp")]
 
     def forget(self):
