@@ -1,6 +1,7 @@
 #pragma once
 // The connections of one worker to servers that speak HTTP/2. Many exchanges share one, on the conditions on which the
-// pool hands a connection of HTTP/1 from one to the next: the same destination and endpoint of the same policy, and the same client certificate.
+// pool hands a connection of HTTP/1 from one to the next: the same destination and endpoint of the same policy, and the
+// same client certificate.
 
 #include <memory>
 #include <vector>

@@ -24,8 +24,9 @@ Task<UpstreamResult> UpstreamPool::acquire(UpstreamRequest request, Deadline dea
     if (std::unique_ptr<UpstreamConnection> pooled = take_idle(request)) co_return pooled;
   }
   const bool tls = request.scheme == request::Scheme::https;
-  TlsTarget target{request.host,   request.literal, request.port, request.endpoint,
-                   request.policy, request.client_certificate, request.http1_only};
+  TlsTarget target{request.host,      request.literal, request.port,
+                   request.endpoint,  request.policy,  request.client_certificate,
+                   request.http1_only};
   UpstreamResult connected = co_await connect_plain(std::move(request), deadline);
   if (!connected || !tls) co_return connected;
   auto ssl = tls_.connect_for(target);
