@@ -28,7 +28,7 @@ HANDSHAKES = {
     "a shared key": f"{REQUEST} | {CLIENT} -tls1_2 -psk 00112233 -cipher PSK:@SECLEVEL=0",
     "RSA key exchange": f"{REQUEST} | {CLIENT} -tls1_2 -cipher kRSA:@SECLEVEL=0",
     "DTLS": f"{REQUEST} | timeout 3 openssl s_client -dtls -connect {lab.OUTSIDE_V4}:443 -quiet",
-    "only HTTP/2": f"{REQUEST} | {CLIENT} -alpn h2",
+    "HTTP/1 where HTTP/2 was agreed": f"{REQUEST} | {CLIENT} -alpn h2 | od -c",
     "only an unknown protocol": f"{REQUEST} | {CLIENT} -alpn ssh",
     "SMTP's upgrade": f"{REQUEST} | timeout 3 openssl s_client -connect {lab.OUTSIDE_V4}:443 -starttls smtp",
     "a small curve": f"{REQUEST} | {CLIENT} -tls1_2 -curves secp192r1",
