@@ -22,8 +22,6 @@ constexpr std::size_t kNameBytesMax = 253;
 constexpr std::string_view kAnotherAnchor =
     "; have it issued again with the same name and key, or trust the CA below it instead";
 
-char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c; }
-
 bool same_name(std::string_view a, std::string_view b) {
   return std::ranges::equal(a, b, [](char x, char y) { return lower(x) == lower(y); });
 }

@@ -77,7 +77,7 @@ std::optional<std::string> why_bad_uses(X509* server) {
 bool covers_a_registry(std::string_view name) {
   if (!name.starts_with("*.")) return false;
   std::string below(name.substr(2));
-  std::ranges::transform(below, below.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? char(c + 32) : c; });
+  std::ranges::transform(below, below.begin(), lower);
   return psl_is_public_suffix2(psl_builtin(), below.c_str(), PSL_TYPE_ICANN) == 1;
 }
 
