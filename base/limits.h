@@ -50,9 +50,11 @@ inline constexpr seconds kTunnelIdleTimeout{3'600};            // WebSocket and 
 inline constexpr seconds kLingerTimeout{30};                   // draining an unread body after an early answer, in all
 inline constexpr seconds kLingerIdleTimeout{5};                // and while nothing comes
 inline constexpr std::uint64_t kLingerBytesMax = 1ULL << 30;
-inline constexpr milliseconds kDrainTick{20};              // how often a drain looks whether all has ended
-inline constexpr std::size_t kBufferBytes = 16'384;        // one TLS record
-inline constexpr std::size_t kFairnessBytes = 256 * 1024;  // moved before another connection gets its turn
+inline constexpr milliseconds kDrainTick{20};            // how often a drain looks whether all has ended
+inline constexpr std::size_t kBufferBytes = 16'384;      // one TLS record
+inline constexpr std::size_t kBulkBufferBytes = 65'536;  // of a body that keeps coming: what goes into one system call
+inline constexpr std::size_t kBulkBuffersPerWorkerMax = 32;  // the other bodies move on record by record
+inline constexpr std::size_t kFairnessBytes = 256 * 1024;    // moved before another connection gets its turn
 
 // HTTP/2. Heads and trailers have the bounds of HTTP/1.
 inline constexpr std::uint32_t kH2StreamsMax = 128;           // exchanges under way on one connection

@@ -8,7 +8,20 @@ using http::Chunk;
 
 namespace {
 constexpr std::size_t kSmallFillBytes = 4096;
+
+// What else is there already, as long as a whole record finds room: what is read together is written together. An end
+// or an error is found again by the next read.
+std::size_t fill_more(net::Stream& stream, net::ReadBuffer& in) {
+  std::size_t more = 0;
+  for (std::span<char> space = in.space(); space.size() >= limits::kBufferBytes; space = in.space()) {
+    const auto read = stream.try_read(space);
+    if (!read || read->value_or(0) == 0) break;
+    in.filled(**read);
+    more += **read;
+  }
+  return more;
 }
+}  // namespace
 
 void BodyReader::start(BodyKind kind, std::uint64_t length) {
   kind_ = kind;
@@ -60,9 +73,11 @@ net::Task<Result<Chunk>> BodyReader::read(net::Stream& stream, net::ReadBuffer& 
     if (!chunk || chunk->end || !chunk->data.empty()) co_return chunk;
     // In bulk the kernel acknowledges by itself.
     if (last_fill_ < kSmallFillBytes) stream.acknowledge_now();
+    if (last_fill_ >= limits::kBufferBytes) in.grow_for_bulk();
     Result<std::size_t> filled = co_await fill(stream, in, limits::kBufferBytes, deadline);
     last_fill_ = filled.value_or(0);
     if (!filled) co_return std::unexpected(filled.error());
+    if (last_fill_ > 0) last_fill_ += fill_more(stream, in);
     if (*filled == 0 && kind_ == BodyKind::until_close) {
       ended_ = true;
       co_return Chunk{{}, true};

@@ -19,6 +19,10 @@ inline std::vector<std::unique_ptr<char[]>>& spare_blocks() {
   thread_local std::vector<std::unique_ptr<char[]>> spare;
   return spare;
 }
+inline std::size_t& bulk_buffers() {
+  thread_local std::size_t count = 0;
+  return count;
+}
 }  // namespace detail
 
 // A buffer that is filled at its end and consumed at its start. Holds no memory while empty and released.
@@ -61,6 +65,17 @@ class ReadBuffer {
     capacity_ = capacity;
     return true;
   }
+  // Makes an empty buffer one of kBulkBufferBytes, unless this thread has enough of them. Invalidates views.
+  void grow_for_bulk() {
+    if (!empty() || capacity_ != limits::kBufferBytes || detail::bulk_buffers() == limits::kBulkBuffersPerWorkerMax)
+      return;
+    auto bigger = std::make_unique_for_overwrite<char[]>(limits::kBulkBufferBytes);
+    release();
+    memory_ = std::move(bigger);
+    capacity_ = limits::kBulkBufferBytes;
+    bulk_ = true;
+    ++detail::bulk_buffers();
+  }
   // Gives the memory back; what is unread is lost.
   void release() {
     begin_ = end_ = 0;
@@ -84,10 +99,12 @@ class ReadBuffer {
     if (capacity_ == limits::kBufferBytes && spare.size() < detail::kSpareBlocksMax)
       spare.push_back(std::move(memory_));
     memory_.reset();
+    if (std::exchange(bulk_, false)) --detail::bulk_buffers();
   }
 
   std::unique_ptr<char[]> memory_;
   std::size_t capacity_ = 0, begin_ = 0, end_ = 0;
+  bool bulk_ = false;
 };
 
 }  // namespace sallyport::net

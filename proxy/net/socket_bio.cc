@@ -7,6 +7,10 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <memory>
+#include <utility>
+
+#include "base/limits.h"
 
 namespace sallyport::net {
 
@@ -51,6 +55,17 @@ long bio_control(BIO* bio, int command, long, void*) {
   }
 }
 
+struct Collected {
+  std::array<char, limits::kBulkBufferBytes + 4096> bytes;  // what TLS adds to each record as well
+  std::size_t size = 0;
+};
+
+// On the heap: what threads have for themselves is written over with zeros when each of them starts.
+Collected& collected_here() {
+  static thread_local const auto collected = std::make_unique_for_overwrite<Collected>();
+  return *collected;
+}
+
 // Never freed: it lasts as long as the program.
 BIO_METHOD* socket_method() {
   static BIO_METHOD* const method = [] {
@@ -89,7 +104,38 @@ std::ptrdiff_t Transport::receive(std::span<char> buffer) {
   return count;
 }
 
+bool Transport::flush() {
+  gathering_ = false;
+  Collected& collected = collected_here();
+  std::string_view rest = unsent_;
+  if (rest.empty()) rest = {collected.bytes.data(), std::exchange(collected.size, 0)};
+  while (!rest.empty()) {
+    const auto count = send_now(rest, {});
+    if (count < 0) break;
+    rest.remove_prefix(static_cast<std::size_t>(count));
+  }
+  if (!rest.empty() || !unsent_.empty()) unsent_ = std::string(rest);
+  return rest.empty();
+}
+
+std::ptrdiff_t Transport::collect(std::string_view bytes) {
+  Collected& collected = collected_here();
+  if (bytes.size() > collected.bytes.size() - collected.size) {
+    if (!flush()) return -1;
+    gathering_ = true;
+  }
+  const std::size_t count =
+      bytes.copy(collected.bytes.data() + collected.size, collected.bytes.size() - collected.size);
+  collected.size += count;
+  return static_cast<std::ptrdiff_t>(count);
+}
+
 std::ptrdiff_t Transport::send(std::string_view first, std::string_view second) {
+  if (!unsent_.empty() && !flush()) return -1;
+  return gathering_ ? collect(first) : send_now(first, second);
+}
+
+std::ptrdiff_t Transport::send_now(std::string_view first, std::string_view second) {
   if (send_error != 0) return -1;
   std::array<iovec, 2> parts{
       {{const_cast<char*>(first.data()), first.size()}, {const_cast<char*>(second.data()), second.size()}}};

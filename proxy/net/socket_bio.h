@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace sallyport::net {
@@ -30,6 +31,19 @@ struct Transport {
   // without one if the call would have blocked.
   std::ptrdiff_t receive(std::span<char> buffer);
   std::ptrdiff_t send(std::string_view first, std::string_view second = {});
+
+  // TLS records that follow each other at once go into one system call: from gather() to flush() what is sent is only
+  // collected, in memory that all transports of a thread share. So nothing may wait in between.
+  void gather() { gathering_ = true; }
+  // Sends what was collected. False if some of it is left, which is kept here and goes before anything else: the socket
+  // is full, or has failed (send_error).
+  bool flush();
+
+ private:
+  std::ptrdiff_t collect(std::string_view bytes);
+  std::ptrdiff_t send_now(std::string_view first, std::string_view second);
+  bool gathering_ = false;
+  std::string unsent_;
 };
 
 // A BIO over `transport`, which must outlive it. nullptr when out of memory.

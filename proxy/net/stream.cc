@@ -5,7 +5,7 @@
 #include <openssl/err.h>
 #include <sys/socket.h>
 
-#include <array>
+#include <memory>
 #include <string>
 #include <system_error>
 
@@ -41,10 +41,11 @@ std::string_view next_piece(std::string_view first, std::string_view second) {
   constexpr std::size_t kRecord = limits::kBufferBytes;
   if (first.empty()) return second.substr(0, kRecord);
   if (second.empty() || first.size() >= kRecord) return first.substr(0, kRecord);
-  static thread_local std::array<char, kRecord> scratch;
-  first.copy(scratch.data(), first.size());
-  const std::size_t more = second.copy(scratch.data() + first.size(), kRecord - first.size());
-  return {scratch.data(), first.size() + more};
+  // On the heap: what threads have for themselves is written over with zeros when each of them starts.
+  static thread_local const auto scratch = std::make_unique_for_overwrite<char[]>(kRecord);
+  first.copy(scratch.get(), first.size());
+  const std::size_t more = second.copy(scratch.get() + first.size(), kRecord - first.size());
+  return {scratch.get(), first.size() + more};
 }
 
 }  // namespace
@@ -234,6 +235,8 @@ Task<Result<void>> Stream::write_all(std::string_view first, std::string_view se
   if (write_broken_) {
     co_return fail(source_, ErrorKind::closed, sentence(kWriting, "an earlier write or the handshake has failed"));
   }
+  const bool several = ssl_ && first.size() + second.size() > limits::kBufferBytes;
+  if (several) transport_.gather();
   while (!first.empty() || !second.empty()) {
     const Step step = step_write(first, second);
     if (step.want == Want::nothing) {
@@ -243,8 +246,16 @@ Task<Result<void>> Stream::write_all(std::string_view first, std::string_view se
       continue;
     }
     write_broken_ = true;  // until the rest is through: a caller that gives up leaves half a record behind
+    if (several) transport_.flush();
     if (step.want == Want::failed) co_return std::unexpected(failure(kWriting));
     Result<void> waited = co_await wait_to_write(step.want, deadline);
+    if (!waited) co_return waited;
+    write_broken_ = false;
+  }
+  while (several && !transport_.flush()) {
+    write_broken_ = true;
+    if (transport_.send_error != 0) co_return std::unexpected(failure(kWriting));
+    Result<void> waited = co_await wait_to_write(Want::write, deadline);
     if (!waited) co_return waited;
     write_broken_ = false;
   }
