@@ -79,6 +79,7 @@ inline constexpr std::size_t kResolverLookupsMax = 256;        // names looked u
 inline constexpr seconds kConnectTimeout{10};                  // per address
 inline constexpr milliseconds kHappyEyeballsDelay{250};        // RFC 8305 section 5
 inline constexpr std::size_t kAddressesPerNameMax = 16;
+inline constexpr std::size_t kProxyAnswerBytesMax = 16'384;  // of an upstream proxy, to CONNECT
 inline constexpr std::size_t kResolverCacheMax = 1'024;
 inline constexpr seconds kResolverTtlMin{1}, kResolverTtlMax{300}, kResolverNegativeTtl{5};
 

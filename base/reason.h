@@ -46,7 +46,8 @@ enum class Reason {
   upstream_malformed,    // the response broke HTTP's rules
   upstream_closed,       // closed or reset before the response was complete
   upstream_timeout,
-  overloaded,  // a cap was reached
+  upstream_proxy,  // the proxy of `upstreamProxy` could not be reached, or would not connect
+  overloaded,      // a cap was reached
   shutting_down,
   internal,
 };

@@ -9,6 +9,7 @@
 #include "policy-engine/document/did_you_mean.h"
 #include "policy-engine/document/endpoint_compiler.h"
 #include "policy-engine/document/names.h"
+#include "policy-engine/document/proxy_compiler.h"
 #include "policy-engine/document/rule.h"
 #include "policy-engine/document/snapshot_index.h"
 
@@ -58,7 +59,7 @@ std::shared_ptr<const Snapshot> Compiler::compile(const SecretReader& secrets, s
     compile_spec();
     if (mode) out_->mode_ = *mode;
     compile_credentials(secrets, previous);
-    compile_endpoints();
+    compile_endpoints(secrets);
     check_unused_credentials();
   }
   if (diagnostics_.has_errors()) return nullptr;
@@ -142,19 +143,45 @@ void Compiler::compile_credential(const api::Credential& credential, const Secre
   known->second.binding = *added;
 }
 
-void Compiler::compile_endpoints() {
+const UpstreamProxy* Compiler::add_proxy(const api::UpstreamProxy& source, const SecretReader& secrets) {
+  if (places_.broken(source)) return nullptr;
+  auto proxy = compile_proxy(source, places_, diagnostics_, secrets);
+  if (!proxy) return nullptr;
+  out_->proxies_.push_back(std::move(proxy));
+  return out_->proxies_.back().get();
+}
+
+void Compiler::choose_proxy(const api::Endpoint& source, const SecretReader& secrets, CompiledEndpoint& compiled) {
+  Endpoint& endpoint = compiled.endpoint;
+  if (source.has_upstream_proxy() && source.upstream_proxy().url() == "none") {
+    if (!source.upstream_proxy().has_credentials()) return;
+    diagnostics_.error(places_.of(source.upstream_proxy(), api::UpstreamProxy::kCredentialsFieldNumber),
+                       "there are credentials for no proxy", "remove them");
+    return;
+  }
+  endpoint.proxy = source.has_upstream_proxy() ? add_proxy(source.upstream_proxy(), secrets) : out_->proxy_;
+  if (endpoint.proxy == nullptr || compiled.host.kind == HostPattern::Kind::exact) return;
+  diagnostics_.warning(places_.of(source, api::Endpoint::kHostFieldNumber),
+                       "endpoint " + quoted(endpoint.name) +
+                           " lets the upstream proxy look up names that the policy does not spell out, and where they "
+                           "lead is not checked",
+                       "name the hosts, or give the endpoint upstreamProxy: {url: none}");
+}
+
+void Compiler::compile_endpoints(const SecretReader& secrets) {
   const api::EgressPolicySpec& spec = source_.spec();
+  if (spec.has_upstream_proxy()) out_->proxy_ = add_proxy(spec.upstream_proxy(), secrets);
   if (static_cast<std::size_t>(spec.endpoints_size()) > limits::kPolicyEndpointsMax) {
     diagnostics_.error(places_.of(spec, api::EgressPolicySpec::kEndpointsFieldNumber),
                        "the policy has more than " + std::to_string(limits::kPolicyEndpointsMax) + " endpoints");
     return;
   }
   out_->endpoints_.reserve(static_cast<std::size_t>(spec.endpoints_size()));
-  for (const api::Endpoint& endpoint : spec.endpoints()) add_endpoint(endpoint);
+  for (const api::Endpoint& endpoint : spec.endpoints()) add_endpoint(endpoint, secrets);
   check_conflicts(out_->endpoints_, endpoint_places_, diagnostics_);
 }
 
-void Compiler::add_endpoint(const api::Endpoint& source) {
+void Compiler::add_endpoint(const api::Endpoint& source, const SecretReader& secrets) {
   const Place place = places_.of(source);
   if (!source.name().empty()) {
     const auto [first, is_first] = endpoint_names_.emplace(source.name(), place.line);
@@ -173,6 +200,7 @@ void Compiler::add_endpoint(const api::Endpoint& source) {
   CompiledEndpoint compiled = compile_endpoint(source, places_, diagnostics_, regexes_);
   compiled.endpoint.index = static_cast<std::uint32_t>(out_->endpoints_.size());
   if (source.has_credential()) bind_credential(source, compiled.endpoint);
+  choose_proxy(source, secrets, compiled);
   out_->index_->hosts.add(compiled.host, compiled.endpoint.index);
   out_->endpoints_.push_back(std::move(compiled.endpoint));
   endpoint_places_.push_back(place);

@@ -12,6 +12,7 @@
 #include "policy-engine/api/egress_policy.pb.h"
 #include "policy-engine/credentials/binding.h"
 #include "policy-engine/document/diagnostics.h"
+#include "policy-engine/document/endpoint_compiler.h"
 #include "policy-engine/document/load.h"
 #include "policy-engine/document/places.h"
 #include "policy-engine/document/snapshot.h"
@@ -43,8 +44,10 @@ class Compiler {
   void compile_credentials(const SecretReader& secrets, const Snapshot* previous);
   void compile_credential(const policy::v1alpha1::Credential& credential, const SecretReader& secrets,
                           const Snapshot* previous);
-  void compile_endpoints();
-  void add_endpoint(const policy::v1alpha1::Endpoint& endpoint);
+  void compile_endpoints(const SecretReader& secrets);
+  void add_endpoint(const policy::v1alpha1::Endpoint& endpoint, const SecretReader& secrets);
+  void choose_proxy(const policy::v1alpha1::Endpoint& source, const SecretReader& secrets, CompiledEndpoint& endpoint);
+  const UpstreamProxy* add_proxy(const policy::v1alpha1::UpstreamProxy& source, const SecretReader& secrets);
   void bind_credential(const policy::v1alpha1::Endpoint& source, Endpoint& endpoint);
   void check_unused_credentials();
 

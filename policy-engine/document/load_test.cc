@@ -44,6 +44,28 @@ spec:
     foreign: deny
 )";
 
+TEST(Load, AnEndpointsProxyGoesBeforeTheSpecs) {
+  const std::string head = kHead.substr(0, kHead.find("  endpoints:"));
+  const auto snapshot =
+      load_clean(head +
+                 "  upstreamProxy: {url: 'http://Proxy.example:3128/', credentials: {env: X}}\n"
+                 "  endpoints:\n"
+                 "  - {name: a, host: a.example, inspection: none}\n"
+                 "  - {name: b, host: b.example, inspection: none, upstreamProxy: {url: 'http://[2001:db8::1]:8080'}}\n"
+                 "  - {name: c, host: c.example, inspection: none, upstreamProxy: {url: none}}\n");
+  const auto& endpoints = snapshot->endpoints();
+  ASSERT_NE(endpoints[0].proxy, nullptr);
+  EXPECT_EQ(endpoints[0].proxy, snapshot->proxy());
+  EXPECT_EQ(endpoints[0].proxy->host, "proxy.example");
+  EXPECT_EQ(endpoints[0].proxy->port, 3128);
+  EXPECT_TRUE(endpoints[0].proxy->needs_credentials && endpoints[0].proxy->credentials.empty());
+  ASSERT_NE(endpoints[1].proxy, nullptr);
+  EXPECT_EQ(endpoints[1].proxy->host, "2001:db8::1");
+  EXPECT_TRUE(endpoints[1].proxy->literal);
+  EXPECT_FALSE(endpoints[1].proxy->needs_credentials);
+  EXPECT_EQ(endpoints[2].proxy, nullptr);
+}
+
 TEST(Load, ReadsEveryField) {
   const auto snapshot = load_clean(kWhole);
   ASSERT_NE(snapshot, nullptr);
@@ -122,7 +144,7 @@ INSTANTIATE_TEST_SUITE_P(
                 R"(p.yaml:6:41: error: unknown field 'method' in a rule (hint: did you mean 'methods'?))"},
         Mistake{
             "UnknownFieldFarFromAll", endpoint("host: a.example, inspection: none, timeout: 3"),
-            R"(p.yaml:6:50: error: unknown field 'timeout' in an endpoint (hint: it has the fields name, host, ports, scheme, rules, inspection, addresses, caBundle, crl, allowEncodedSlashes, mergeSlashes, credential, protocol and clientCertificate))"},
+            R"(p.yaml:6:50: error: unknown field 'timeout' in an endpoint (hint: it has the fields name, host, ports, scheme, rules, inspection, addresses, caBundle, crl, allowEncodedSlashes, mergeSlashes, credential, protocol, clientCertificate and upstreamProxy))"},
         Mistake{"SnakeCaseField", endpoint("host: a.example, inspection: none, ca_bundle: {file: x}"),
                 R"(p.yaml:6:50: error: unknown field 'ca_bundle' in an endpoint (hint: did you mean 'caBundle'?))"},
         Mistake{"FieldTwice", endpoint("host: a.example, inspection: none, host: b.example"),
@@ -174,7 +196,7 @@ INSTANTIATE_TEST_SUITE_P(
                 R"(p.yaml:6:21: error: a control character stands in 'host' (hint: remove it))"},
         Mistake{
             "EscapesInAKey", endpoint("host: a.example, inspection: none, \"\\e[31m\": 1"),
-            R"(p.yaml:6:50: error: unknown field '\x1b[31m' in an endpoint (hint: it has the fields name, host, ports, scheme, rules, inspection, addresses, caBundle, crl, allowEncodedSlashes, mergeSlashes, credential, protocol and clientCertificate))"},
+            R"(p.yaml:6:50: error: unknown field '\x1b[31m' in an endpoint (hint: it has the fields name, host, ports, scheme, rules, inspection, addresses, caBundle, crl, allowEncodedSlashes, mergeSlashes, credential, protocol, clientCertificate and upstreamProxy))"},
         Mistake{"NullElement", rule("methods: [GET, ~], path: {prefix: /}"),
                 R"(p.yaml:6:56: error: 'methods' must be a string, but this is nothing)"}),
     [](const auto& info) { return std::string(info.param.name); });
@@ -322,6 +344,24 @@ INSTANTIATE_TEST_SUITE_P(
             endpoint("host: a.example, scheme: http, clientCertificate: {certificate: {file: x}, key: {file: z}}, "
                      "rules: [{methods: [GET], path: {prefix: /}}]"),
             R"(p.yaml:6:46: error: 'clientCertificate' cannot be used with scheme: http (hint: there is no certificate to check))"},
+        Mistake{
+            "ProxyOfAnotherScheme", endpoint("host: a.example, inspection: none, upstreamProxy: {url: 'https://p:1'}"),
+            R"(p.yaml:6:71: error: the upstream proxy 'https://p:1' is not an http URL: it is spoken to without TLS (hint: write it as http://proxy.example.com:3128))"},
+        Mistake{
+            "ProxyWithoutPort", endpoint("host: a.example, inspection: none, upstreamProxy: {url: 'http://p'}"),
+            R"(p.yaml:6:71: error: the upstream proxy 'http://p' has no port (hint: write it as http://proxy.example.com:3128))"},
+        Mistake{
+            "ProxyWithUser", endpoint("host: a.example, inspection: none, upstreamProxy: {url: 'http://u:x@p:1'}"),
+            R"(p.yaml:6:71: error: the upstream proxy 'http://u:x@p:1' has a user in it (hint: user:password goes into 'credentials'))"},
+        Mistake{
+            "ProxyWithPath", endpoint("host: a.example, inspection: none, upstreamProxy: {url: 'http://p:1/x'}"),
+            R"(p.yaml:6:71: error: the upstream proxy 'http://p:1/x' is not valid: a port must be a number from 1 to 65535 without leading zeros (hint: write it as http://proxy.example.com:3128))"},
+        Mistake{"CredentialsForNoProxy",
+                endpoint("host: a.example, inspection: none, upstreamProxy: {url: none, credentials: {file: x}}"),
+                R"(p.yaml:6:77: error: there are credentials for no proxy (hint: remove them))"},
+        Mistake{
+            "ProxyForAWildcard", endpoint("host: '*.a.example', inspection: none, upstreamProxy: {url: 'http://p:1'}"),
+            R"(p.yaml:6:21: warning: endpoint 'a' lets the upstream proxy look up names that the policy does not spell out, and where they lead is not checked (hint: name the hosts, or give the endpoint upstreamProxy: {url: none}))"},
         Mistake{"TcpWithoutPorts", endpoint("host: a.example, protocol: tcp"),
                 R"(p.yaml:6:42: error: endpoint 'a' has protocol: tcp and no ports (hint: ports: [5432], say))"},
         Mistake{"TcpOnAnyPort", endpoint("host: a.example, protocol: tcp, ports: [any]"),

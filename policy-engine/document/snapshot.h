@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/reason.h"
+#include "policy-engine/credentials/secret.h"
 #include "policy-engine/request/address.h"
 #include "policy-engine/request/head.h"
 #include "policy-engine/request/target.h"
@@ -40,6 +41,15 @@ enum class Protocol : std::uint8_t {
   tcp,   // relayed unread from the first byte on, also where the server speaks first
 };
 
+// Where connections to servers are asked for by CONNECT.
+struct UpstreamProxy {
+  std::string host;                           // canonical
+  std::optional<request::IpAddress> literal;  // set when the host is an IP address
+  std::uint16_t port = 0;
+  bool needs_credentials = false;
+  credentials::Secret credentials;  // "user:password"; empty where it could not be read: connections fail
+};
+
 class Rule;  // methods and a path match (rule.h); whoever has an Endpoint sees rules only by their index
 
 // One entry of spec.endpoints. Stable address for the life of its Snapshot.
@@ -59,6 +69,7 @@ struct Endpoint {
   std::string client_key_file;           // PEM; a secret
   std::vector<Rule> rules;
   const credentials::Binding* credential = nullptr;  // owned by the Snapshot's BindingSet
+  const UpstreamProxy* proxy = nullptr;              // owned by the Snapshot; null: straight
   std::uint32_t index = 0;                           // in document order: labels of metrics, key of upstream pools
   int line = 0;                                      // in the document; 0 when it had no lines
 
@@ -105,6 +116,8 @@ class Snapshot {
   const std::string& function() const { return function_; }
   const std::vector<Endpoint>& endpoints() const { return endpoints_; }
   const credentials::BindingSet& bindings() const { return *bindings_; }
+  // For what no endpoint has, in learn and audit; null: straight.
+  const UpstreamProxy* proxy() const { return proxy_; }
 
   // What to do with a connection once its destination is known. Mode is not applied: the caller turns a denial into a
   // record in learn and audit. Endpoints are tried in the order of decide_request. An endpoint with inspection none
@@ -159,6 +172,8 @@ class Snapshot {
   std::string function_;
   std::vector<Endpoint> endpoints_;
   std::unique_ptr<credentials::BindingSet> bindings_;
+  std::vector<std::unique_ptr<UpstreamProxy>> proxies_;
+  const UpstreamProxy* proxy_ = nullptr;
   struct Index;
   std::unique_ptr<Index> index_;
 };

@@ -169,8 +169,9 @@ net::Task<void> pass_through(Worker& worker, ConnectionLease& connection, const 
     co_return;
   }
   record.upstream = (*upstream)->peer_text();
-  record.upstream_address = (*upstream)->peer();
-  if (outcome == Outcome::allow && endpoint != nullptr && !endpoint->allows((*upstream)->peer())) {
+  const bool through_proxy = (*upstream)->through_proxy();
+  if (!through_proxy) record.upstream_address = (*upstream)->peer();
+  if (outcome == Outcome::allow && endpoint != nullptr && !through_proxy && !endpoint->allows((*upstream)->peer())) {
     // Audit and learn dial any address; enforcing would not have.
     outcome = Outcome::would_deny;
     record.reason = Reason::address_not_allowed;

@@ -199,7 +199,7 @@ class Service final : public InFlight {
     }
     const net::UpstreamConnection& upstream = shared_ ? *shared_->connection : *connection_;
     record_.upstream = upstream.peer_text();
-    record_.upstream_address = upstream.peer();
+    if (!upstream.through_proxy()) record_.upstream_address = upstream.peer();
     if (shared_) {
       // The exchange keeps all of it.
       client_ = &http2_.emplace(std::shared_ptr<http2::ClientConnection>(shared_, &shared_->http2));
@@ -207,16 +207,16 @@ class Service final : public InFlight {
       http1_.attach(connection_->stream());
       client_ = &http1_;
     }
-    note_address(upstream.peer());
+    note_address(upstream);
     if (!peer_gone_) co_return true;
     co_await give_up(Reason::downstream_closed, {});
     co_return false;
   }
 
   // Audit and learn dial any address; enforcing would not have.
-  void note_address(const request::IpAddress& peer) {
-    if (decided_ != Outcome::allow || route_.endpoint == nullptr) return;
-    if (route_.endpoint->allows(peer)) return;
+  void note_address(const net::UpstreamConnection& upstream) {
+    if (decided_ != Outcome::allow || route_.endpoint == nullptr || upstream.through_proxy()) return;
+    if (route_.endpoint->allows(upstream.peer())) return;
     decided_ = Outcome::would_deny;
     record_.reason = Reason::address_not_allowed;
     record_.text = "the address is one that endpoint '" + route_.endpoint->name + "' does not allow";

@@ -10,6 +10,7 @@
 
 #include "base/limits.h"
 #include "proxy/net/concurrent.h"
+#include "proxy/net/proxy_connect.h"
 
 namespace sallyport::net {
 namespace {
@@ -161,9 +162,7 @@ Task<UpstreamResult> race(Loop& loop, const UpstreamRequest& request, const Chec
   }
 }
 
-}  // namespace
-
-Task<UpstreamResult> dial(Loop& loop, Resolver& resolver, const UpstreamRequest& request, Deadline deadline) {
+Task<UpstreamResult> dial_straight(Loop& loop, Resolver& resolver, const UpstreamRequest& request, Deadline deadline) {
   Addresses found;
   if (request.literal) {
     found.push_back(*request.literal);
@@ -177,6 +176,38 @@ Task<UpstreamResult> dial(Loop& loop, Resolver& resolver, const UpstreamRequest&
   if (checked.allowed.empty()) co_return std::unexpected(not_allowed(request, checked.refused));
   UpstreamResult result = co_await race(loop, request, checked, deadline);
   co_return result;
+}
+
+Task<UpstreamResult> dial_through(Loop& loop, Resolver& resolver, const UpstreamRequest& request,
+                                  const document::UpstreamProxy& proxy, Deadline deadline) {
+  if (request.literal && !may_dial(request, *request.literal)) {
+    co_return std::unexpected(not_allowed(request, {*request.literal}));
+  }
+  UpstreamRequest to_proxy;
+  to_proxy.host = proxy.host;
+  to_proxy.literal = proxy.literal;
+  to_proxy.port = proxy.port;
+  to_proxy.enforce_addresses = false;  // the policy's author chose it, and it is usually inside
+  UpstreamResult connected = co_await dial_straight(loop, resolver, to_proxy, deadline);
+  if (!connected) co_return failed(Reason::upstream_proxy, "the upstream proxy: " + connected.error().text);
+  const bool v6 = request.literal && !request.literal->is_v4();
+  std::string authority = (v6 ? "[" + request.host + "]" : request.host) + ":" + std::to_string(request.port);
+  auto tunnel = co_await connect_through((*connected)->stream(), proxy, std::move(authority), deadline);
+  if (!tunnel) co_return std::unexpected(std::move(tunnel.error()));
+  co_return connected;
+}
+
+}  // namespace
+
+const document::UpstreamProxy* proxy_of(const UpstreamRequest& request) {
+  if (request.endpoint != nullptr) return request.endpoint->proxy;
+  return request.policy == nullptr ? nullptr : request.policy->proxy();
+}
+
+Task<UpstreamResult> dial(Loop& loop, Resolver& resolver, const UpstreamRequest& request, Deadline deadline) {
+  const document::UpstreamProxy* proxy = proxy_of(request);
+  if (proxy == nullptr) co_return co_await dial_straight(loop, resolver, request, deadline);
+  co_return co_await dial_through(loop, resolver, request, *proxy, deadline);
 }
 
 }  // namespace sallyport::net

@@ -11,6 +11,13 @@ namespace sallyport::net {
 // connects to the others with staggered starts, the first to connect winning (RFC 8305 section 5). A refused address is
 // never dialled; when none is left the reason is address_not_allowed. The address that was checked is the one that is
 // dialled.
+//
+// Where the policy has an upstream proxy for it, the proxy's address is dialled instead, whatever it is, and the proxy
+// is asked to connect to the name. Then nobody here knows where the name leads; only a literal address is still
+// checked.
 Task<UpstreamResult> dial(Loop& loop, Resolver& resolver, const UpstreamRequest& request, Deadline deadline);
+
+// The upstream proxy that the policy has for this request, or null.
+const document::UpstreamProxy* proxy_of(const UpstreamRequest& request);
 
 }  // namespace sallyport::net

@@ -44,6 +44,7 @@ Task<UpstreamResult> UpstreamPool::connect_plain(UpstreamRequest request, Deadli
   UpstreamResult connected = co_await dial(loop_, resolver_, request, deadline);
   if (connected) {
     ++connects_;
+    (*connected)->through_proxy_ = proxy_of(request) != nullptr;
     (*connected)->lease_ = std::move(request);
   }
   co_return connected;

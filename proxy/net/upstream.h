@@ -46,6 +46,8 @@ class UpstreamConnection {
   const request::IpAddress& peer() const { return peer_; }
   std::string peer_text() const;             // "192.0.2.1:443", "[2001:db8::1]:443"
   bool reused() const { return uses_ > 1; }  // it has carried an exchange before this one
+  // The peer is the policy's upstream proxy: where the name leads was for that one to find out.
+  bool through_proxy() const { return through_proxy_; }
 
  private:
   friend class UpstreamPool;
@@ -53,6 +55,7 @@ class UpstreamConnection {
   request::IpAddress peer_;
   std::uint16_t port_;
   std::uint32_t uses_ = 1;
+  bool through_proxy_ = false;
   Deadline created_;
   Deadline idle_until_ = kNoDeadline;  // while pooled
   UpstreamRequest lease_;
