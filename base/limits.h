@@ -46,9 +46,11 @@ inline constexpr seconds kRequestHeadTimeout{30};              // from the first
 inline constexpr seconds kKeepAliveTimeout{75};                // idle client connections
 inline constexpr seconds kBodyIdleTimeout{300};                // no byte in either direction
 inline constexpr seconds kResponseHeadTimeout{300};            // slow handlers exist; the client usually gives up first
-inline constexpr seconds kTunnelIdleTimeout{3'600};            // WebSocket and passed-through connections
-inline constexpr seconds kLingerTimeout{30};                   // draining an unread body after an early answer, in all
-inline constexpr seconds kLingerIdleTimeout{5};                // and while nothing comes
+inline constexpr std::uint64_t kWebSocketMessageBytesMax = 128 << 20;  // unless the policy says another; none is held
+inline constexpr std::uint64_t kWebSocketMessageBytesLimit = 1ULL << 40;  // the largest that a policy may say
+inline constexpr seconds kTunnelIdleTimeout{3'600};                       // WebSocket and passed-through connections
+inline constexpr seconds kLingerTimeout{30};     // draining an unread body after an early answer, in all
+inline constexpr seconds kLingerIdleTimeout{5};  // and while nothing comes
 inline constexpr std::uint64_t kLingerBytesMax = 1ULL << 30;
 inline constexpr milliseconds kDrainTick{20};            // how often a drain looks whether all has ended
 inline constexpr std::size_t kBufferBytes = 16'384;      // one TLS record

@@ -20,6 +20,8 @@ std::string_view to_string(Reason reason) {
       return "host-mismatch";
     case Reason::opaque_not_allowed:
       return "opaque-not-allowed";
+    case Reason::websocket_not_allowed:
+      return "websocket-not-allowed";
     case Reason::ech_not_allowed:
       return "ech-not-allowed";
     case Reason::foreign_credential:
@@ -32,6 +34,8 @@ std::string_view to_string(Reason reason) {
       return "malformed-tls";
     case Reason::malformed_http:
       return "malformed-http";
+    case Reason::malformed_websocket:
+      return "malformed-websocket";
     case Reason::malformed_target:
       return "malformed-target";
     case Reason::head_too_large:
@@ -99,6 +103,7 @@ int http_status(Reason reason) {
     case Reason::address_not_allowed:
     case Reason::host_mismatch:
     case Reason::opaque_not_allowed:
+    case Reason::websocket_not_allowed:
     case Reason::ech_not_allowed:
     case Reason::foreign_credential:
     case Reason::placeholder_misuse:
@@ -106,6 +111,7 @@ int http_status(Reason reason) {
       return 403;
     case Reason::malformed_tls:
     case Reason::malformed_http:
+    case Reason::malformed_websocket:
     case Reason::malformed_target:
     case Reason::downstream_tls:
     case Reason::downstream_closed:

@@ -9,21 +9,23 @@ namespace sallyport {
 enum class Reason {
   none,  // allowed, nothing to say
   // Decided by policy: 403.
-  host_not_allowed,     // no endpoint has this host
-  port_not_allowed,     // an endpoint has the host, on other ports or with another scheme
-  method_not_allowed,   // no rule of the endpoint has this method for any path
-  path_not_allowed,     // no rule of the endpoint has this method and path
-  address_not_allowed,  // the name resolves to an address that the endpoint does not allow
-  host_mismatch,        // SNI, Host and the request target do not name one destination
-  opaque_not_allowed,   // neither TLS nor HTTP
-  ech_not_allowed,      // an encrypted ClientHello on a connection that would be passed through
-  foreign_credential,   // the function sent a credential of its own where the binding refuses that
-  placeholder_misuse,   // a placeholder somewhere else than its binding says
-  loop,                 // the guard's own listener as destination
+  host_not_allowed,       // no endpoint has this host
+  port_not_allowed,       // an endpoint has the host, on other ports or with another scheme
+  method_not_allowed,     // no rule of the endpoint has this method for any path
+  path_not_allowed,       // no rule of the endpoint has this method and path
+  address_not_allowed,    // the name resolves to an address that the endpoint does not allow
+  host_mismatch,          // SNI, Host and the request target do not name one destination
+  opaque_not_allowed,     // neither TLS nor HTTP
+  websocket_not_allowed,  // the endpoint has websocket: {allow: false}
+  ech_not_allowed,        // an encrypted ClientHello on a connection that would be passed through
+  foreign_credential,     // the function sent a credential of its own where the binding refuses that
+  placeholder_misuse,     // a placeholder somewhere else than its binding says
+  loop,                   // the guard's own listener as destination
   // The function's bytes were wrong: 400, 413, 431, 501 or a closed connection.
   malformed_tls,
   malformed_http,
-  malformed_target,  // host or path that cannot be made canonical
+  malformed_websocket,  // a frame of the function breaks RFC 6455, or a message is too large
+  malformed_target,     // host or path that cannot be made canonical
   head_too_large,
   unsupported_method,  // CONNECT, and methods with small letters
   downstream_tls,      // the handshake with the function failed: usually it does not trust the CA

@@ -41,6 +41,7 @@ class EndpointCompiler {
     compile_addresses();
     compile_files();
     compile_target();
+    compile_websocket();
     compile_rules();
     check_credential();
     out_.endpoint.line = places_.of(source_).line;
@@ -95,6 +96,7 @@ class EndpointCompiler {
     if (source_.has_client_certificate()) {
       error(api::Endpoint::kClientCertificateFieldNumber, "'clientCertificate'" + why, uninspected);
     }
+    if (source_.has_websocket()) error(api::Endpoint::kWebsocketFieldNumber, "'websocket'" + why, uninspected);
     if (source_.has_allow_encoded_slashes()) {
       error(api::Endpoint::kAllowEncodedSlashesFieldNumber, "'allowEncodedSlashes'" + why, uninspected);
     }
@@ -225,6 +227,23 @@ class EndpointCompiler {
   void compile_target() {
     out_.endpoint.target.encoded_slashes = source_.allow_encoded_slashes();
     out_.endpoint.target.merge_slashes = source_.merge_slashes();
+  }
+
+  void compile_websocket() {
+    const api::WebSocket& websocket = source_.websocket();
+    out_.endpoint.websocket_allowed = !websocket.has_allow() || websocket.allow();
+    if (!websocket.has_message_bytes_max()) return;
+    const std::string& text = websocket.message_bytes_max();
+    std::uint64_t bytes = 0;
+    const auto [end, wrong] = std::from_chars(text.data(), text.data() + text.size(), bytes);
+    const bool whole = wrong == std::errc() && end == text.data() + text.size() && text.front() != '0';
+    if (!whole || bytes > limits::kWebSocketMessageBytesLimit) {
+      diagnostics_.error(places_.of(websocket, api::WebSocket::kMessageBytesMaxFieldNumber),
+                         "the size " + quoted(text) + " is not valid",
+                         "a number of bytes from 1 to " + std::to_string(limits::kWebSocketMessageBytesLimit));
+      return;
+    }
+    out_.endpoint.websocket_message_bytes_max = bytes;
   }
 
   void compile_rules() {

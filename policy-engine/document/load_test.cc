@@ -34,6 +34,7 @@ spec:
     caBundle: {file: /etc/ssl/aws.pem}
     crl: {file: /etc/ssl/aws.crl}
     clientCertificate: {certificate: {file: /run/client.pem}, key: {file: /run/client.key}}
+    websocket: {allow: false, messageBytesMax: 65536}
   - {name: plain, host: "*.example.com", scheme: http, rules: [{methods: [any], path: {exact: /}}]}
   - {name: inside, host: 10.1.2.3, addresses: [10.0.0.0/8, "fd00::/8"], inspection: none, ports: [any]}
   credentials:
@@ -77,6 +78,8 @@ TEST(Load, ReadsEveryField) {
   EXPECT_EQ(photos.crl_file, "/etc/ssl/aws.crl");
   EXPECT_EQ(photos.client_certificate_file, "/run/client.pem");
   EXPECT_EQ(photos.client_key_file, "/run/client.key");
+  EXPECT_FALSE(photos.websocket_allowed);
+  EXPECT_EQ(photos.websocket_message_bytes_max, 65'536);
   EXPECT_TRUE(photos.target.encoded_slashes);
   EXPECT_FALSE(photos.target.merge_slashes);
   EXPECT_EQ(photos.line, 8);
@@ -144,7 +147,7 @@ INSTANTIATE_TEST_SUITE_P(
                 R"(p.yaml:6:41: error: unknown field 'method' in a rule (hint: did you mean 'methods'?))"},
         Mistake{
             "UnknownFieldFarFromAll", endpoint("host: a.example, inspection: none, timeout: 3"),
-            R"(p.yaml:6:50: error: unknown field 'timeout' in an endpoint (hint: it has the fields name, host, ports, scheme, rules, inspection, addresses, caBundle, crl, allowEncodedSlashes, mergeSlashes, credential, protocol, clientCertificate and upstreamProxy))"},
+            R"(p.yaml:6:50: error: unknown field 'timeout' in an endpoint (hint: it has the fields name, host, ports, scheme, rules, inspection, addresses, caBundle, crl, allowEncodedSlashes, mergeSlashes, credential, protocol, clientCertificate, upstreamProxy and websocket))"},
         Mistake{"SnakeCaseField", endpoint("host: a.example, inspection: none, ca_bundle: {file: x}"),
                 R"(p.yaml:6:50: error: unknown field 'ca_bundle' in an endpoint (hint: did you mean 'caBundle'?))"},
         Mistake{"FieldTwice", endpoint("host: a.example, inspection: none, host: b.example"),
@@ -196,7 +199,7 @@ INSTANTIATE_TEST_SUITE_P(
                 R"(p.yaml:6:21: error: a control character stands in 'host' (hint: remove it))"},
         Mistake{
             "EscapesInAKey", endpoint("host: a.example, inspection: none, \"\\e[31m\": 1"),
-            R"(p.yaml:6:50: error: unknown field '\x1b[31m' in an endpoint (hint: it has the fields name, host, ports, scheme, rules, inspection, addresses, caBundle, crl, allowEncodedSlashes, mergeSlashes, credential, protocol, clientCertificate and upstreamProxy))"},
+            R"(p.yaml:6:50: error: unknown field '\x1b[31m' in an endpoint (hint: it has the fields name, host, ports, scheme, rules, inspection, addresses, caBundle, crl, allowEncodedSlashes, mergeSlashes, credential, protocol, clientCertificate, upstreamProxy and websocket))"},
         Mistake{"NullElement", rule("methods: [GET, ~], path: {prefix: /}"),
                 R"(p.yaml:6:56: error: 'methods' must be a string, but this is nothing)"}),
     [](const auto& info) { return std::string(info.param.name); });
@@ -362,6 +365,13 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{
             "ProxyForAWildcard", endpoint("host: '*.a.example', inspection: none, upstreamProxy: {url: 'http://p:1'}"),
             R"(p.yaml:6:21: warning: endpoint 'a' lets the upstream proxy look up names that the policy does not spell out, and where they lead is not checked (hint: name the hosts, or give the endpoint upstreamProxy: {url: none}))"},
+        Mistake{"WebSocketSize",
+                endpoint("host: a.example, websocket: {messageBytesMax: 1e6}, rules: "
+                         "[{methods: [GET], path: {prefix: /}}]"),
+                R"(p.yaml:6:61: error: the size '1e6' is not valid (hint: a number of bytes from 1 to 1099511627776))"},
+        Mistake{
+            "WebSocketUninspected", endpoint("host: a.example, inspection: none, websocket: {allow: false}"),
+            R"(p.yaml:6:50: error: 'websocket' cannot be used with inspection: none (hint: nobody looks into the connection; remove one of the two))"},
         Mistake{"TcpWithoutPorts", endpoint("host: a.example, protocol: tcp"),
                 R"(p.yaml:6:42: error: endpoint 'a' has protocol: tcp and no ports (hint: ports: [5432], say))"},
         Mistake{"TcpOnAnyPort", endpoint("host: a.example, protocol: tcp, ports: [any]"),

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/limits.h"
 #include "base/reason.h"
 #include "policy-engine/credentials/secret.h"
 #include "policy-engine/request/address.h"
@@ -69,9 +70,11 @@ struct Endpoint {
   std::string client_key_file;           // PEM; a secret
   std::vector<Rule> rules;
   const credentials::Binding* credential = nullptr;  // owned by the Snapshot's BindingSet
-  const UpstreamProxy* proxy = nullptr;              // owned by the Snapshot; null: straight
-  std::uint32_t index = 0;                           // in document order: labels of metrics, key of upstream pools
-  int line = 0;                                      // in the document; 0 when it had no lines
+  bool websocket_allowed = true;
+  std::uint64_t websocket_message_bytes_max = limits::kWebSocketMessageBytesMax;
+  const UpstreamProxy* proxy = nullptr;  // owned by the Snapshot; null: straight
+  std::uint32_t index = 0;               // in document order: labels of metrics, key of upstream pools
+  int line = 0;                          // in the document; 0 when it had no lines
 
   // True for a public address, and for a special one that `addresses` contains.
   bool allows(const request::IpAddress& address) const;

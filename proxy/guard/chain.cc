@@ -118,7 +118,7 @@ void strip_request(request::RequestHead& head) {
 }  // namespace
 
 Verdict decide(const ConnectionFacts& facts, std::shared_ptr<const document::Snapshot> policy,
-               request::RequestHead& head, Route& route) {
+               request::RequestHead& head, Route& route, bool websocket) {
   route.policy = std::move(policy);
   route.endpoint = nullptr;
   route.binding = nullptr;
@@ -133,11 +133,18 @@ Verdict decide(const ConnectionFacts& facts, std::shared_ptr<const document::Sna
   document::RequestDecision decision = snapshot.decide_request(route.destination(), head.method, route.target.path());
   route.endpoint = decision.endpoint;
   route.rule = decision.rule;
+  const bool no_websocket = websocket && decision.allowed && !decision.endpoint->websocket_allowed;
+  if (no_websocket) {
+    decision.allowed = false;
+    decision.reason = Reason::websocket_not_allowed;
+    route.rule = -1;  // as any denial: no credential, no client certificate
+  }
   // Learning without a policy: there is nothing that the request could break.
   const bool nothing_to_break = snapshot.mode() == document::Mode::learn && snapshot.endpoints().empty();
   if (!decision.allowed && !nothing_to_break) {
     verdict = {enforce ? Outcome::deny : Outcome::would_deny, decision.reason,
-               snapshot.explain(decision, route.destination(), head.method, route.target.path())};
+               no_websocket ? "Endpoint '" + route.endpoint->name + "' has websocket: {allow: false}."
+                            : snapshot.explain(decision, route.destination(), head.method, route.target.path())};
     if (enforce) return verdict;
   }
 

@@ -49,8 +49,9 @@ struct Verdict {
 
 // Edits `head` (credential, stripped fields) when the verdict lets the request through. What would have to be guessed
 // at is denied in every mode: a target or host without canonical form, hosts that contradict each other.
+// `websocket`: the request asks for one, which its endpoint may forbid.
 Verdict decide(const ConnectionFacts& facts, std::shared_ptr<const document::Snapshot> policy,
-               request::RequestHead& head, Route& route);
+               request::RequestHead& head, Route& route, bool websocket = false);
 
 // Response side: takes out what must not reach the function (Alt-Svc, which would lead around the guard).
 void clean_response(request::ResponseHead& head);

@@ -2,7 +2,7 @@
 
 #include "base/limits.h"
 #include "proxy/guard/denial.h"
-#include "proxy/guard/tunnel.h"
+#include "proxy/guard/websocket_relay.h"
 #include "proxy/net/concurrent.h"
 
 namespace sallyport::guard {
@@ -32,6 +32,8 @@ Reason reason_of(const Error& error) {
   }
   return Reason::internal;
 }
+
+constexpr std::string_view kExtensions = "sec-websocket-extensions";
 
 bool idempotent(std::string_view method) {  // RFC 9110 section 9.2.2
   return method == "GET" || method == "HEAD" || method == "OPTIONS" || method == "PUT" || method == "DELETE" ||
@@ -73,7 +75,7 @@ class Service final : public InFlight {
   }
 
   net::Task<void> run() {
-    Verdict verdict = decide(facts_, worker_.policy(), exchange_.head(), route_);
+    Verdict verdict = decide(facts_, worker_.policy(), exchange_.head(), route_, exchange_.wants_websocket());
     describe(verdict);
     if (verdict.outcome == Outcome::deny) {
       co_await answer_denial();
@@ -105,8 +107,9 @@ class Service final : public InFlight {
     if (client_ == nullptr || policy.mode() != document::Mode::enforce) return;
     document::RequestDecision decision =
         policy.decide_request(route_.destination(), record_.method, route_.target.path());
-    if (decision.allowed) return;
-    revoked_ = decision.reason;
+    const bool forbidden = exchange_.wants_websocket() && decision.allowed && !decision.endpoint->websocket_allowed;
+    if (decision.allowed && !forbidden) return;
+    revoked_ = forbidden ? Reason::websocket_not_allowed : decision.reason;
     client_->cancel();
   }
 
@@ -233,6 +236,7 @@ class Service final : public InFlight {
     request.body = exchange_.body();
     request.websocket = exchange_.wants_websocket();
     request.te_trailers = exchange_.accepts_trailers();
+    if (request.websocket) offer_extensions();
     request.trailers = trailers();
     Result<Chunk> first = exchange_.buffered_body();
     if (!first) {
@@ -374,7 +378,7 @@ class Service final : public InFlight {
     record_.first_byte = std::chrono::duration_cast<std::chrono::microseconds>(net::Clock::now() - started_);
     clean_response(response_);
     if (head_.status == 101) {
-      co_await relay_websocket();
+      co_await relay_frames();
       co_return;
     }
     record_.status = head_.status;
@@ -459,7 +463,39 @@ class Service final : public InFlight {
     succeed();
   }
 
-  net::Task<void> relay_websocket() {
+  // An extension may change what a frame is: only the one that the relay understands is offered.
+  void offer_extensions() {
+    request::HeaderList& headers = exchange_.head().headers;
+    for (const request::Header& field : headers) {
+      if (!request::name_equals(field.name, kExtensions)) continue;
+      if (http1::is_only_deflate(field.value)) {
+        deflate_offered_ = true;
+      } else {
+        deflate_offered_ = false;
+        headers.erase(kExtensions);
+        return;
+      }
+    }
+  }
+
+  // What the server agreed on; nothing where it was not offered (RFC 6455 section 4.1).
+  std::optional<bool> agreed_on_deflate() const {
+    const std::size_t count = response_.headers.count(kExtensions);
+    if (count == 0) return false;
+    const request::Header* field = response_.headers.find(kExtensions);
+    const bool one = count == 1 && field->value.find(',') == std::string_view::npos;
+    if (!one || !deflate_offered_ || !http1::is_only_deflate(field->value)) return std::nullopt;
+    return true;
+  }
+
+  net::Task<void> relay_frames() {
+    const std::optional<bool> deflate = agreed_on_deflate();
+    if (!deflate) {
+      co_await give_up(Reason::upstream_malformed, "the server's 101 has an extension that was not offered");
+      co_return;
+    }
+    WebSocketTerms terms{*deflate, limits::kWebSocketMessageBytesMax};
+    if (route_.endpoint != nullptr) terms.message_bytes_max = route_.endpoint->websocket_message_bytes_max;
     record_.status = 101;
     record_.protocol = "WebSocket";
     std::string_view from_function, from_server;
@@ -471,15 +507,22 @@ class Service final : public InFlight {
       co_return;
     }
     TunnelBytes bytes;
-    Result<void> ended = co_await tunnel(**function, *upstream, from_function, from_server, bytes);
+    WebSocketEnd end = co_await relay_websocket(**function, *upstream, from_function, from_server, terms, bytes);
     record_.bytes_up += bytes.up;
     record_.bytes_down += bytes.down;
     exchange_.close_after();
     if (revoked_) {
       co_await give_up(*revoked_, {});
+    } else if (end.broken) {
+      // Said even where the function has gone since: it was told.
+      const bool function_broke_it = end.broken_by == http1::FrameSender::client;
+      record_.outcome = function_broke_it ? Outcome::deny : Outcome::error;
+      record_.reason = function_broke_it ? Reason::malformed_websocket : Reason::upstream_malformed;
+      record_.text = "WebSocket: " + std::string(end.broken->text);
+      exchange_.abort();
     } else {
       succeed();  // either side may end a WebSocket in any way: its own close frames say how
-      if (!ended) record_.text = ended.error().text;
+      if (record_.text.empty()) record_.text = end.moved ? end.text : end.moved.error().text;
     }
   }
 
@@ -542,6 +585,7 @@ class Service final : public InFlight {
   http::UpstreamHead head_;
   Result<void> upload_result_;
   std::optional<Reason> revoked_;
+  bool deflate_offered_ = false;
   bool peer_gone_ = false;
   bool awaits_client_ = false;
   bool discarding_ = false;

@@ -373,13 +373,66 @@ def websocket(c, request):
         ).encode()
         + b"\x81\x05hello"
     )
-    data = c.buffer
     while True:
-        if data:
-            c.send(data)
-        data = c.stream.recv(65536)
-        if not data:
+        opcode, payload = read_frame(c)
+        c.send(frame(opcode, payload))
+        if opcode & 15 == 8:
             raise Gone
+
+
+def frame(first, payload, mask=None, long=0):
+    """A WebSocket frame; `first` is its first byte. `long` asks for a longer form of the length than is needed."""
+    size = len(payload)
+    bit = 0 if mask is None else 0x80
+    if size > 0xFFFF or long == 8:
+        head = bytes([first, bit | 127]) + size.to_bytes(8, "big")
+    elif size > 125 or long == 2:
+        head = bytes([first, bit | 126]) + size.to_bytes(2, "big")
+    else:
+        head = bytes([first, bit | size])
+    if mask is None:
+        return head + payload
+    return head + mask + bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+
+
+def read_frame(c):
+    """A client's frame: its first byte and its payload, unmasked."""
+
+    def exactly(count):
+        while len(c.buffer) < count:
+            c.fill()
+        data, c.buffer = c.buffer[:count], c.buffer[count:]
+        return data
+
+    first, second = exactly(2)
+    size = second & 127
+    if size > 125:
+        size = int.from_bytes(exactly(2 if size == 126 else 8), "big")
+    mask = exactly(4) if second & 128 else bytes(4)
+    payload = exactly(size)
+    if mask != bytes(4):
+        payload = bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+    return first, payload
+
+
+def websocket_says(c, request):
+    """After the 101 sends the bytes that the query has in hex, with the extensions that it has; reads until the end."""
+    extensions = request.query.get("extensions")
+    c.send(
+        (
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            + (f"Sec-WebSocket-Extensions: {extensions}\r\n" if extensions else "")
+            + f"Sec-WebSocket-Accept: {_websocket_accept((request.header('sec-websocket-key') or '').encode())}\r\n\r\n"
+        ).encode()
+        + bytes.fromhex(request.query.get("bytes", ""))
+    )
+    request.body, request.complete = c.buffer, False
+    try:
+        while data := c.stream.recv(65536):
+            request.body += data
+    finally:
+        request.complete = True
+    raise Gone
 
 
 def switch(c, request):
@@ -459,6 +512,7 @@ def half_close(c, request):
 
 
 HANDLERS = {
+    "websocket-says": websocket_says,
     "body": body,
     "sink": sink,
     "flood": flood,

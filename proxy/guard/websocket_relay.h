@@ -1,0 +1,33 @@
+#pragma once
+// A WebSocket after its 101, relayed frame by frame in both directions.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/error.h"
+#include "proxy/guard/tunnel.h"
+#include "proxy/http1/websocket_frames.h"
+#include "proxy/net/stream.h"
+
+namespace sallyport::guard {
+
+struct WebSocketTerms {
+  bool deflate = false;  // permessage-deflate was agreed on
+  std::uint64_t message_bytes_max = 0;
+};
+
+struct WebSocketEnd {
+  Result<void> moved;                         // an error if a side failed, or nothing moved for too long
+  std::optional<http1::FrameProblem> broken;  // somebody broke the protocol or the size
+  http1::FrameSender broken_by = http1::FrameSender::client;
+  std::string text;  // how it was closed, where that is worth saying
+};
+
+// Ends when both directions have, when one fails, or when a frame may not go on: then both sides get a close frame with
+// the code, where one can stand, and the connections end. The bytes count as those of a tunnel do.
+net::Task<WebSocketEnd> relay_websocket(net::Stream& function, net::Stream& upstream, std::string_view early_up,
+                                        std::string_view early_down, WebSocketTerms terms, TunnelBytes& bytes);
+
+}  // namespace sallyport::guard
