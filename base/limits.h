@@ -80,6 +80,9 @@ inline constexpr milliseconds kResolveSecondFamilyDelay{500};  // for AAAA once 
 inline constexpr std::size_t kResolverLookupsMax = 256;        // names looked up at one time
 inline constexpr seconds kConnectTimeout{10};                  // per address
 inline constexpr milliseconds kHappyEyeballsDelay{250};        // RFC 8305 section 5
+inline constexpr unsigned kCircuitFailures = 5;  // to connect, in a row: then the destination is left alone
+inline constexpr milliseconds kCircuitWaitMin{1'000}, kCircuitWaitMax{30'000};  // for so long, doubling
+inline constexpr std::size_t kCircuitsMax = 1'024;                              // destinations a worker remembers
 inline constexpr std::size_t kAddressesPerNameMax = 16;
 inline constexpr std::size_t kProxyAnswerBytesMax = 16'384;  // of an upstream proxy, to CONNECT
 inline constexpr std::size_t kResolverCacheMax = 1'024;

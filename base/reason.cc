@@ -80,6 +80,8 @@ std::string_view to_string(Reason reason) {
       return "upstream-closed";
     case Reason::upstream_timeout:
       return "upstream-timeout";
+    case Reason::upstream_failing:
+      return "upstream-failing";
     case Reason::upstream_proxy:
       return "upstream-proxy";
     case Reason::overloaded:
@@ -137,6 +139,7 @@ int http_status(Reason reason) {
     case Reason::upstream_tls:
     case Reason::upstream_malformed:
     case Reason::upstream_closed:
+    case Reason::upstream_failing:
     case Reason::upstream_proxy:
       return 502;
     case Reason::upstream_timeout:

@@ -48,8 +48,9 @@ enum class Reason {
   upstream_malformed,    // the response broke HTTP's rules
   upstream_closed,       // closed or reset before the response was complete
   upstream_timeout,
-  upstream_proxy,  // the proxy of `upstreamProxy` could not be reached, or would not connect
-  overloaded,      // a cap was reached
+  upstream_failing,  // not tried: it could not be connected to several times in a row
+  upstream_proxy,    // the proxy of `upstreamProxy` could not be reached, or would not connect
+  overloaded,        // a cap was reached
   shutting_down,
   internal,
 };

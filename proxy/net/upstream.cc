@@ -41,7 +41,23 @@ Task<UpstreamResult> UpstreamPool::acquire(UpstreamRequest request, Deadline dea
 }
 
 Task<UpstreamResult> UpstreamPool::connect_plain(UpstreamRequest request, Deadline deadline) {
+  // By endpoint too, as that says which addresses and which proxy.
+  const std::string destination = request.host + ":" + std::to_string(request.port) + "/" +
+                                  (request.endpoint == nullptr ? "" : request.endpoint->name);
+  if (auto why = circuits_.closed_to(destination, loop_.now())) {
+    co_return std::unexpected(UpstreamFailure{
+        Reason::upstream_failing, request.host + " port " + std::to_string(request.port) + ": " + std::move(*why)});
+  }
   UpstreamResult connected = co_await dial(loop_, resolver_, request, deadline);
+  const bool counts = !connected && (connected.error().reason == Reason::unreachable ||
+                                     connected.error().reason == Reason::upstream_proxy);
+  if (connected) {
+    circuits_.succeeded(destination);
+  } else if (counts) {
+    circuits_.failed(destination, connected.error().text, loop_.now());
+  } else {
+    circuits_.undecided(destination);
+  }
   if (connected) {
     ++connects_;
     (*connected)->through_proxy_ = proxy_of(request) != nullptr;
@@ -129,6 +145,7 @@ Task<void> UpstreamPool::reap() {
 
 void UpstreamPool::policy_changed(std::shared_ptr<const document::Snapshot> policy) {
   tls_.policy_changed(policy);
+  circuits_.clear();
   std::erase_if(shelves_, [&](auto& entry) {
     auto& connections = entry.second->connections;
     idle_ -= std::erase_if(connections, [&](const auto& pooled) { return pooled->lease_.policy != policy; });

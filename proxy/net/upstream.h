@@ -16,6 +16,7 @@
 #include "policy-engine/document/snapshot.h"
 #include "policy-engine/request/address.h"
 #include "policy-engine/request/head.h"
+#include "proxy/net/circuit.h"
 #include "proxy/net/concurrent.h"
 #include "proxy/net/resolver.h"
 #include "proxy/net/stream.h"
@@ -83,7 +84,8 @@ class UpstreamPool {
   // The most recently used idle connection that is still good, or a new one: resolve, check every address, dial, and
   // for https verify the certificate for the host.
   Task<UpstreamResult> acquire(UpstreamRequest request, Deadline deadline);
-  // A new connection without TLS, whatever the scheme: for what is passed through unread.
+  // A new connection without TLS, whatever the scheme: for what is passed through unread. A destination that failed
+  // again and again is not tried for a while: upstream_failing.
   Task<UpstreamResult> connect_plain(UpstreamRequest request, Deadline deadline);
   // Takes back a connection whose exchange is complete. One that can't carry another is closed: it has ended or failed,
   // holds bytes that nobody asked for, came from connect_plain() for https, or belongs to an older policy.
@@ -124,6 +126,7 @@ class UpstreamPool {
   Loop& loop_;
   Resolver& resolver_;
   UpstreamTls& tls_;
+  Circuits circuits_;
   PoolTimes times_;
   std::weak_ptr<const document::Snapshot> policy_;
   std::unordered_map<Key, std::unique_ptr<Shelf>, KeyHash> shelves_;
