@@ -52,11 +52,16 @@ inline constexpr seconds kTunnelIdleTimeout{3'600};                       // Web
 inline constexpr seconds kLingerTimeout{30};     // draining an unread body after an early answer, in all
 inline constexpr seconds kLingerIdleTimeout{5};  // and while nothing comes
 inline constexpr std::uint64_t kLingerBytesMax = 1ULL << 30;
-inline constexpr milliseconds kDrainTick{20};            // how often a drain looks whether all has ended
-inline constexpr std::size_t kBufferBytes = 16'384;      // one TLS record
-inline constexpr std::size_t kBulkBufferBytes = 65'536;  // of a body that keeps coming: what goes into one system call
+inline constexpr milliseconds kDrainTick{20};             // how often a drain looks whether all has ended
+inline constexpr std::uint32_t kTlsEmptyRecordsMax = 32;  // in a row, that carry no data
+inline constexpr std::size_t kBufferBytes = 16'384;       // one TLS record
+inline constexpr std::size_t kBulkBufferBytes = 65'536;   // of a body that keeps coming: what goes into one system call
 inline constexpr std::size_t kBulkBuffersPerWorkerMax = 32;  // the other bodies move on record by record
 inline constexpr std::size_t kFairnessBytes = 256 * 1024;    // moved before another connection gets its turn
+
+// Coroutine frames that a thread keeps for the next.
+inline constexpr std::size_t kPooledFrameBytesMax = 4'096;  // larger ones are the allocator's
+inline constexpr std::size_t kPooledFramesMax = 32;         // of each size, in steps of 64 bytes
 
 // HTTP/2. Heads and trailers have the bounds of HTTP/1.
 inline constexpr std::uint32_t kH2StreamsMax = 128;           // exchanges under way on one connection
@@ -114,6 +119,7 @@ inline constexpr int kLocalRootFilesMax = 256;                // people's additi
 inline constexpr std::size_t kRecordsQueuedMax = 65'536;  // then exchanges wait: none goes unrecorded
 inline constexpr std::size_t kSummaryHostsMax = 10'000;   // whose times the summary compares
 inline constexpr std::size_t kRecordsBatchMax = 256;
+inline constexpr std::size_t kLogWriteBytes = 65'536;  // gathered lines of the log that are written at once
 inline constexpr milliseconds kRecordsBatchDelay{50};  // how stale the log, the terminal and the metrics may be
 
 // Admin socket.

@@ -222,8 +222,9 @@ std::vector<RecordSink> Guard::sinks() {
 }
 
 void Guard::write_log(const Record& record) {
-  log_pending_ += to_json(record, function_);
+  append_json(log_pending_, record, function_);
   log_pending_ += '\n';
+  if (log_pending_.size() >= limits::kLogWriteBytes) flush_log();
 }
 
 void Guard::flush_log() {

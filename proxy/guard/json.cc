@@ -1,13 +1,19 @@
 #include "proxy/guard/json.h"
 
-#include <algorithm>
+#include <array>
+#include <cstring>
 
 namespace sallyport::guard {
 namespace {
 
 constexpr char kHex[] = "0123456789abcdef";
 
-bool is_plain(char c) { return c >= 0x20 && c < 0x7F && c != '"' && c != '\\'; }
+constexpr std::array<bool, 256> make_plain() {
+  std::array<bool, 256> plain{};
+  for (std::size_t c = 0x20; c < 0x7F; ++c) plain[c] = c != '"' && c != '\\';
+  return plain;
+}
+constexpr std::array<bool, 256> kPlain = make_plain();
 
 // The length of the valid UTF-8 sequence at the start of `text`, or 0 (RFC 3629: no overlong forms, no surrogates).
 std::size_t utf8_sequence(std::string_view text) {
@@ -29,31 +35,48 @@ std::size_t utf8_sequence(std::string_view text) {
   return 0;
 }
 
+// Writes the character that `text` begins with, which is not plain, and moves over it.
+char* put_escaped(char* at, std::string_view& text) {
+  const auto c = static_cast<unsigned char>(text[0]);
+  const std::size_t sequence = c >= 0x80 ? utf8_sequence(text) : 0;
+  if (sequence > 0) {
+    at += text.copy(at, sequence);
+    text.remove_prefix(sequence);
+    return at;
+  }
+  *at++ = '\\';
+  if (c == '"' || c == '\\') {
+    *at++ = static_cast<char>(c);
+  } else {
+    at += std::string_view("u00").copy(at, 3);
+    *at++ = kHex[c >> 4];
+    *at++ = kHex[c & 15];
+  }
+  text.remove_prefix(1);
+  return at;
+}
+
 }  // namespace
 
-void append_json_string(std::string& out, std::string_view text) {
-  out += '"';
-  while (true) {
-    const auto plain = static_cast<std::size_t>(std::find_if_not(text.begin(), text.end(), is_plain) - text.begin());
-    out.append(text.data(), plain);
+char* put_json_string(char* at, std::string_view text) {
+  *at++ = '"';
+  while (!text.empty()) {
+    std::size_t plain = 0;
+    while (plain < text.size() && kPlain[static_cast<unsigned char>(text[plain])]) ++plain;
+    std::memcpy(at, text.data(), plain);
+    at += plain;
     text.remove_prefix(plain);
-    if (text.empty()) break;
-    unsigned char c = static_cast<unsigned char>(text[0]);
-    std::size_t used = 1;
-    if (c == '"' || c == '\\') {
-      out += '\\';
-      out += static_cast<char>(c);
-    } else if (std::size_t length = c >= 0x80 ? utf8_sequence(text) : 0; length > 0) {
-      out += text.substr(0, length);
-      used = length;
-    } else {
-      out += "\\u00";
-      out += kHex[c >> 4];
-      out += kHex[c & 15];
-    }
-    text.remove_prefix(used);
+    if (!text.empty()) at = put_escaped(at, text);
   }
-  out += '"';
+  *at++ = '"';
+  return at;
+}
+
+void append_json_string(std::string& out, std::string_view text) {
+  const std::size_t before = out.size();
+  out.resize_and_overwrite(before + json_string_bytes_max(text), [&](char* bytes, std::size_t) {
+    return static_cast<std::size_t>(put_json_string(bytes + before, text) - bytes);
+  });
 }
 
 }  // namespace sallyport::guard

@@ -1,7 +1,7 @@
 #include "proxy/guard/record.h"
 
-#include <array>
 #include <charconv>
+#include <cstring>
 
 #include "proxy/guard/json.h"
 
@@ -10,59 +10,110 @@ namespace {
 
 constexpr char kHex[] = "0123456789abcdef";
 
-void append_field(std::string& out, std::string_view name, std::string_view value) {
-  if (value.empty()) return;
-  out += ",\"";
-  out += name;
-  out += "\":";
-  append_json_string(out, value);
+// What a line takes besides the strings of its record: names of fields, numbers, enumerations.
+constexpr std::size_t kFixedBytesMax = 1'024;
+
+// Writes into memory that is known to have the room: a record is made of some eighty pieces.
+class Line {
+ public:
+  explicit Line(char* at) : at_(at) {}
+
+  void raw(std::string_view text) {
+    std::memcpy(at_, text.data(), text.size());
+    at_ += text.size();
+  }
+  // `name` with what is around it: ,"host":
+  void text(std::string_view name, std::string_view value) {
+    if (value.empty()) return;
+    raw(name);
+    at_ = put_json_string(at_, value);
+  }
+  void number(std::string_view name, std::uint64_t value) {
+    raw(name);
+    at_ = std::to_chars(at_, at_ + 20, value).ptr;
+  }
+  // Milliseconds with three decimals, without the locale.
+  void milliseconds(std::string_view name, std::chrono::microseconds value) {
+    const auto count = static_cast<std::uint64_t>(value.count());
+    number(name, count / 1000);
+    *at_++ = '.';
+    digits(count % 1000, 3);
+  }
+  // So many digits, with zeros in front.
+  void digits(std::uint64_t value, std::size_t count) {
+    at_ += count;
+    for (std::size_t i = 1; i <= count; ++i, value /= 10) *(at_ - i) = static_cast<char>('0' + value % 10);
+  }
+  void id(std::uint64_t value) {
+    for (int shift = 60; shift >= 0; shift -= 4) *at_++ = kHex[(value >> shift) & 15];
+  }
+  void time(std::chrono::system_clock::time_point time) {
+    const auto day = std::chrono::floor<std::chrono::days>(time);
+    const std::chrono::year_month_day date(day);
+    const auto of_day = static_cast<std::uint64_t>(std::chrono::floor<std::chrono::milliseconds>(time - day).count());
+    digits(static_cast<std::uint64_t>(static_cast<int>(date.year())), 4);
+    *at_++ = '-';
+    digits(static_cast<unsigned>(date.month()), 2);
+    *at_++ = '-';
+    digits(static_cast<unsigned>(date.day()), 2);
+    *at_++ = 'T';
+    digits(of_day / 3'600'000, 2);
+    *at_++ = ':';
+    digits(of_day / 60'000 % 60, 2);
+    *at_++ = ':';
+    digits(of_day / 1000 % 60, 2);
+    *at_++ = '.';
+    digits(of_day % 1000, 3);
+    *at_++ = 'Z';
+  }
+  char* end() const { return at_; }
+
+ private:
+  char* at_;
+};
+
+char* write_json(char* at, const Record& record, std::string_view function) {
+  Line line(at);
+  line.raw("{\"time\":\"");
+  line.time(record.time);
+  line.raw("\",\"id\":\"");
+  line.id(record.id);
+  line.raw("\"");
+  line.text(",\"kind\":", to_string(record.kind));
+  line.text(",\"function\":", function);
+  line.text(",\"mode\":", document::to_string(record.mode));
+  line.text(",\"decision\":", to_string(record.outcome));
+  line.text(",\"reason\":", to_string(record.reason));
+  if (record.scheme) line.text(",\"scheme\":", *record.scheme == request::Scheme::https ? "https" : "http");
+  line.text(",\"host\":", record.host);
+  if (record.port != 0) line.number(",\"port\":", record.port);
+  line.text(",\"method\":", record.method);
+  line.text(",\"path\":", record.path);
+  line.text(",\"endpoint\":", record.endpoint);
+  if (record.rule >= 0) line.number(",\"rule\":", static_cast<std::uint64_t>(record.rule));
+  line.text(",\"credential\":", record.credential);
+  if (record.status != 0) line.number(",\"status\":", static_cast<std::uint64_t>(record.status));
+  if (record.kind != RecordKind::dns) {
+    line.number(",\"bytes_up\":", record.bytes_up);
+    line.number(",\"bytes_down\":", record.bytes_down);
+    line.milliseconds(",\"duration_ms\":", record.duration);
+  }
+  if (record.first_byte) line.milliseconds(",\"first_byte_ms\":", *record.first_byte);
+  line.text(",\"upstream\":", record.upstream);
+  if (!record.upstream.empty()) line.raw(record.reused ? ",\"reused\":true" : ",\"reused\":false");
+  line.text(",\"protocol\":", record.protocol);
+  line.text(",\"text\":", record.text);
+  line.raw("}");
+  return line.end();
 }
 
-void append_number(std::string& out, std::uint64_t value) {
-  std::array<char, 20> digits;
-  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr;
-  out.append(digits.data(), end);
-}
-
-void append_number(std::string& out, std::string_view name, std::uint64_t value) {
-  out += ",\"";
-  out += name;
-  out += "\":";
-  append_number(out, value);
-}
-
-// So many digits, with zeros in front.
-void append_digits(std::string& out, std::uint64_t value, std::size_t count) {
-  out.append(count, '0');
-  for (std::size_t i = out.size(); count-- > 0; value /= 10) out[--i] = static_cast<char>('0' + value % 10);
-}
-
-// Milliseconds with three decimals, without the locale.
-void append_milliseconds(std::string& out, std::string_view name, std::chrono::microseconds value) {
-  const auto count = static_cast<std::uint64_t>(value.count());
-  append_number(out, name, count / 1000);
-  out += '.';
-  append_digits(out, count % 1000, 3);
-}
-
-void append_time(std::string& out, std::chrono::system_clock::time_point time) {
-  const auto day = std::chrono::floor<std::chrono::days>(time);
-  const std::chrono::year_month_day date(day);
-  const auto of_day = static_cast<std::uint64_t>(std::chrono::floor<std::chrono::milliseconds>(time - day).count());
-  append_digits(out, static_cast<std::uint64_t>(static_cast<int>(date.year())), 4);
-  out += '-';
-  append_digits(out, static_cast<unsigned>(date.month()), 2);
-  out += '-';
-  append_digits(out, static_cast<unsigned>(date.day()), 2);
-  out += 'T';
-  append_digits(out, of_day / 3'600'000, 2);
-  out += ':';
-  append_digits(out, of_day / 60'000 % 60, 2);
-  out += ':';
-  append_digits(out, of_day / 1000 % 60, 2);
-  out += '.';
-  append_digits(out, of_day % 1000, 3);
-  out += 'Z';
+std::size_t json_bytes_max(const Record& record, std::string_view function) {
+  std::size_t strings = 0;
+  for (const std::string* text : {&record.host, &record.method, &record.path, &record.endpoint, &record.credential,
+                                  &record.upstream, &record.text}) {
+    strings += json_string_bytes_max(*text);
+  }
+  return kFixedBytesMax + strings + json_string_bytes_max(function);
 }
 
 }  // namespace
@@ -95,44 +146,15 @@ std::string_view to_string(Outcome outcome) {
 
 std::string id_text(std::uint64_t id) {
   std::string text(16, '0');
-  for (std::size_t i = 16; i-- > 0; id >>= 4) text[i] = kHex[id & 15];
+  Line(text.data()).id(id);
   return text;
 }
 
-std::string to_json(const Record& record, const std::string& function) {
-  std::string out;
-  out.reserve(384);
-  out += "{\"time\":\"";
-  append_time(out, record.time);
-  out += "\",\"id\":\"";
-  out += id_text(record.id);
-  out += '"';
-  append_field(out, "kind", to_string(record.kind));
-  append_field(out, "function", function);
-  append_field(out, "mode", document::to_string(record.mode));
-  append_field(out, "decision", to_string(record.outcome));
-  append_field(out, "reason", to_string(record.reason));
-  if (record.scheme) append_field(out, "scheme", *record.scheme == request::Scheme::https ? "https" : "http");
-  append_field(out, "host", record.host);
-  if (record.port != 0) append_number(out, "port", record.port);
-  append_field(out, "method", record.method);
-  append_field(out, "path", record.path);
-  append_field(out, "endpoint", record.endpoint);
-  if (record.rule >= 0) append_number(out, "rule", static_cast<std::uint64_t>(record.rule));
-  append_field(out, "credential", record.credential);
-  if (record.status != 0) append_number(out, "status", static_cast<std::uint64_t>(record.status));
-  if (record.kind != RecordKind::dns) {
-    append_number(out, "bytes_up", record.bytes_up);
-    append_number(out, "bytes_down", record.bytes_down);
-    append_milliseconds(out, "duration_ms", record.duration);
-  }
-  if (record.first_byte) append_milliseconds(out, "first_byte_ms", *record.first_byte);
-  append_field(out, "upstream", record.upstream);
-  if (!record.upstream.empty()) out += record.reused ? ",\"reused\":true" : ",\"reused\":false";
-  append_field(out, "protocol", record.protocol);
-  append_field(out, "text", record.text);
-  out += '}';
-  return out;
+void append_json(std::string& out, const Record& record, std::string_view function) {
+  const std::size_t before = out.size();
+  out.resize_and_overwrite(before + json_bytes_max(record, function), [&](char* bytes, std::size_t) {
+    return static_cast<std::size_t>(write_json(bytes + before, record, function) - bytes);
+  });
 }
 
 }  // namespace sallyport::guard

@@ -58,8 +58,8 @@ struct Record {
 // "0123456789abcdef"
 std::string id_text(std::uint64_t id);
 
-// One line of JSON without the line feed. Bytes that are not valid UTF-8 are escaped as \u00XX.
-std::string to_json(const Record& record, const std::string& function);
+// Appends one line of JSON without the line feed. Bytes that are not valid UTF-8 are escaped as \u00XX.
+void append_json(std::string& out, const Record& record, std::string_view function);
 
 std::string_view to_string(RecordKind kind);
 std::string_view to_string(Outcome outcome);

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <climits>
+
 #include "proxy/guard/json.h"
 
 namespace sallyport::guard {
@@ -10,6 +12,12 @@ namespace {
 std::string json_of(std::string_view text) {
   std::string out;
   append_json_string(out, text);
+  return out;
+}
+
+std::string line_of(const Record& record, std::string_view function) {
+  std::string out;
+  append_json(out, record, function);
   return out;
 }
 
@@ -46,7 +54,7 @@ TEST(RecordJson, HasWhatAppliesAndNothingElse) {
   record.duration = std::chrono::microseconds(12'345);
   record.protocol = "HTTP/1.1";
   EXPECT_EQ(
-      to_json(record, "f"),
+      line_of(record, "f"),
       R"({"time":"2023-11-14T22:13:20.123Z","id":"00000000000000ab","kind":"exchange","function":"f","mode":"enforce",)"
       R"("decision":"allow","scheme":"https","host":"api.example.com","port":443,"method":"GET","path":"/v1",)"
       R"("endpoint":"api","rule":0,"status":200,"bytes_up":0,"bytes_down":5,"duration_ms":12.345,"protocol":"HTTP/1.1"})");
@@ -58,10 +66,34 @@ TEST(RecordJson, OfARefusedNameSaysWhichAndWhy) {
   record.outcome = Outcome::deny;
   record.reason = Reason::host_not_allowed;
   record.host = "evil.example";
-  std::string json = to_json(record, "");
+  std::string json = line_of(record, "");
   EXPECT_NE(json.find(R"("kind":"dns")"), std::string::npos);
   EXPECT_NE(json.find(R"("reason":"host-not-allowed","host":"evil.example")"), std::string::npos);
   EXPECT_EQ(json.find("bytes_up"), std::string::npos);
+}
+
+TEST(RecordJson, HasRoomForEverythingAtItsLongest) {
+  Record record;
+  record.outcome = Outcome::would_deny;
+  record.reason = Reason::upstream_certificate;
+  record.time = std::chrono::system_clock::time_point::max();
+  record.id = UINT64_MAX;
+  record.scheme = request::Scheme::https;
+  record.port = UINT16_MAX;
+  record.rule = record.status = INT_MAX;
+  record.bytes_up = record.bytes_down = UINT64_MAX;
+  record.duration = std::chrono::microseconds::max();
+  record.first_byte = record.duration;
+  for (std::string* text : {&record.host, &record.method, &record.path, &record.endpoint, &record.credential,
+                            &record.upstream, &record.text}) {
+    text->assign(32'768, '\x01');
+  }
+  std::string once = line_of(record, std::string(300, '\xff'));
+  std::string out = "before";
+  append_json(out, record, std::string(300, '\xff'));
+  EXPECT_EQ(out, "before" + once);
+  EXPECT_GT(once.size(), 7U * 6U * 32'768U);
+  EXPECT_TRUE(once.ends_with("\\u0001\"}"));
 }
 
 TEST(Reason, EveryReasonHasATextAndAnErrorStatus) {

@@ -250,9 +250,9 @@ void ConnectionLease::set(State state) {
   state_ = state;
   if (was_busy == is_busy) return;
   if (is_busy) {
-    worker_.silent_.erase(place_);
+    own_place_.splice(own_place_.end(), worker_.silent_, place_);
   } else {
-    place_ = worker_.silent_.insert(worker_.silent_.end(), this);
+    worker_.silent_.splice(worker_.silent_.end(), own_place_);
     silent_since_ = worker_.loop_.now();
   }
 }

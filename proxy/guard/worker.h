@@ -189,7 +189,8 @@ class ConnectionLease {
   Worker& worker_;
   net::Stream& stream_;
   std::size_t index_;
-  std::list<ConnectionLease*>::iterator place_;  // in the worker's list of silent ones, unless busy
+  std::list<ConnectionLease*>::iterator place_;  // in the worker's list of silent ones, or, while busy, in the next
+  std::list<ConnectionLease*> own_place_;
   net::Deadline silent_since_;
   State state_ = State::opening;
   std::function<void()> drain_;

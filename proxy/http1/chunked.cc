@@ -70,7 +70,8 @@ void ChunkDecoder::reset() {
   left_ = 0;
   error_text_ = {};
   trailers_.clear();
-  trailer_bytes_ = std::string();
+  if (trailer_bytes_.capacity() > std::string().capacity()) trailer_bytes_ = std::string();
+  trailer_bytes_.clear();
 }
 
 ChunkDecoder::State ChunkDecoder::fail(std::string_view text) {

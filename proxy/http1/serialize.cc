@@ -1,6 +1,7 @@
 #include "proxy/http1/serialize.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstring>
 #include <optional>
@@ -17,9 +18,31 @@ using request::HeaderList;
 // The start line and the framing fields take no more than this besides what is passed in.
 constexpr std::size_t kFixedBytesMax = 256;
 
+// The first and the last `Size` bytes of a text that is no longer than both together.
+template <std::size_t Size>
+void put_ends(char* at, std::string_view text) {
+  std::array<char, Size> first, last;
+  std::memcpy(first.data(), text.data(), Size);
+  std::memcpy(last.data(), text.data() + text.size() - Size, Size);
+  std::memcpy(at, first.data(), Size);
+  std::memcpy(at + text.size() - Size, last.data(), Size);
+}
+
+// Names and values are short: a call of memcpy would cost more than the copy.
 char* put(char* at, std::string_view text) {
-  if (!text.empty()) std::memcpy(at, text.data(), text.size());
-  return at + text.size();
+  const std::size_t size = text.size();
+  if (size > 32) {
+    std::memcpy(at, text.data(), size);
+  } else if (size >= 16) {
+    put_ends<16>(at, text);
+  } else if (size >= 8) {
+    put_ends<8>(at, text);
+  } else if (size >= 4) {
+    put_ends<4>(at, text);
+  } else {
+    for (std::size_t i = 0; i < size; ++i) at[i] = text[i];
+  }
+  return at + size;
 }
 
 char* put_number(char* at, std::uint64_t number) { return std::to_chars(at, at + 20, number).ptr; }

@@ -16,7 +16,7 @@ using http::Chunk;
 bool peer_is_gone(net::Stream& stream) {
   pollfd descriptor{stream.socket().fd(), POLLRDHUP, 0};
   if (::poll(&descriptor, 1, 0) <= 0) return false;
-  short gone = stream.ssl() == nullptr ? POLLHUP | POLLERR : POLLHUP | POLLERR | POLLRDHUP;
+  short gone = !stream.tls() ? POLLHUP | POLLERR : POLLHUP | POLLERR | POLLRDHUP;
   return (descriptor.revents & gone) != 0;
 }
 
@@ -258,7 +258,7 @@ net::Task<Result<net::Stream*>> ServerExchange::switch_protocols(const request::
 }
 
 void ServerExchange::abort() {
-  stream_->break_off(response_ == Response::until_close && stream_->ssl() == nullptr);
+  stream_->break_off(response_ == Response::until_close && !stream_->tls());
   response_ = Response::broken;
 }
 
@@ -273,8 +273,9 @@ void ServerExchange::watch_peer(std::function<void()> gone) {
     stream_->socket().on_idle_event(nullptr);
     return;
   }
-  stream_->socket().on_idle_event([stream = stream_, gone = std::move(gone)] {
-    if (peer_is_gone(*stream)) gone();
+  gone_ = std::move(gone);
+  stream_->socket().on_idle_event([this] {
+    if (peer_is_gone(*stream_)) gone_();
   });
 }
 

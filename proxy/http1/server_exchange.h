@@ -71,6 +71,7 @@ class ServerExchange final : public http::Exchange {
   Response response_ = Response::none;
   bool head_request_ = false;  // head_ is gone once the body is read
   bool close_ = false;
+  std::function<void()> gone_;
 };
 
 }  // namespace sallyport::http1
