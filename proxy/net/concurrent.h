@@ -34,7 +34,7 @@ class Concurrent {
 
  private:
   struct Frame {
-    struct promise_type {
+    struct promise_type : PooledFrame {
       Frame get_return_object() noexcept { return {std::coroutine_handle<promise_type>::from_promise(*this)}; }
       std::suspend_never initial_suspend() const noexcept { return {}; }
       std::suspend_always final_suspend() const noexcept { return {}; }

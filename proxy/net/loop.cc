@@ -116,7 +116,7 @@ struct Loop::Impl {
 
 // The outermost coroutine of a spawned task: owned by the loop, ends itself.
 struct Loop::Root {
-  struct promise_type : detail::Link<InTasks> {
+  struct promise_type : detail::Link<InTasks>, PooledFrame {
     promise_type(Loop& owner, const Task<void>&) : loop(owner) {
       loop.impl_->tasks.push_back(*this);
       loop.tasks_.store(loop.tasks() + 1, std::memory_order_relaxed);  // one writer: no locked instruction

@@ -10,6 +10,8 @@
 #include <optional>
 #include <utility>
 
+#include "proxy/net/frame_pool.h"
+
 namespace sallyport::net {
 
 template <class T = void>
@@ -17,7 +19,7 @@ class Task;
 
 namespace detail {
 
-struct PromiseBase {
+struct PromiseBase : PooledFrame {
   std::coroutine_handle<> continuation;
   std::exception_ptr exception;
 
