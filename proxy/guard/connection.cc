@@ -313,7 +313,7 @@ net::Task<void> serve_stream(Worker& worker, const ConnectionFacts& facts, http2
   co_await connection.run(early);
   if (!connection.complaint().empty()) {
     report(worker, arrival_of(facts), Outcome::deny, Reason::malformed_http, "HTTP/2: " + connection.complaint());
-  } else if (stream.ssl() != nullptr && connection.left_unasked()) {
+  } else if (stream.tls() && connection.left_unasked()) {
     report_distrust(worker, facts);
   }
 }

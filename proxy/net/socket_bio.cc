@@ -20,6 +20,15 @@ bool would_block(int error) { return error == EAGAIN || error == EWOULDBLOCK || 
 
 Transport& transport_of(BIO* bio) { return *static_cast<Transport*>(BIO_get_data(bio)); }
 
+ssize_t send_both(int fd, std::string_view first, std::string_view second) {
+  std::array<iovec, 2> parts{
+      {{const_cast<char*>(first.data()), first.size()}, {const_cast<char*>(second.data()), second.size()}}};
+  msghdr message{};
+  message.msg_iov = parts.data();
+  message.msg_iovlen = parts.size();
+  return ::sendmsg(fd, &message, MSG_NOSIGNAL);
+}
+
 int bio_read(BIO* bio, char* data, std::size_t size, std::size_t* done) {
   Transport& transport = transport_of(bio);
   BIO_clear_retry_flags(bio);
@@ -135,14 +144,20 @@ std::ptrdiff_t Transport::send(std::string_view first, std::string_view second) 
   return gathering_ ? collect(first) : send_now(first, second);
 }
 
+void Transport::push(std::string_view bytes) {
+  if (!unsent_.empty()) flush();
+  while (unsent_.empty() && send_error == 0 && !bytes.empty()) {
+    const std::ptrdiff_t count = gathering_ ? collect(bytes) : send_now(bytes, {});
+    if (count < 0) break;
+    bytes.remove_prefix(static_cast<std::size_t>(count));
+  }
+  if (send_error == 0) unsent_.append(bytes);
+}
+
 std::ptrdiff_t Transport::send_now(std::string_view first, std::string_view second) {
   if (send_error != 0) return -1;
-  std::array<iovec, 2> parts{
-      {{const_cast<char*>(first.data()), first.size()}, {const_cast<char*>(second.data()), second.size()}}};
-  msghdr message{};
-  message.msg_iov = parts.data();
-  message.msg_iovlen = second.empty() ? 1 : 2;
-  const ssize_t count = ::sendmsg(fd, &message, MSG_NOSIGNAL);
+  const ssize_t count =
+      second.empty() ? ::send(fd, first.data(), first.size(), MSG_NOSIGNAL) : send_both(fd, first, second);
   if (count < 0) {
     if (!would_block(errno)) send_error = errno;
     return -1;

@@ -32,6 +32,12 @@ struct Transport {
   std::ptrdiff_t receive(std::span<char> buffer);
   std::ptrdiff_t send(std::string_view first, std::string_view second = {});
 
+  // Takes all of it: what the socket has no room for is kept here, and goes before anything else. For bytes that can't
+  // be made a second time.
+  void push(std::string_view bytes);
+  // Whether something is kept that flush() has yet to send.
+  bool holds() const { return !unsent_.empty(); }
+
   // TLS records that follow each other at once go into one system call: from gather() to flush() what is sent is only
   // collected, in memory that all transports of a thread share. So nothing may wait in between.
   void gather() { gathering_ = true; }

@@ -54,13 +54,35 @@ Stream::Stream(Loop& loop, UniqueFd fd, ErrorSource source) : socket_(loop, std:
   transport_.fd = socket_.fd();
 }
 
-Stream::~Stream() {
+Stream::~Stream() { let_go_of_ssl(); }
+
+void Stream::let_go_of_ssl() {
+  if (!ssl_) return;
   // Without it SSL_free takes a session that was not shut down for a broken one, and it could not be resumed.
-  if (ssl_ && SSL_is_init_finished(ssl_.get())) SSL_set_shutdown(ssl_.get(), SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+  if (SSL_is_init_finished(ssl_.get())) SSL_set_shutdown(ssl_.get(), SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+  ssl_.reset();
+}
+
+// From OpenSSL, which then goes: when the first data has come, so that a connection for one request does not pay for
+// it, and nothing is on its way through OpenSSL. A client waits for the ticket, which OpenSSL has to make a session of.
+void Stream::take_over() {
+  const bool due = watch_ && watch_->application_records() > 0 && !write_blocked_ && !write_broken_ &&
+                   SSL_is_init_finished(ssl_.get()) && SSL_get_shutdown(ssl_.get()) == 0 &&
+                   SSL_has_pending(ssl_.get()) == 0;
+  if (!due) return;
+  constexpr std::uint64_t kNoTicketAfter = 4;
+  if (!SSL_is_server(ssl_.get()) && !watch_->ticket_came() && watch_->application_records() < kNoTicketAfter) return;
+  records_ = TlsRecords::take_over(ssl_.get(), *watch_);
+  if (!records_) SSL_set_msg_callback(ssl_.get(), nullptr);  // it stays with OpenSSL
+  if (records_) {
+    alpn_ = alpn();
+    let_go_of_ssl();
+  }
+  watch_.reset();
 }
 
 std::string_view Stream::alpn() const {
-  if (!ssl_) return {};
+  if (!ssl_) return alpn_;
   const unsigned char* name = nullptr;
   unsigned int size = 0;
   SSL_get0_alpn_selected(ssl_.get(), &name, &size);
@@ -78,6 +100,7 @@ Task<Result<void>> Stream::handshake(SslPtr ssl, std::string_view already_read, 
   SSL_set_mode(ssl_.get(),
                SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
   SSL_set_read_ahead(ssl_.get(), 1);
+  watch_ = HandshakeWatch::over(ssl_.get());
   transport_.sniffed = already_read;
   Result<void> result = co_await handshake_steps(deadline);
   if (result && !transport_.sniffed.empty()) {
@@ -131,6 +154,7 @@ Stream::Want Stream::after_tls_call(int result) {
 
 Stream::Step Stream::step_read(std::span<char> buffer) {
   Step step;
+  if (records_) return records_read(buffer);
   if (ssl_) {
     step = tls_read(buffer);
     read_wants_write_ = step.want == Want::write;
@@ -157,8 +181,35 @@ Stream::Step Stream::tls_read(std::span<char> buffer) {
   return step;
 }
 
+Stream::Step Stream::records_read(std::span<char> buffer) {
+  Step step;
+  switch (records_->read(transport_, buffer, step.count)) {
+    case TlsRecords::Outcome::data:
+    case TlsRecords::Outcome::ended:
+      break;
+    case TlsRecords::Outcome::starved:
+      step.want = Want::read;
+      break;
+    case TlsRecords::Outcome::failed:
+      step.want = Want::failed;
+      break;
+  }
+  return step;
+}
+
+Stream::Step Stream::records_write(std::string_view first, std::string_view second) {
+  // What is sealed is kept until it has been sent: no more than one record of it.
+  if (transport_.holds() && !transport_.flush())
+    return {.want = transport_.send_error != 0 ? Want::failed : Want::write};
+  first = first.substr(0, TlsRecords::kRecordPlainMax);
+  second = second.substr(0, TlsRecords::kRecordPlainMax - first.size());
+  if (!records_->write(transport_, first, second) || transport_.send_error != 0) return {.want = Want::failed};
+  return {.count = first.size() + second.size()};
+}
+
 Stream::Step Stream::step_write(std::string_view first, std::string_view second) {
   Step step;
+  if (records_) return records_write(first, second);
   if (ssl_) {
     const std::string_view piece = next_piece(first, second);
     forget_errors();
@@ -179,7 +230,7 @@ Stream::Step Stream::step_write(std::string_view first, std::string_view second)
 // Whether a read could do anything but find out that it must wait.
 bool Stream::may_read() const {
   if (!transport_.drained || transport_.ended || transport_.receive_error != 0) return true;
-  return ssl_ && (has_pending() || (SSL_get_shutdown(ssl_.get()) & SSL_RECEIVED_SHUTDOWN) != 0);
+  return has_pending() || (ssl_ && (SSL_get_shutdown(ssl_.get()) & SSL_RECEIVED_SHUTDOWN) != 0);
 }
 
 Task<Result<std::size_t>> Stream::read_some(std::span<char> buffer, Deadline deadline) {
@@ -214,19 +265,21 @@ Task<Wait> Stream::wait_readable(Deadline deadline) {
     co_return writable;
   }
   if (may_read()) co_return Wait::ready;
+  take_over();
   const Wait outcome = co_await socket_.wait_readable(deadline);
   if (outcome == Wait::ready) transport_.drained = false;
   co_return outcome;
 }
 
-bool Stream::still_idle() {
-  transport_.drained = false;
+bool Stream::still_idle(bool ask) {
+  if (ask) transport_.drained = false;
   char byte;
   return !try_read({&byte, 1}).has_value();
 }
 
 bool Stream::reusable() const {
   if (write_broken_ || socket_.cancelled() || transport_.ended || transport_.receive_error != 0) return false;
+  if (records_) return records_->at_rest() && !transport_.holds();
   if (!ssl_) return true;
   return SSL_is_init_finished(ssl_.get()) && SSL_get_shutdown(ssl_.get()) == 0 && SSL_pending(ssl_.get()) == 0;
 }
@@ -235,7 +288,7 @@ Task<Result<void>> Stream::write_all(std::string_view first, std::string_view se
   if (write_broken_) {
     co_return fail(source_, ErrorKind::closed, sentence(kWriting, "an earlier write or the handshake has failed"));
   }
-  const bool several = ssl_ && first.size() + second.size() > limits::kBufferBytes;
+  const bool several = tls() && first.size() + second.size() > limits::kBufferBytes;
   if (several) transport_.gather();
   while (!first.empty() || !second.empty()) {
     const Step step = step_write(first, second);
@@ -252,7 +305,7 @@ Task<Result<void>> Stream::write_all(std::string_view first, std::string_view se
     if (!waited) co_return waited;
     write_broken_ = false;
   }
-  while (several && !transport_.flush()) {
+  while ((several || transport_.holds()) && !transport_.flush()) {
     write_broken_ = true;
     if (transport_.send_error != 0) co_return std::unexpected(failure(kWriting));
     Result<void> waited = co_await wait_to_write(Want::write, deadline);
@@ -279,6 +332,7 @@ Task<Result<void>> Stream::wait_to_write(Want want, Deadline deadline) {
 Task<Result<void>> Stream::wait_for(Want want, std::string_view doing, Deadline deadline) {
   Wait outcome;
   if (want == Want::read) {
+    take_over();
     outcome = co_await socket_.wait_readable(deadline);
     if (outcome == Wait::ready) transport_.drained = false;
   } else {
@@ -308,7 +362,9 @@ void Stream::break_off(bool reset) {
 
 void Stream::shutdown_write() {
   if (broken_off_) return;
-  if (ssl_ && !write_broken_ && SSL_is_init_finished(ssl_.get())) {
+  if (records_ && !write_broken_) {
+    records_->end(transport_);
+  } else if (ssl_ && !write_broken_ && SSL_is_init_finished(ssl_.get())) {
     ERR_clear_error();
     SSL_shutdown(ssl_.get());
     ERR_clear_error();
@@ -329,12 +385,16 @@ Error Stream::failure(std::string_view doing) {
   const int error = doing == kWriting
                         ? transport_.send_error
                         : (transport_.receive_error != 0 ? transport_.receive_error : transport_.send_error);
-  if (error != 0 && (!ssl_ || ERR_peek_error() == 0)) {
+  const bool told = records_ ? records_->failure().has_value() : ssl_ && ERR_peek_error() != 0;
+  if (error != 0 && !told) {
     return {source_, ErrorKind::reset, sentence(doing, std::generic_category().message(error))};
   }
   if (transport_.ended && doing != kWriting) {
     ERR_clear_error();
     return {source_, ErrorKind::closed, sentence(doing, "the connection was closed without the end of TLS")};
+  }
+  if (records_ && records_->failure()) {
+    return {source_, records_->failure()->kind, sentence(doing, records_->failure()->text)};
   }
   TlsFailure tls = take_tls_failure();
   std::string text = sentence(doing, tls.text);

@@ -1,5 +1,6 @@
 #pragma once
-// A byte stream over a socket, plain or TLS. TLS drives SSL* on the descriptor: no buffers of our own per connection.
+// A byte stream over a socket, plain or TLS. OpenSSL does the handshake; once the first data has come the records are
+// ours (tls_records.h), if they are of TLS 1.3. No buffers of our own per connection.
 // At most one coroutine reads and one writes at a time. Everything fails with Error of the source given at construction
 // (downstream or upstream).
 
@@ -13,6 +14,7 @@
 #include "base/error.h"
 #include "proxy/net/loop.h"
 #include "proxy/net/socket_bio.h"
+#include "proxy/net/tls_records.h"
 
 namespace sallyport::net {
 
@@ -28,11 +30,12 @@ class Stream {
 
   Socket& socket() { return socket_; }
   Loop& loop() { return socket_.loop(); }
+  // Null without TLS, and when the connection has been taken over from OpenSSL: for the time of the handshake.
   SSL* ssl() { return ssl_.get(); }
   // True once a handshake has been completed.
-  bool tls() const { return ssl_ && SSL_is_init_finished(ssl_.get()) == 1; }
+  bool tls() const { return records_ || (ssl_ && SSL_is_init_finished(ssl_.get()) == 1); }
   ErrorSource source() const { return source_; }
-  // The protocol that ALPN agreed on; empty without TLS or ALPN. The view is the SSL's.
+  // The protocol that ALPN agreed on; empty without TLS or ALPN.
   std::string_view alpn() const;
   // On the wire: TLS counts with its records.
   std::uint64_t bytes_received() const { return transport_.received; }
@@ -56,10 +59,13 @@ class Stream {
   // wait again.
   Task<Wait> wait_readable(Deadline deadline);
   // True if the TLS layer holds bytes that a read can turn into something.
-  bool has_pending() const { return ssl_ && !starved_ && SSL_has_pending(ssl_.get()) == 1; }
-  // For a pooled connection whose Socket::on_idle_event was called: true if nothing but TLS's own messages had come, so
-  // that the connection is as good as before; false if the peer went away or spoke out of turn.
-  bool still_idle();
+  bool has_pending() const {
+    return records_ ? records_->has_pending() : ssl_ && !starved_ && SSL_has_pending(ssl_.get()) == 1;
+  }
+  // For a pooled connection: true if nothing but TLS's own messages has come, so that it is as good as before; false if
+  // the peer went away or spoke out of turn. Without `ask` only what TLS has read already is looked at, and not what
+  // may wait in the kernel: for who knows that the loop would have called Socket::on_idle_event.
+  bool still_idle(bool ask);
   // True if nothing has ended, failed, been cancelled, or been left unread: a new exchange may follow on it.
   bool reusable() const;
 
@@ -92,6 +98,10 @@ class Stream {
   };
   Step step_read(std::span<char> buffer);
   Step tls_read(std::span<char> buffer);
+  Step records_read(std::span<char> buffer);
+  Step records_write(std::string_view first, std::string_view second);
+  void take_over();
+  void let_go_of_ssl();
   Step step_write(std::string_view first, std::string_view second);
   Want handshake_step();
   Want after_tls_call(int result);
@@ -110,6 +120,9 @@ class Stream {
   bool write_blocked_ = false;     // a writer waits with half a record in the TLS layer
   bool read_wants_write_ = false;  // the last read can't go on before the socket is writable
   bool starved_ = false;           // what the TLS layer holds is part of a record: it needs more bytes
+  std::string alpn_;
+  std::unique_ptr<HandshakeWatch> watch_;  // while OpenSSL has a connection that can be taken over
+  std::unique_ptr<TlsRecords> records_;    // and once it has been
   SslPtr ssl_;
 };
 

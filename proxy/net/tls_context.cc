@@ -37,12 +37,12 @@ struct ServerTls::Impl {
   ca::EvpMdPtr sha256;
   std::string protocols;  // as ALPN writes them: each with its length before it
 
-  bool configure();
+  bool configure(OSSL_LIB_CTX* lib);
   static int choose_protocol(SSL*, const unsigned char** chosen, unsigned char* chosen_size,
                              const unsigned char* offered, unsigned int offered_size, void* self);
 };
 
-bool ServerTls::Impl::configure() {
+bool ServerTls::Impl::configure(OSSL_LIB_CTX* lib) {
   SSL_CTX* c = context.get();
   SSL_CTX_set_min_proto_version(c, TLS1_2_VERSION);
   // Without early data there is nothing to replay, and tickets need no memory here.
@@ -51,6 +51,7 @@ bool ServerTls::Impl::configure() {
   SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_OFF);
   SSL_CTX_set_alpn_select_cb(c, choose_protocol, this);
   auto key = ticket_key();
+  enable_own_records(c, lib);
   return key && SSL_CTX_set_ciphersuites(c, kSuites13) == 1 && SSL_CTX_set_cipher_list(c, kSuites12) == 1 &&
          SSL_CTX_set1_groups_list(c, kGroups) == 1 && SSL_CTX_set_num_tickets(c, 1) == 1 &&
          SSL_CTX_set_tlsext_ticket_keys(c, key->data(), static_cast<long>(key->size())) == 1;
@@ -87,7 +88,7 @@ Result<std::unique_ptr<ServerTls>> ServerTls::create(OSSL_LIB_CTX* lib, std::vec
   }
   impl->context.reset(SSL_CTX_new_ex(lib, nullptr, TLS_server_method()));
   impl->sha256.reset(EVP_MD_fetch(lib, "SHA256", nullptr));
-  if (!impl->context || !impl->sha256 || !impl->configure()) {
+  if (!impl->context || !impl->sha256 || !impl->configure(lib)) {
     return ca::openssl_failure("setting up TLS towards the function");
   }
   return std::unique_ptr<ServerTls>(new ServerTls(std::move(impl)));

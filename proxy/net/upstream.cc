@@ -1,5 +1,8 @@
 #include "proxy/net/upstream.h"
 
+#include <algorithm>
+#include <iterator>
+
 #include "base/limits.h"
 #include "proxy/net/dial.h"
 
@@ -72,13 +75,19 @@ std::unique_ptr<UpstreamConnection> UpstreamPool::take_idle(const UpstreamReques
   auto& connections = found->second->connections;
   std::unique_ptr<UpstreamConnection> taken;
   while (!connections.empty() && !taken) {
-    taken = std::move(connections.back());
-    connections.pop_back();
+    // The newest of which the loop has told what came: all events of a turn come before its first coroutine. Only where
+    // there is none one that was released in this very turn: of that the kernel has to be asked.
+    const auto told = std::ranges::find_if(connections.rbegin(), connections.rend(),
+                                           [this](const auto& pooled) { return pooled->released_ < loop_.now(); });
+    const bool ask = told == connections.rend();
+    const auto place = ask ? connections.end() - 1 : std::next(told).base();
+    taken = std::move(*place);
+    connections.erase(place);
     --idle_;
     taken->stream_.socket().on_idle_event(nullptr);
     // Bytes that nobody asked for would be taken for the response of the next request. They may lie in TLS's buffer,
-    // where no event tells of them, or have come in this very turn of the loop.
-    if (taken->idle_until_ <= loop_.now() || !taken->stream_.still_idle()) taken.reset();
+    // too.
+    if (taken->idle_until_ <= loop_.now() || !taken->stream_.still_idle(ask)) taken.reset();
   }
   if (connections.empty()) shelves_.erase(found);
   if (taken) ++taken->uses_;
@@ -106,6 +115,7 @@ void UpstreamPool::release(std::unique_ptr<UpstreamConnection> connection) {
     found = shelves_.emplace(key, std::move(shelf)).first;
   }
   if (found->second->connections.size() >= limits::kUpstreamIdlePerHostMax) return;
+  connection->released_ = loop_.now();
   connection->idle_until_ = std::min(connection->created_ + times_.lifetime, loop_.in(times_.idle));
   watch(*connection);
   found->second->connections.push_back(std::move(connection));
@@ -116,7 +126,7 @@ void UpstreamPool::release(std::unique_ptr<UpstreamConnection> connection) {
 // A server that hangs up, or speaks without having been asked, makes the connection useless. TLS may speak for itself.
 void UpstreamPool::watch(UpstreamConnection& connection) {
   connection.stream_.socket().on_idle_event([this, &connection] {
-    if (connection.stream_.still_idle()) {
+    if (connection.stream_.still_idle(true)) {
       watch(connection);
     } else {
       drop(connection);

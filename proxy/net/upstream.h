@@ -58,6 +58,7 @@ class UpstreamConnection {
   std::uint32_t uses_ = 1;
   bool through_proxy_ = false;
   Deadline created_;
+  Deadline released_;                  // to the pool
   Deadline idle_until_ = kNoDeadline;  // while pooled
   UpstreamRequest lease_;
 };

@@ -117,6 +117,7 @@ bool UpstreamTls::Impl::configure(const std::vector<std::string>& protocols) {
   SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
   SSL_CTX_set_timeout(c, limits::kTlsSessionAgeMax.count());
   SSL_CTX_sess_set_new_cb(c, keep_session);
+  enable_own_records(c, lib);
   SSL_CTX_set_cert_verify_callback(c, verify_peer, nullptr);
   SSL_CTX_set_verify(c, SSL_VERIFY_PEER, nullptr);
   // ALPN's setter alone says 0 for success.
