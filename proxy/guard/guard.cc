@@ -11,6 +11,7 @@
 #include "base/read_file.h"
 #include "ca/trust.h"
 #include "proxy/guard/capacity.h"
+#include "proxy/guard/start_pages.h"
 
 namespace sallyport::guard {
 namespace {
@@ -148,6 +149,7 @@ Result<void> Guard::start() {
     if (!admin) return std::unexpected(admin.error());
     admin_ = std::move(*admin);
   }
+  give_back_start_pages();
   for (auto& worker : workers_) threads_.emplace_back([raw = worker.get()] { raw->run(); });
   ready_ = true;
   return {};
