@@ -120,6 +120,11 @@ void strip_request(request::RequestHead& head) {
 Verdict decide(const ConnectionFacts& facts, std::shared_ptr<const document::Snapshot> policy,
                request::RequestHead& head, Route& route, bool websocket) {
   route.policy = std::move(policy);
+  // It may have been another request's before: nothing of that is to be told of this one.
+  route.host.clear();
+  route.literal.reset();
+  route.authority.clear();
+  route.target = {};
   route.endpoint = nullptr;
   route.binding = nullptr;
   route.rule = -1;

@@ -92,6 +92,17 @@ TEST(Chain, TheHostOfARequestIsTheHostOfItsConnection) {
   EXPECT_EQ(reason_of(https_facts(), "/v1", "api.example.com."), Reason::none);
 }
 
+TEST(Chain, ADenialSaysNothingOfTheRequestBefore) {
+  Decided decided;
+  run(decided, https_facts(), "GET", "/v1/items", "api.example.com");
+  run(decided, https_facts(), "GET", "/v1/items", "other.example.com");
+  EXPECT_EQ(decided.verdict.reason, Reason::host_mismatch);
+  EXPECT_EQ(decided.route.target.text, "");
+  run(decided, https_facts(), "GET", "/v1/items", "a b");
+  EXPECT_EQ(decided.verdict.reason, Reason::malformed_target);
+  EXPECT_EQ(decided.route.host, "");
+}
+
 TEST(Chain, APathIsDecidedInItsCanonicalForm) {
   EXPECT_EQ(reason_of(https_facts(), "/v1/../admin", "api.example.com"), Reason::path_not_allowed);
   EXPECT_EQ(reason_of(https_facts(), "/v1/%2e%2e/admin", "api.example.com"), Reason::path_not_allowed);
