@@ -77,6 +77,9 @@ inline constexpr std::int64_t kH2IdleFramesPerSecond = 500;
 inline constexpr std::uint32_t kH2ResetCost = 10;   // a reset counts for so many of them: 1,000 at once, 50 a second
 inline constexpr milliseconds kH2DrainNotice{100};  // for requests that are on their way when a drain begins
 inline constexpr seconds kH2Look{2};                // how late a time-out of a connection may be noticed
+inline constexpr seconds kH2SettingsTimeout{10};    // a server's first frame, without which it speaks no HTTP/2
+inline constexpr std::int64_t kH2WindowsPerWorkerMax =
+    64 << 20;  // bytes that all connections together may send over the 64 KiB that each may begin with
 
 // Upstream.
 inline constexpr seconds kResolveTimeout{10};
@@ -88,6 +91,9 @@ inline constexpr milliseconds kHappyEyeballsDelay{250};        // RFC 8305 secti
 inline constexpr unsigned kCircuitFailures = 5;  // to connect, in a row: then the destination is left alone
 inline constexpr milliseconds kCircuitWaitMin{1'000}, kCircuitWaitMax{30'000};  // for so long, doubling
 inline constexpr std::size_t kCircuitsMax = 1'024;                              // destinations a worker remembers
+inline constexpr std::size_t kServerProtocolsMax = 1'024;  // servers of which a worker remembers what they speak
+inline constexpr seconds kServerProtocolTime{600};         // for so long
+inline constexpr seconds kHttp1AfterBrokenHttp2{60};       // then HTTP/2 is tried again with a server that broke it
 inline constexpr std::size_t kAddressesPerNameMax = 16;
 inline constexpr std::size_t kProxyAnswerBytesMax = 16'384;  // of an upstream proxy, to CONNECT
 inline constexpr std::size_t kResolverCacheMax = 1'024;

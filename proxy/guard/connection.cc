@@ -321,7 +321,7 @@ net::Task<void> serve_stream(Worker& worker, const ConnectionFacts& facts, http2
 // TLS with the function, under the name that it asked for.
 net::Task<bool> terminate_tls(Worker& worker, const Arrival& arrival, const request::Host& host, net::Stream& stream,
                               const Opening& opening) {
-  Result<net::SslPtr> ssl = worker.accept_tls(host.name);
+  Result<net::SslPtr> ssl = worker.accept_tls(host.name, arrival.destination.port);
   if (!ssl) {  // no leaf can be minted (an expired CA, a name that it may not have): fails closed
     report(worker, arrival, Outcome::deny, Reason::internal, ssl.error().text);
     co_return false;

@@ -182,27 +182,21 @@ class Service final : public InFlight {
     request.fresh = fresh;
     request.client_certificate = route_.rule >= 0;
     net::Deadline deadline = worker_.loop().in(limits::kResolveTimeout + 3 * limits::kConnectTimeout);
-    request.http1_only = exchange_.wants_websocket();
-    shared_ = fresh || request.http1_only ? nullptr : worker_.shared_upstreams().find(request);
-    record_.reused = shared_ != nullptr;
-    if (!shared_) {
-      auto acquired = co_await worker_.upstream().acquire(request, deadline);
-      if (!acquired) {
-        // An address that the endpoint does not allow is the policy's decision, not the network's failure.
-        bool policy = acquired.error().reason == Reason::address_not_allowed;
-        co_await give_up(acquired.error().reason, std::move(acquired.error().text));
-        if (policy) record_.outcome = Outcome::deny;
-        co_return false;
-      }
-      connection_ = std::move(*acquired);
-      record_.reused = connection_->reused();
-      if (connection_->stream().alpn() == "h2") {
-        shared_ = worker_.shared_upstreams().add(std::move(connection_), request);
-      }
+    auto lease = co_await worker_.shared_upstreams().acquire(std::move(request), exchange_.wants_websocket(),
+                                                             std::move(failed_), deadline);
+    if (!lease) {
+      // An address that the endpoint does not allow is the policy's decision, not the network's failure.
+      bool policy = lease.error().reason == Reason::address_not_allowed;
+      co_await give_up(lease.error().reason, std::move(lease.error().text));
+      if (policy) record_.outcome = Outcome::deny;
+      co_return false;
     }
-    const net::UpstreamConnection& upstream = shared_ ? *shared_->connection : *connection_;
+    record_.reused = lease->reused;
+    const net::UpstreamConnection& upstream = lease->connection();
     record_.upstream = upstream.peer_text();
     if (!upstream.through_proxy()) record_.upstream_address = upstream.peer();
+    shared_ = std::move(lease->shared);
+    connection_ = std::move(lease->own);
     if (shared_) {
       // The exchange keeps all of it.
       client_ = &http2_.emplace(std::shared_ptr<http2::ClientConnection>(shared_, &shared_->http2));
@@ -226,9 +220,8 @@ class Service final : public InFlight {
   }
 
   // Connects, sends head and what is there of the body, starts the upload of the rest, and reads the final response
-  // head's first part. A pooled connection that turns out to be dead is replaced once, if the request may be repeated.
+  // head's first part. A connection that turns out to be dead is replaced once, if the request may be repeated.
   net::Task<bool> send_request() {
-    const bool bodyless = exchange_.body().kind == http::BodyInfo::Kind::empty;
     http::UpstreamExchange::Request request;
     request.head = &exchange_.head();
     request.target = route_.target.text;
@@ -260,17 +253,24 @@ class Service final : public InFlight {
         head_ = *head;
         co_return true;
       }
-      const bool stale =
-          record_.reused && idempotent(record_.method) && reason_of(head.error()) == Reason::upstream_closed;
-      const bool repeat =
-          !fresh && bodyless && !client_->response_started() && !revoked_ && (stale || client_->unprocessed());
-      if (repeat) {
+      if (!fresh && first->end && may_repeat(head.error())) {
+        failed_ = shared_;
         release();
         continue;
       }
       co_await fail_upstream(head.error());
       co_return false;
     }
+  }
+
+  // A request that is here as a whole may be sent once more if the server has not looked at it, by its own word; or if
+  // its method says so, and the connection was one that had been idle, or never became one of HTTP/2.
+  bool may_repeat(const Error& error) const {
+    if (client_->response_started() || revoked_ || peer_gone_) return false;
+    if (client_->unprocessed()) return true;
+    const bool unfit = shared_ && shared_->http2.fitness() != http2::ClientConnection::Fitness::good;
+    return (record_.reused || unfit) && idempotent(record_.method) && error.source == ErrorSource::upstream &&
+           reason_of(error) == Reason::upstream_closed;
   }
 
   // Whether something has moved in either direction while a wait of `limit` timed out: then it goes on.
@@ -379,6 +379,12 @@ class Service final : public InFlight {
     clean_response(response_);
     if (head_.status == 101) {
       co_await relay_frames();
+      co_return;
+    }
+    // Over HTTP/2 success is what opens a WebSocket: to pass this on would be to say that there is one.
+    if (exchange_.wants_websocket() && exchange_.version() == http::Version::http2 && head_.status < 300) {
+      co_await give_up(Reason::upstream_malformed, "the server answered the handshake of a WebSocket with status " +
+                                                       std::to_string(head_.status) + " instead of switching");
       co_return;
     }
     record_.status = head_.status;
@@ -496,12 +502,14 @@ class Service final : public InFlight {
     }
     WebSocketTerms terms{*deflate, limits::kWebSocketMessageBytesMax};
     if (route_.endpoint != nullptr) terms.message_bytes_max = route_.endpoint->websocket_message_bytes_max;
-    record_.status = 101;
+    response_.headers.erase("sec-websocket-accept");  // checked; each side has its own
+    record_.status = exchange_.version() == http::Version::http2 ? 200 : 101;
     record_.protocol = "WebSocket";
     std::string_view from_function, from_server;
-    net::Stream* upstream = client_->switched(from_server);
+    net::ByteStream* upstream = client_->switched(from_server);
     responded_ = true;
-    Result<net::Stream*> function = co_await exchange_.switch_protocols(response_, from_function);
+    exchange_.watch_peer(nullptr);  // somebody reads from it now
+    Result<net::ByteStream*> function = co_await exchange_.switch_protocols(response_, from_function);
     if (!function) {
       co_await give_up(reason_of(function.error()), function.error().text);
       co_return;
@@ -511,6 +519,9 @@ class Service final : public InFlight {
     record_.bytes_up += bytes.up;
     record_.bytes_down += bytes.down;
     exchange_.close_after();
+    // The end of each direction may still wait to be written; who has failed says so at once.
+    [[maybe_unused]] const Result<void> ended_up = co_await client_->finish(nullptr);
+    [[maybe_unused]] const Result<void> ended_down = co_await exchange_.finish(nullptr);
     if (revoked_) {
       co_await give_up(*revoked_, {});
     } else if (end.broken) {
@@ -581,6 +592,7 @@ class Service final : public InFlight {
   Outcome decided_ = Outcome::allow;
   std::unique_ptr<net::UpstreamConnection> connection_;  // of HTTP/1
   std::shared_ptr<SharedUpstream> shared_;               // of HTTP/2
+  std::shared_ptr<SharedUpstream> failed_;               // the one before, where the request is sent again
   std::optional<http2::ClientExchange> http2_;
   http::UpstreamHead head_;
   Result<void> upload_result_;

@@ -16,8 +16,8 @@ using http1::FrameChecker;
 using http1::FrameSender;
 
 struct Direction {
-  net::Stream& from;
-  net::Stream& to;
+  net::ByteStream& from;
+  net::ByteStream& to;
   FrameSender sender;
   FrameChecker checker;
   std::uint64_t& bytes;
@@ -124,6 +124,14 @@ net::Task<void> close_both(Direction& direction) {
   if (told) direction.from.shutdown_write();
 }
 
+// One side failed: the other one is to see it in the same way. True when there is nothing to break off: a side that has
+// ended in order takes nothing more, but what it said last is still on its way to the other.
+bool break_off_other(Direction& direction, const Error& error) {
+  const bool receiver = error.source == direction.to.source();
+  if (error.kind == ErrorKind::reset) (receiver ? direction.from : direction.to).abort();
+  return receiver && error.kind == ErrorKind::closed;
+}
+
 net::Task<void> pump(Direction& direction, std::string_view early) {
   std::uint64_t turn_ends = direction.bytes + limits::kFairnessBytes;
   Result<bool> moved = co_await move_early(direction, early);
@@ -133,6 +141,7 @@ net::Task<void> pump(Direction& direction, std::string_view early) {
     turn_ends = direction.bytes + limits::kFairnessBytes;
     co_await direction.to.loop().yield();
   }
+  if (!moved && break_off_other(direction, moved.error())) co_return;
   if (!moved) direction.result = std::unexpected(moved.error());
   if (moved && !direction.problem) {
     direction.to.shutdown_write();
@@ -153,7 +162,7 @@ void say_how_it_was_closed(const Direction& direction, WebSocketEnd& end) {
 
 }  // namespace
 
-net::Task<WebSocketEnd> relay_websocket(net::Stream& function, net::Stream& upstream, std::string_view early_up,
+net::Task<WebSocketEnd> relay_websocket(net::ByteStream& function, net::ByteStream& upstream, std::string_view early_up,
                                         std::string_view early_down, WebSocketTerms terms, TunnelBytes& bytes) {
   net::Deadline last_moved = function.loop().now();
   bool ending = false;

@@ -1,5 +1,5 @@
 #pragma once
-// A WebSocket after its 101, relayed frame by frame in both directions.
+// A WebSocket after its handshake, over HTTP/1 or HTTP/2 on either side, relayed frame by frame in both directions.
 
 #include <cstdint>
 #include <optional>
@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "proxy/guard/tunnel.h"
 #include "proxy/http1/websocket_frames.h"
-#include "proxy/net/stream.h"
+#include "proxy/net/byte_stream.h"
 
 namespace sallyport::guard {
 
@@ -27,7 +27,7 @@ struct WebSocketEnd {
 
 // Ends when both directions have, when one fails, or when a frame may not go on: then both sides get a close frame with
 // the code, where one can stand, and the connections end. The bytes count as those of a tunnel do.
-net::Task<WebSocketEnd> relay_websocket(net::Stream& function, net::Stream& upstream, std::string_view early_up,
+net::Task<WebSocketEnd> relay_websocket(net::ByteStream& function, net::ByteStream& upstream, std::string_view early_up,
                                         std::string_view early_down, WebSocketTerms terms, TunnelBytes& bytes);
 
 }  // namespace sallyport::guard

@@ -55,6 +55,7 @@ Result<std::unique_ptr<Worker>> Worker::create(const Parts& parts) {
   if (!upstream_tls) return std::unexpected(upstream_tls.error());
   worker->upstream_tls_ = std::move(*upstream_tls);
   worker->upstream_ = std::make_unique<net::UpstreamPool>(worker->loop_, *worker->resolver_, *worker->upstream_tls_);
+  worker->shared_upstreams_ = std::make_unique<SharedUpstreams>(worker->loop_, *worker->upstream_);
   worker->loop_.on_exception = [](std::exception_ptr) {
     // Out of memory, most likely. The connection is gone with its coroutine: closed, as it must be.
   };
@@ -67,12 +68,14 @@ Worker::~Worker() {
   loop_.drop_tasks();
 }
 
-Result<net::SslPtr> Worker::accept_tls(const std::string& host) {
+Result<net::SslPtr> Worker::accept_tls(const std::string& host, std::uint16_t port) {
   Result<const ca::Leaf*> leaf =
       leaves_->get(host, std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now()));
   if (!leaf) return std::unexpected(leaf.error());
   counters_.leaves_minted.store(leaves_->mints(), std::memory_order_relaxed);
-  return server_tls_->accept_for(**leaf, host);
+  const std::string server = ServerProtocols::key(host, port);
+  const bool http1 = shared_upstreams_->protocols().wants_http1(server, loop_.now());
+  return server_tls_->accept_for(**leaf, host, http1);
 }
 
 void Worker::listen(UniqueFd listening, Listener kind) {
@@ -173,7 +176,7 @@ void Worker::set_policy(std::shared_ptr<const document::Snapshot> policy) {
   loop_.post([this, policy = std::move(policy)] {
     policy_ = policy;
     upstream_->policy_changed(policy_);
-    shared_upstreams_.policy_changed(policy_);
+    shared_upstreams_->policy_changed(policy_);
     for (InFlight* in_flight : in_flight_) in_flight->policy_changed(*policy_);
   });
 }

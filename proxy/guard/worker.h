@@ -96,7 +96,7 @@ class Worker {
   net::Loop& loop() { return loop_; }
   const std::shared_ptr<const document::Snapshot>& policy() const { return policy_; }
   net::UpstreamPool& upstream() { return *upstream_; }
-  SharedUpstreams& shared_upstreams() { return shared_upstreams_; }
+  SharedUpstreams& shared_upstreams() { return *shared_upstreams_; }
   net::DnsTable* names() { return names_; }
   WorkerCounters& counters() { return counters_; }
   bool draining() const { return draining_; }
@@ -104,8 +104,9 @@ class Worker {
   bool has_place() const { return !limit_.full(); }
   net::ConnectionSlot take_place() { return limit_.take(); }
 
-  // TLS towards the function under this name: a leaf from the cache, or a new one.
-  Result<net::SslPtr> accept_tls(const std::string& host);
+  // TLS towards the function under this name: a leaf from the cache, or a new one. HTTP/2 is not chosen with a client
+  // that takes HTTP/1, too, where the server is known to want that.
+  Result<net::SslPtr> accept_tls(const std::string& host, std::uint16_t port);
 
   void enter(InFlight& in_flight);
   void leave(InFlight& in_flight);
@@ -149,7 +150,7 @@ class Worker {
   std::unique_ptr<net::Resolver> resolver_;
   std::unique_ptr<net::UpstreamTls> upstream_tls_;
   std::unique_ptr<net::UpstreamPool> upstream_;
-  SharedUpstreams shared_upstreams_{loop_};
+  std::unique_ptr<SharedUpstreams> shared_upstreams_;
 };
 
 // An exchange slot for as long as a connection has something to do.

@@ -11,8 +11,8 @@
 #include "base/error.h"
 #include "base/reason.h"
 #include "policy-engine/request/head.h"
+#include "proxy/net/byte_stream.h"
 #include "proxy/net/loop.h"
-#include "proxy/net/stream.h"
 #include "proxy/net/task.h"
 
 namespace sallyport::http {
@@ -71,9 +71,10 @@ class Exchange {
   virtual net::Task<Result<void>> write_body(Chunk chunk) = 0;
   // Ends a body whose respond() or write_body() did not carry the end. `trailers` may be null.
   virtual net::Task<Result<void>> finish(const request::HeaderList* trailers) = 0;
-  // Answers 101 and hands out the stream; `leftover` gets the bytes that came after the request's head.
-  virtual net::Task<Result<net::Stream*>> switch_protocols(const request::ResponseHead& head,
-                                                           std::string_view& leftover) = 0;
+  // Answers 101, or over HTTP/2 200, and hands out the stream; `leftover` gets the bytes that came after the request's
+  // head. What only one connection's handshake has in it is not in the head: the key's answer.
+  virtual net::Task<Result<net::ByteStream*>> switch_protocols(const request::ResponseHead& head,
+                                                               std::string_view& leftover) = 0;
   // The response can't be completed: the client must be able to tell (no final chunk, connection closed, stream reset).
   virtual void abort() = 0;
   // After this exchange the connection is not used again (HTTP/1).
@@ -104,7 +105,7 @@ class UpstreamExchange {
     std::string_view target;     // canonical
     std::string_view authority;  // canonical
     BodyInfo body;
-    bool websocket = false;
+    bool websocket = false;  // HTTP/1: an upgrade; HTTP/2: extended CONNECT. The method is GET either way
     bool te_trailers = false;
     const request::HeaderList* trailers = nullptr;  // sent if the first chunk is the end; may be null
   };
@@ -117,8 +118,8 @@ class UpstreamExchange {
   virtual net::Task<Result<Chunk>> read_body(net::Deadline deadline) = 0;
   virtual Result<Chunk> buffered_body() = 0;
   virtual const request::HeaderList& trailers() const = 0;
-  // After a 101: the stream, and the bytes that followed the head.
-  virtual net::Stream* switched(std::string_view& leftover) = 0;
+  // After a 101, which over HTTP/2 a 200 is given out as: the stream, and the bytes that followed the head.
+  virtual net::ByteStream* switched(std::string_view& leftover) = 0;
 
   // True once any byte of a response has come: a failure is not retried any more.
   virtual bool response_started() const = 0;

@@ -10,6 +10,7 @@
 #include "proxy/http1/chunked.h"
 #include "proxy/http1/framing.h"
 #include "proxy/net/read_buffer.h"
+#include "proxy/net/stream.h"
 
 namespace sallyport::http1 {
 

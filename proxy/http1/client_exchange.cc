@@ -1,36 +1,16 @@
 #include "proxy/http1/client_exchange.h"
 
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
-
-#include <array>
 
 #include "base/limits.h"
 #include "proxy/http1/serialize.h"
+#include "proxy/http1/websocket_handshake.h"
 
 namespace sallyport::http1 {
 
 using http::BodyInfo;
 using http::Chunk;
 using http::UpstreamHead;
-
-namespace {
-
-// What a server answers that has understood this key (RFC 6455 section 4.2.2); empty without a key.
-std::string websocket_accept(const request::HeaderList& headers) {
-  constexpr std::string_view kGuid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-  const request::Header* key = headers.find("sec-websocket-key");
-  if (key == nullptr || key->value.empty()) return {};
-  const std::string text = std::string(key->value) + std::string(kGuid);
-  std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
-  unsigned int size = 0;
-  if (EVP_Digest(text.data(), text.size(), digest.data(), &size, EVP_sha1(), nullptr) != 1) return {};
-  std::array<unsigned char, 2 * EVP_MAX_MD_SIZE> encoded{};
-  const int length = EVP_EncodeBlock(encoded.data(), digest.data(), static_cast<int>(size));
-  return {reinterpret_cast<const char*>(encoded.data()), static_cast<std::size_t>(length)};
-}
-
-}  // namespace
 
 void ClientExchange::attach(net::Stream& stream) {
   stream_ = &stream;
@@ -54,10 +34,16 @@ net::Task<Result<void>> ClientExchange::write(std::string_view first, std::strin
 net::Task<Result<void>> ClientExchange::send(const Request& request, Chunk first) {
   head_request_ = request.head->method == "HEAD";
   websocket_ = request.websocket;
-  websocket_accept_ = websocket_ ? websocket_accept(request.head->headers) : std::string();
   content_taken_ = request.body.kind == BodyInfo::Kind::empty || request.head->headers.find("expect") == nullptr;
   Framing framing;
-  framing.upgrade_websocket = request.websocket;
+  std::string own_key;
+  if (websocket_) {
+    framing.upgrade_websocket = true;
+    const request::Header* key = request.head->headers.find("sec-websocket-key");
+    if (key == nullptr) framing.websocket_key = own_key = new_websocket_key();  // the function has asked by HTTP/2
+    const std::string_view sent = key == nullptr ? std::string_view(own_key) : key->value;
+    websocket_accept_ = sent.empty() ? std::string() : websocket_accept(sent);
+  }
   switch (request.body.kind) {
     case BodyInfo::Kind::empty:
       break;
@@ -178,7 +164,7 @@ net::Task<Result<Chunk>> ClientExchange::read_body(net::Deadline deadline) {
   co_return co_await body_.read(*stream_, in_, deadline);
 }
 
-net::Stream* ClientExchange::switched(std::string_view& leftover) {
+net::ByteStream* ClientExchange::switched(std::string_view& leftover) {
   leftover = in_.unread();
   in_.consume(leftover.size());
   return stream_;

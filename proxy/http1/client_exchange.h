@@ -8,6 +8,7 @@
 #include "proxy/http1/body_reader.h"
 #include "proxy/http1/parser.h"
 #include "proxy/net/read_buffer.h"
+#include "proxy/net/stream.h"
 
 namespace sallyport::http1 {
 
@@ -23,7 +24,7 @@ class ClientExchange final : public http::UpstreamExchange {
   net::Task<Result<http::Chunk>> read_body(net::Deadline deadline) override;
   Result<http::Chunk> buffered_body() override { return body_.take(in_, ErrorSource::upstream); }
   const request::HeaderList& trailers() const override { return body_.trailers(); }
-  net::Stream* switched(std::string_view& leftover) override;
+  net::ByteStream* switched(std::string_view& leftover) override;
   bool response_started() const override { return response_started_; }
   bool reusable() const override;
   void cancel() override { stream_->cancel(); }

@@ -2,6 +2,7 @@
 // How a message of HTTP/1 ends, and what it says about its connection (RFC 9112 sections 6 and 9).
 
 #include <cstdint>
+#include <string_view>
 
 namespace sallyport::http1 {
 
@@ -17,10 +18,12 @@ enum class BodyKind : std::uint8_t {
 struct Framing {
   BodyKind body = BodyKind::none;
   std::uint64_t content_length = 0;
-  bool keep_alive = true;          // false: "Connection: close". until_close implies it
-  bool keep_alive_spoken = false;  // "Connection: keep-alive", which an HTTP/1.0 client needs to hear
-  bool upgrade_websocket = false;  // "Connection: Upgrade" and "Upgrade: websocket"; wins over keep_alive
-  bool te_trailers = false;        // requests only: "TE: trailers" and "Connection: TE"
+  bool keep_alive = true;                  // false: "Connection: close". until_close implies it
+  bool keep_alive_spoken = false;          // "Connection: keep-alive", which an HTTP/1.0 client needs to hear
+  bool upgrade_websocket = false;          // "Connection: Upgrade" and "Upgrade: websocket"; wins over keep_alive
+  std::string_view websocket_key = {};     // with the upgrade of a request; empty: the head has one
+  std::string_view websocket_accept = {};  // with that of a response; likewise
+  bool te_trailers = false;                // requests only: "TE: trailers" and "Connection: TE"
 };
 
 }  // namespace sallyport::http1

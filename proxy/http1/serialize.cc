@@ -15,7 +15,8 @@ namespace {
 using request::Header;
 using request::HeaderList;
 
-// The start line and the framing fields take no more than this besides what is passed in.
+// The start line and the framing fields take no more than this besides what is passed in. Those of a WebSocket have
+// some 28 bytes of value.
 constexpr std::size_t kFixedBytesMax = 256;
 
 // The first and the last `Size` bytes of a text that is no longer than both together.
@@ -85,11 +86,22 @@ char* put_fields(char* at, const HeaderList& headers) {
   return at;
 }
 
+// Nothing where there is no value.
+char* put_field(char* at, std::string_view name, std::string_view value) {
+  if (value.empty()) return at;
+  at = put(at, name);
+  at = put(at, ": ");
+  at = put(at, value);
+  return put(at, "\r\n");
+}
+
 char* put_connection(char* at, const Framing& framing) {
   const bool close = !framing.keep_alive || framing.body == BodyKind::until_close;
   std::string_view option;
   if (framing.upgrade_websocket) {
     at = put(at, "Upgrade: websocket\r\n");
+    at = put_field(at, "Sec-WebSocket-Key", framing.websocket_key);
+    at = put_field(at, "Sec-WebSocket-Accept", framing.websocket_accept);
     option = "Upgrade";
   } else if (close) {
     option = "close";
@@ -133,12 +145,19 @@ bool is_visible(std::string_view text) {
   return !text.empty() && std::ranges::all_of(text, [](char c) { return c >= 0x21 && c <= 0x7e; });
 }
 
+// What goes into the place that is kept for it.
+bool fits(const Framing& framing) {
+  constexpr std::size_t kMax = 32;
+  return framing.websocket_key.size() <= kMax && framing.websocket_accept.size() <= kMax;
+}
+
 }  // namespace
 
 bool serialize_request(std::string& out, std::string_view method, std::string_view target, std::string_view authority,
                        const HeaderList& headers, const Framing& framing) {
   const std::optional<std::size_t> size = size_of(headers);
   if (!size || !is_token(method) || !is_visible(target) || !is_visible(authority)) return false;
+  if (!fits(framing)) return false;
   if (framing.body == BodyKind::until_close) return false;
   append(out, *size + method.size() + target.size() + authority.size() + kFixedBytesMax, [&](char* at) {
     at = put(at, method);
@@ -156,7 +175,7 @@ bool serialize_request(std::string& out, std::string_view method, std::string_vi
 bool serialize_response(std::string& out, int status, std::string_view reason, const HeaderList& headers,
                         const Framing& framing) {
   const std::optional<std::size_t> size = size_of(headers);
-  if (!size || status < 100 || status > 599 || !is_value(reason)) return false;
+  if (!size || status < 100 || status > 599 || !is_value(reason) || !fits(framing)) return false;
   append(out, *size + reason.size() + kFixedBytesMax, [&](char* at) {
     at = put(at, "HTTP/1.1 ");
     at = put_number(at, static_cast<std::uint64_t>(status));

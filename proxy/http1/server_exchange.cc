@@ -4,6 +4,7 @@
 
 #include "base/limits.h"
 #include "proxy/http1/serialize.h"
+#include "proxy/http1/websocket_handshake.h"
 
 namespace sallyport::http1 {
 namespace {
@@ -43,7 +44,15 @@ void ServerExchange::begin() {
   body_.start(BodyKind::none, 0);
   response_ = Response::none;
   response_left_ = 0;
+  websocket_accept_.clear();
   head_request_ = close_ = false;
+}
+
+// RFC 6455 section 4.2.1: exactly one key, of 16 bytes.
+void ServerExchange::note_websocket() {
+  if (!info_.upgrade_websocket || head_.headers.count("sec-websocket-key") != 1) return;
+  const std::string_view key = head_.headers.find("sec-websocket-key")->value;
+  if (is_websocket_key(key)) websocket_accept_ = websocket_accept(key);
 }
 
 RequestFailure ServerExchange::failure_of(const Error& error, bool begun) const {
@@ -79,6 +88,7 @@ net::Task<std::expected<ServerExchange::Read, RequestFailure>> ServerExchange::r
       if (parsed == Parse::complete) {
         in_.consume(info_.head_size);
         body_.start(info_.body, info_.content_length);
+        note_websocket();
         co_return Read::request;
       }
     }
@@ -239,11 +249,12 @@ net::Task<Result<void>> ServerExchange::finish(const request::HeaderList* traile
   co_return Result<void>();
 }
 
-net::Task<Result<net::Stream*>> ServerExchange::switch_protocols(const request::ResponseHead& head,
-                                                                 std::string_view& leftover) {
+net::Task<Result<net::ByteStream*>> ServerExchange::switch_protocols(const request::ResponseHead& head,
+                                                                     std::string_view& leftover) {
   out_.clear();
   Framing framing;
   framing.upgrade_websocket = true;
+  framing.websocket_accept = websocket_accept_;
   if (!serialize_response(out_, head.status, head.reason, head.headers, framing)) {
     response_ = Response::broken;
     co_return fail(ErrorSource::upstream, ErrorKind::malformed, "a response head that can't be passed on");

@@ -9,6 +9,7 @@
 #include "proxy/http1/body_reader.h"
 #include "proxy/http1/parser.h"
 #include "proxy/net/read_buffer.h"
+#include "proxy/net/stream.h"
 
 namespace sallyport::http1 {
 
@@ -37,7 +38,8 @@ class ServerExchange final : public http::Exchange {
   http::BodyInfo body() const override;
   bool expects_continue() const override { return info_.expect_continue; }
   bool accepts_trailers() const override { return info_.accepts_trailers; }
-  bool wants_websocket() const override { return info_.upgrade_websocket; }
+  // Not where the key is missing that the answer has to be made from: then it is a request like others.
+  bool wants_websocket() const override { return !websocket_accept_.empty(); }
   net::Task<Result<http::Chunk>> read_body(net::Deadline deadline) override;
   Result<http::Chunk> buffered_body() override { return body_.take(in_, ErrorSource::downstream); }
   const request::HeaderList& trailers() const override { return body_.trailers(); }
@@ -46,8 +48,8 @@ class ServerExchange final : public http::Exchange {
   net::Task<Result<void>> respond(const request::ResponseHead& head, http::BodyInfo body, http::Chunk first) override;
   net::Task<Result<void>> write_body(http::Chunk chunk) override;
   net::Task<Result<void>> finish(const request::HeaderList* trailers) override;
-  net::Task<Result<net::Stream*>> switch_protocols(const request::ResponseHead& head,
-                                                   std::string_view& leftover) override;
+  net::Task<Result<net::ByteStream*>> switch_protocols(const request::ResponseHead& head,
+                                                       std::string_view& leftover) override;
   void abort() override;
   void close_after() override { close_ = true; }
   void end_response() override;
@@ -57,6 +59,7 @@ class ServerExchange final : public http::Exchange {
  private:
   enum class Response : std::uint8_t { none, bodyless, sized, chunked, until_close, complete, broken };
   void begin();
+  void note_websocket();
   RequestFailure failure_of(const Error& error, bool begun) const;
   Response body_form(const request::ResponseHead& head, http::BodyInfo body, Framing& framing) const;
   net::Task<Result<void>> write(std::string_view first, std::string_view second);
@@ -69,7 +72,8 @@ class ServerExchange final : public http::Exchange {
   std::string out_;                  // what is being sent beside body bytes
   std::uint64_t response_left_ = 0;  // bytes that a sized response still owes
   Response response_ = Response::none;
-  bool head_request_ = false;  // head_ is gone once the body is read
+  std::string websocket_accept_;  // that the request's key is answered with; empty: no WebSocket is asked for
+  bool head_request_ = false;     // head_ is gone once the body is read
   bool close_ = false;
   std::function<void()> gone_;
 };

@@ -38,12 +38,14 @@ net::Task<Result<void>> ClientExchange::send(const Request& request, Chunk first
   std::optional<std::uint64_t> length;
   if (request.body.kind == BodyInfo::Kind::sized) length = request.body.length;
   FieldWriter& writer = connection().writer();
-  if (!writer.request(request.head->method, request.authority, request.target, request.head->headers, length,
-                      request.te_trailers)) {
+  FieldWriter::Target target{request.head->method, request.authority, request.target};
+  websocket_ = request.websocket;
+  if (websocket_) target.protocol = "websocket";
+  if (!writer.request(target, request.head->headers, length, request.te_trailers)) {
     co_return fail(ErrorSource::internal, ErrorKind::malformed, "a request head that can't be sent");
   }
   const bool has_trailers = request.trailers != nullptr && !request.trailers->empty();
-  const bool bodyless = first.end && first.data.empty() && !has_trailers;
+  const bool bodyless = first.end && first.data.empty() && !has_trailers && !websocket_;
   const nghttp2_data_provider source = body_source();
   const std::int32_t stream =
       nghttp2_submit_request(connection().session(), nullptr, writer.fields().data(), writer.fields().size(),
@@ -59,7 +61,7 @@ net::Task<Result<void>> ClientExchange::send(const Request& request, Chunk first
     connection().flush();
     co_return Result<void>();
   }
-  if (first.data.empty() && !first.end) {
+  if (websocket_ || (first.data.empty() && !first.end)) {
     connection().flush();
     co_return Result<void>();
   }
@@ -126,6 +128,15 @@ net::Task<Result<UpstreamHead>> ClientExchange::read_head(request::ResponseHead&
   if (!parse_response(*head_block_, info, head, wrong)) {
     co_return fail(ErrorSource::upstream, ErrorKind::malformed,
                    "the server's response is malformed: " + std::string(wrong.text));
+  }
+  if (websocket_ && head.status / 100 == 2) {
+    // Another status of success, or an end together with the head, is no answer that frames could follow.
+    if (head.status != 200 || ended_with_head_) {
+      co_return fail(ErrorSource::upstream, ErrorKind::malformed,
+                     "the server's answer to the CONNECT of a WebSocket is no 200 with an open stream");
+    }
+    head.status = 101;
+    head.reason = "Switching Protocols";
   }
   UpstreamHead result{head.status, {}};
   if (head.status >= 200) result.body = body_of(info, head.status);

@@ -7,6 +7,7 @@
 #include "proxy/http/exchange.h"
 #include "proxy/http2/heads.h"
 #include "proxy/http2/stream.h"
+#include "proxy/http2/tunnel.h"
 
 namespace sallyport::http2 {
 
@@ -25,7 +26,7 @@ class ClientExchange final : public http::UpstreamExchange, private Stream {
   net::Task<Result<http::Chunk>> read_body(net::Deadline deadline) override { return receive(deadline); }
   Result<http::Chunk> buffered_body() override { return take(); }
   const request::HeaderList& trailers() const override { return Stream::trailers(); }
-  net::Stream* switched(std::string_view&) override { return nullptr; }
+  net::ByteStream* switched(std::string_view&) override { return &tunnel_; }
   bool response_started() const override { return response_started_; }
   bool reusable() const override { return true; }  // the connection looks after itself
   bool unprocessed() const override { return refused(); }
@@ -40,7 +41,9 @@ class ClientExchange final : public http::UpstreamExchange, private Stream {
   std::string held_;  // the beginning of the body, while the server's window has no room for it
   std::deque<std::unique_ptr<HeaderBlock>> heads_;  // received and not read
   std::unique_ptr<HeaderBlock> head_block_;         // what the last head's views point into
+  Tunnel tunnel_{*this};
   bool head_request_ = false;
+  bool websocket_ = false;
   bool response_started_ = false;
   bool final_came_ = false;
   bool ended_with_head_ = false;

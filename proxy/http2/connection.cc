@@ -100,6 +100,10 @@ struct Connection::Callbacks {
       Connection& connection = of(self);
       const bool ends = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
       if (frame->hd.type == NGHTTP2_HEADERS) connection.in_block_ = false;
+      if (frame->hd.type == NGHTTP2_SETTINGS && (frame->hd.flags & NGHTTP2_FLAG_ACK) == 0) connection.on_settings();
+      if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code == NGHTTP2_HTTP_1_1_REQUIRED) {
+        connection.on_http1_required();
+      }
       if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) return 0;
       Stream* stream = stream_of(session, frame->hd.stream_id);
       if (stream == nullptr) return 0;
@@ -148,9 +152,20 @@ struct Connection::Callbacks {
     });
   }
 
-  static int stream_closed(nghttp2_session* session, std::int32_t id, std::uint32_t code, void*) {
+  static int stream_closed(nghttp2_session* session, std::int32_t id, std::uint32_t code, void* self) {
     return guarded([&] {
+      if (code == NGHTTP2_HTTP_1_1_REQUIRED) of(self).on_http1_required();
       if (Stream* stream = stream_of(session, id)) stream->on_closed(code);
+      return 0;
+    });
+  }
+
+  // nghttp2 ends the connection by itself where the peer has broken the rules of all of it.
+  static int frame_sent(nghttp2_session*, const nghttp2_frame* frame, void* self) {
+    return guarded([&] {
+      if (frame->hd.type != NGHTTP2_GOAWAY || frame->goaway.error_code == NGHTTP2_NO_ERROR) return 0;
+      Connection& connection = of(self);
+      if (connection.complaint_.empty()) connection.complaint_ = nghttp2_http2_strerror(frame->goaway.error_code);
       return 0;
     });
   }
@@ -188,6 +203,7 @@ struct Connection::Callbacks {
       nghttp2_session_callbacks_set_on_data_chunk_recv_callback(c, data);
       nghttp2_session_callbacks_set_on_stream_close_callback(c, stream_closed);
       nghttp2_session_callbacks_set_on_frame_not_send_callback(c, frame_not_sent);
+      nghttp2_session_callbacks_set_on_frame_send_callback(c, frame_sent);
       nghttp2_session_callbacks_set_send_data_callback(c, send_data);
       if (nghttp2_option_new(&result.options) != 0) return Tables{};
       nghttp2_option* o = result.options;
@@ -269,6 +285,7 @@ void Connection::feed(std::string_view bytes) {
     if (complaint_.empty()) complaint_ = nghttp2_strerror(static_cast<int>(taken));
     terminate(alien ? NGHTTP2_PROTOCOL_ERROR : NGHTTP2_ENHANCE_YOUR_CALM, {});
   }
+  flush();
   after_read();
   flush();
 }

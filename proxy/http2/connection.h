@@ -66,6 +66,10 @@ class Connection {
   // Within nghttp2, as those of Stream. Null: the stream was refused, and what comes for it is ignored.
   virtual Stream* on_new_stream(std::int32_t id) = 0;
   virtual void on_complaint(std::int32_t id, std::string_view why) = 0;
+  // The peer's SETTINGS have come, for the first time or again.
+  virtual void on_settings() = 0;
+  // The peer wants HTTP/1 instead, of a stream or of all.
+  virtual void on_http1_required() = 0;
   // Outside of it: after frames have been read, and before the writing coroutine writes.
   virtual void after_read() = 0;
   virtual void before_write() = 0;

@@ -67,8 +67,9 @@ void FieldWriter::put(std::string_view name, std::string_view value) {
   fields_.push_back({bytes_of(name), bytes_of(value), name.size(), value.size(), flags});
 }
 
-bool FieldWriter::put_all(const request::HeaderList& headers) {
+bool FieldWriter::put_all(const request::HeaderList& headers, std::string_view but) {
   for (const request::Header& field : headers) {
+    if (!but.empty() && request::name_equals(field.name, but)) continue;
     if (!may_be_written(field)) return false;
     const std::string_view name = keep(field.name, true);
     put(name, http1::trim(field.value));
@@ -86,19 +87,21 @@ bool FieldWriter::response(int status, const request::HeaderList& headers,
   return true;
 }
 
-bool FieldWriter::request(std::string_view method, std::string_view authority, std::string_view path,
-                          const request::HeaderList& headers, std::optional<std::uint64_t> content_length,
-                          bool te_trailers) {
+bool FieldWriter::request(const Target& target, const request::HeaderList& headers,
+                          std::optional<std::uint64_t> content_length, bool te_trailers) {
   const auto is_visible = [](std::string_view text) {
     return !text.empty() && std::ranges::all_of(text, [](char c) { return c >= 0x21 && c <= 0x7e; });
   };
-  if (!http1::is_token(method) || !is_visible(authority) || !is_visible(path)) return false;
+  if (!http1::is_token(target.method) || !is_visible(target.authority) || !is_visible(target.path)) return false;
+  const bool extended = !target.protocol.empty();
   begin(headers, kFixedBytesMax);
-  put(":method", method);
+  put(":method", extended ? "CONNECT" : target.method);
+  if (extended) put(":protocol", target.protocol);
   put(":scheme", "https");
-  put(":authority", authority);
-  put(":path", path);
-  if (!put_all(headers)) return false;
+  put(":authority", target.authority);
+  put(":path", target.path);
+  // A key proves nothing to a server of HTTP/2, which would not answer it (RFC 8441 section 5).
+  if (!put_all(headers, extended ? "sec-websocket-key" : std::string_view())) return false;
   if (content_length) put("content-length", keep(std::to_string(*content_length), false));
   if (te_trailers) put("te", "trailers");
   return true;

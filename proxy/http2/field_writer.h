@@ -19,8 +19,13 @@ class FieldWriter {
  public:
   // False when something must not be written.
   bool response(int status, const request::HeaderList& headers, std::optional<std::uint64_t> content_length);
-  bool request(std::string_view method, std::string_view authority, std::string_view path,
-               const request::HeaderList& headers, std::optional<std::uint64_t> content_length, bool te_trailers);
+  // What a request says besides its fields.
+  struct Target {
+    std::string_view method, authority, path;
+    std::string_view protocol = {};  // of an extended CONNECT (RFC 8441), whose method then is not sent
+  };
+  bool request(const Target& target, const request::HeaderList& headers, std::optional<std::uint64_t> content_length,
+               bool te_trailers);
   bool trailers(const request::HeaderList& headers);
 
   // Good until the next call.
@@ -32,7 +37,7 @@ class FieldWriter {
   void begin(const request::HeaderList& headers, std::size_t more);
   std::string_view keep(std::string_view text, bool lower);
   void put(std::string_view name, std::string_view value);
-  bool put_all(const request::HeaderList& headers);
+  bool put_all(const request::HeaderList& headers, std::string_view but = {});
 
   std::string text_;
   std::vector<nghttp2_nv> fields_;

@@ -24,7 +24,7 @@ bool wrong(ParseError& error, std::string_view text, Reason reason = Reason::mal
 
 // What a request says besides its fields.
 struct Pseudo {
-  std::optional<std::string_view> method, scheme, authority, path, status;
+  std::optional<std::string_view> method, scheme, authority, path, protocol, status;
 };
 
 struct Seen {
@@ -51,6 +51,8 @@ std::string_view note_pseudo(const Header& field, bool of_request, Seen& seen) {
     place = &pseudo.authority;
   } else if (field.name == ":path") {
     place = &pseudo.path;
+  } else if (field.name == ":protocol") {
+    place = &pseudo.protocol;
   }
   if (place == nullptr) return "a pseudo-header field that is not known here";
   if (*place) return "a pseudo-header field that is repeated";
@@ -151,7 +153,21 @@ bool check_method(std::string_view method, ParseError& error) {
   if (std::ranges::any_of(method, [](char c) { return c >= 'a' && c <= 'z'; })) {
     return wrong(error, "the method has small letters, which servers read in two ways", Reason::unsupported_method);
   }
-  if (method == "CONNECT") return wrong(error, "CONNECT is not supported here", Reason::unsupported_method);
+  return true;
+}
+
+// RFC 8441 sections 4 and 5. The frames of the WebSocket are not content, so nothing may say that there is some.
+bool check_connect(const Seen& seen, ParseError& error) {
+  const Pseudo& pseudo = seen.pseudo;
+  const bool connect = *pseudo.method == "CONNECT";
+  if (!pseudo.protocol) {
+    return !connect || wrong(error, "CONNECT is not supported here but for WebSocket", Reason::unsupported_method);
+  }
+  if (!connect) return wrong(error, ":protocol without CONNECT");
+  if (*pseudo.protocol != "websocket") {
+    return wrong(error, "CONNECT with another :protocol than websocket", Reason::unsupported_method);
+  }
+  if (seen.content_length || seen.expect_continue) return wrong(error, "a WebSocket's CONNECT announces content");
   return true;
 }
 
@@ -177,7 +193,7 @@ bool parse_request(const HeaderBlock& block, request::Scheme scheme, RequestInfo
   const Pseudo& pseudo = seen.pseudo;
   if (!pseudo.method) return wrong(error, "no :method");
   head.method = *pseudo.method;
-  if (!check_method(*pseudo.method, error)) return false;
+  if (!check_method(*pseudo.method, error) || !check_connect(seen, error)) return false;
   if (!pseudo.scheme || !pseudo.path) return wrong(error, "no :scheme or no :path");
   if (*pseudo.scheme != (scheme == request::Scheme::https ? "https" : "http")) {
     return wrong(error, ":scheme is not that of the connection");
@@ -194,6 +210,11 @@ bool parse_request(const HeaderBlock& block, request::Scheme scheme, RequestInfo
   info.content_length = seen.content_length;
   info.expect_continue = seen.expect_continue;
   info.accepts_trailers = seen.accepts_trailers;
+  info.websocket = pseudo.protocol.has_value();
+  if (info.websocket) {
+    head.method = "GET";
+    head.headers.erase("sec-websocket-key");  // belongs to the handshake of HTTP/1
+  }
   return true;
 }
 

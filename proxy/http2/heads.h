@@ -15,6 +15,7 @@ struct RequestInfo {
   std::optional<std::uint64_t> content_length;
   bool expect_continue = false;   // the field stays in the head
   bool accepts_trailers = false;  // "te: trailers"
+  bool websocket = false;         // an extended CONNECT (RFC 8441); the head's method is GET, as it is in HTTP/1
 };
 
 struct ResponseInfo {
@@ -24,8 +25,9 @@ struct ResponseInfo {
 // Fills `head` with views of the block; crumbs of cookies are joined (RFC 9113 section 8.2.3). False with `error` when
 // the request is refused: a pseudo-header field that is missing, repeated, unknown or late, a scheme that is not the
 // connection's, no authority, a Host that differs from :authority, a target that is no path (or "*" with OPTIONS), a
-// method with small letters, CONNECT, a name with capitals, whitespace around a value, a field that frames a message of
-// HTTP/1 or belongs to one connection.
+// method with small letters, CONNECT for anything but a
+// WebSocket, a WebSocket with content, a name with capitals, whitespace around a value, a field that frames a message
+// of HTTP/1 or belongs to one connection.
 bool parse_request(const HeaderBlock& block, request::Scheme scheme, RequestInfo& info, request::RequestHead& head,
                    http1::ParseError& error);
 

@@ -135,6 +135,45 @@ TEST(Http2Heads, BoundsTheListAndTheTarget) {
   EXPECT_EQ(parse(fields)->error.reason, Reason::head_too_large);
 }
 
+TEST(Http2Heads, AnExtendedConnectIsAWebSocketAndAGet) {
+  const Fields fields{{":method", "CONNECT"},      {":protocol", "websocket"}, {":scheme", "https"},
+                      {":authority", "a.example"}, {":path", "/chat"},         {"sec-websocket-version", "13"},
+                      {"sec-websocket-key", "x"}};
+  const auto parsed = parse(fields);
+  ASSERT_TRUE(parsed->good) << parsed->error.text;
+  EXPECT_TRUE(parsed->info.websocket);
+  EXPECT_EQ(parsed->head.method, "GET");
+  EXPECT_EQ(parsed->head.target, "/chat");
+  EXPECT_EQ(parsed->head.headers.find("sec-websocket-key"), nullptr);
+  EXPECT_NE(parsed->head.headers.find("sec-websocket-version"), nullptr);
+  EXPECT_FALSE(parse(request_with({}))->info.websocket);
+}
+
+TEST(Http2Heads, RefusesOtherConnectsAndOtherProtocols) {
+  const auto connect = [](const Fields& more, std::string_view without = {}) {
+    Fields fields{{":method", "CONNECT"},
+                  {":protocol", "websocket"},
+                  {":scheme", "https"},
+                  {":authority", "a.example"},
+                  {":path", "/chat"}};
+    std::erase_if(fields, [&](const auto& field) { return field.first == without; });
+    fields.insert(fields.end(), more.begin(), more.end());
+    return parse(fields);
+  };
+  ASSERT_TRUE(connect({})->good);
+  EXPECT_EQ(connect({}, ":protocol")->error.reason, Reason::unsupported_method);
+  for (const char* other : {"connect-udp", "WebSocket", "websocket,h2c", ""}) {
+    EXPECT_EQ(connect({{":protocol", other}}, ":protocol")->error.reason, Reason::unsupported_method) << other;
+  }
+  for (const char* needed : {":scheme", ":path", ":authority", ":method"}) {
+    EXPECT_FALSE(connect({}, needed)->good) << needed;
+  }
+  EXPECT_FALSE(connect({{":protocol", "websocket"}})->good);
+  EXPECT_FALSE(connect({{"content-length", "0"}})->good);
+  EXPECT_FALSE(connect({{"expect", "100-continue"}})->good);
+  EXPECT_FALSE(connect({{":method", "GET"}}, ":method")->good);
+}
+
 TEST(Http2Heads, RefusesWhatNghttp2LeftOut) {
   HeaderBlock block = block_of(request_with({}));
   block.spoil();
@@ -169,17 +208,35 @@ TEST(Http2Heads, TrailersKeepWhatMayStandThere) {
   }
 }
 
-TEST(Http2FieldWriter, WritesLowerCaseAndNothingThatFrames) {
-  FieldWriter writer;
-  request::HeaderList headers;
-  headers.add("Content-Type", "text/plain");
-  ASSERT_TRUE(writer.response(200, headers, 5));
+std::string written(const FieldWriter& writer) {
   std::string text;
   for (const nghttp2_nv& field : writer.fields()) {
     text.append(reinterpret_cast<const char*>(field.name), field.namelen) += "=";
     text.append(reinterpret_cast<const char*>(field.value), field.valuelen) += ";";
   }
-  EXPECT_EQ(text, ":status=200;content-type=text/plain;content-length=5;");
+  return text;
+}
+
+TEST(Http2FieldWriter, AWebSocketIsAskedForByConnectAndWithoutItsKey) {
+  FieldWriter writer;
+  request::HeaderList headers;
+  headers.add("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
+  headers.add("Sec-WebSocket-Version", "13");
+  ASSERT_TRUE(writer.request({"GET", "a.example", "/chat", "websocket"}, headers, std::nullopt, false));
+  EXPECT_EQ(written(writer),
+            ":method=CONNECT;:protocol=websocket;:scheme=https;:authority=a.example;:path=/chat;"
+            "sec-websocket-version=13;");
+  ASSERT_TRUE(writer.request({"GET", "a.example", "/chat"}, headers, std::nullopt, false));
+  EXPECT_EQ(written(writer).substr(0, 26), ":method=GET;:scheme=https;");
+  EXPECT_NE(written(writer).find("sec-websocket-key="), std::string::npos);
+}
+
+TEST(Http2FieldWriter, WritesLowerCaseAndNothingThatFrames) {
+  FieldWriter writer;
+  request::HeaderList headers;
+  headers.add("Content-Type", "text/plain");
+  ASSERT_TRUE(writer.response(200, headers, 5));
+  EXPECT_EQ(written(writer), ":status=200;content-type=text/plain;content-length=5;");
   for (const char* name : {"Connection", "Transfer-Encoding", "Content-Length", "Upgrade", "Keep-Alive", "a b", ":a"}) {
     request::HeaderList bad;
     bad.add(name, "1");

@@ -27,10 +27,11 @@ ServerConnection::ServerConnection(net::Stream& transport, request::Scheme schem
 ServerConnection::~ServerConnection() = default;
 
 net::Task<void> ServerConnection::run(std::string_view early) {
-  const std::array<nghttp2_settings_entry, 4> settings{{
+  const std::array<nghttp2_settings_entry, 5> settings{{
       {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, limits::kH2StreamsMax},
       {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, limits::kH2StreamWindow},
       {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, limits::kHeadBytesMax},
+      {NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1},  // for WebSocket (RFC 8441)
       {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
   }};
   co_await work(early, settings);

@@ -42,6 +42,8 @@ class ServerConnection final : private Connection {
 
   Stream* on_new_stream(std::int32_t id) override;
   void on_complaint(std::int32_t id, std::string_view why) override;
+  void on_settings() override {}
+  void on_http1_required() override {}  // of a client it means nothing
   void after_read() override;
   void before_write() override { reap(); }
   net::Deadline look_again() override;

@@ -20,6 +20,7 @@ bool ServerExchange::on_headers(std::unique_ptr<HeaderBlock> block, bool end) {
   if (parse_request(*head_block_, scheme_, info_, head_, error)) {
     head_request_ = head_.method == "HEAD";
     if (info_.content_length) expect_bytes(*info_.content_length);
+    if (info_.websocket && end) refuse(Reason::malformed_http, "a WebSocket's CONNECT ends its stream");
   } else {
     refuse(error.reason, error.text);
   }
@@ -31,7 +32,14 @@ void ServerExchange::refuse(Reason reason, std::string_view text) {
   if (!failure_) failure_ = http::RequestFailure{reason, std::string(text), true};
 }
 
+// The frames of a WebSocket are not content.
+Result<Chunk> ServerExchange::buffered_body() {
+  if (info_.websocket) return Chunk{{}, true};
+  return take();
+}
+
 BodyInfo ServerExchange::body() const {
+  if (info_.websocket) return {};
   if (info_.content_length) return {BodyInfo::Kind::sized, *info_.content_length, false};
   if (!ended_with_head_) {
     // All of it is here, so its length is known: some servers of HTTP/1 take no chunked requests.
@@ -109,12 +117,32 @@ net::Task<Result<void>> ServerExchange::finish(const request::HeaderList* traile
   co_return co_await send({}, true, trailers);
 }
 
-net::Task<Result<net::Stream*>> ServerExchange::switch_protocols(const request::ResponseHead&, std::string_view&) {
-  co_return fail(ErrorSource::internal, ErrorKind::refused, "HTTP/2 has no other protocols to switch to");
+// RFC 8441 section 5: 200 says what 101 says in HTTP/1. What came before it is what the tunnel gives out first.
+net::Task<Result<net::ByteStream*>> ServerExchange::switch_protocols(const request::ResponseHead& head,
+                                                                     std::string_view&) {
+  responded_ = true;
+  if (error()) co_return std::unexpected(*error());
+  constexpr int kEstablished = 200;
+  FieldWriter& writer = connection().writer();
+  if (!writer.response(kEstablished, head.headers, std::nullopt)) {
+    co_return fail(ErrorSource::upstream, ErrorKind::malformed, "a response head that can't be passed on");
+  }
+  const nghttp2_data_provider source = body_source();
+  const int submitted =
+      nghttp2_submit_response(connection().session(), id(), writer.fields().data(), writer.fields().size(), &source);
+  if (submitted != 0) co_return fail(ErrorSource::internal, ErrorKind::limit, nghttp2_strerror(submitted));
+  connection().flush();
+  co_return &tunnel_.emplace(static_cast<Stream&>(*this));
+}
+
+// RFC 8441 section 5: CANCEL stands for a reset of TCP. What was ended in order stays so.
+std::uint32_t ServerExchange::broken_off_code() const {
+  if (!tunnel_) return NGHTTP2_INTERNAL_ERROR;
+  return sent_all() ? NGHTTP2_NO_ERROR : NGHTTP2_CANCEL;
 }
 
 void ServerExchange::abort() {
-  reset(NGHTTP2_INTERNAL_ERROR, {ErrorSource::downstream, ErrorKind::closed, "the response was broken off"});
+  reset(broken_off_code(), {ErrorSource::downstream, ErrorKind::closed, "the response was broken off"});
 }
 
 void ServerExchange::end_response() {
@@ -124,6 +152,7 @@ void ServerExchange::end_response() {
 }
 
 void ServerExchange::cancel() {
+  gone_ = nullptr;  // it is not the client that went
   fail_with({ErrorSource::downstream, ErrorKind::cancelled, "given up by this program"});
 }
 
@@ -140,8 +169,8 @@ void ServerExchange::on_lost() {
 void ServerExchange::leave() {
   gone_ = nullptr;
   if (closed() || (sent_all() && remote_ended())) return;
-  const std::uint32_t code = sent_all() ? NGHTTP2_NO_ERROR : NGHTTP2_INTERNAL_ERROR;
-  reset(code, {ErrorSource::downstream, ErrorKind::closed, "the exchange is over"});
+  reset(sent_all() ? NGHTTP2_NO_ERROR : broken_off_code(),
+        {ErrorSource::downstream, ErrorKind::closed, "the exchange is over"});
 }
 
 }  // namespace sallyport::http2

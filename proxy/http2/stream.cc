@@ -78,11 +78,15 @@ bool Stream::accept_trailers(std::unique_ptr<HeaderBlock> block) {
 
 void Stream::on_closed(std::uint32_t code) {
   closed_ = true;
-  refused_ = code == NGHTTP2_REFUSED_STREAM;
+  // Chrome, curl and others take HTTP_1_1_REQUIRED for a refusal, too: what was asked for is to be asked in HTTP/1.
+  refused_ = code == NGHTTP2_REFUSED_STREAM || code == NGHTTP2_HTTP_1_1_REQUIRED;
   if (local_ended_ && (remote_ended_ || code == NGHTTP2_NO_ERROR)) return;
   const bool malformed = code == NGHTTP2_PROTOCOL_ERROR || code == NGHTTP2_FLOW_CONTROL_ERROR;
-  fail_with({source_, malformed ? ErrorKind::malformed : ErrorKind::reset,
-             std::string(who(source_)) + " ended the stream: " + nghttp2_http2_strerror(code)});
+  // With NO_ERROR the peer has said all, and needs nothing more (RFC 9113 section 8.1).
+  const ErrorKind kind = malformed                                   ? ErrorKind::malformed
+                         : remote_ended_ && code == NGHTTP2_NO_ERROR ? ErrorKind::closed
+                                                                     : ErrorKind::reset;
+  fail_with({source_, kind, std::string(who(source_)) + " ended the stream: " + nghttp2_http2_strerror(code)});
 }
 
 void Stream::fail_with(Error error) {
@@ -117,11 +121,12 @@ void Stream::begin_send(std::string_view data, bool end, const request::HeaderLi
   connection_.flush();
 }
 
-net::Task<Result<void>> Stream::sent() {
+net::Task<Result<void>> Stream::sent() { return sent(connection_.loop().in(limits::kBodyIdleTimeout)); }
+
+net::Task<Result<void>> Stream::sent(net::Deadline deadline) {
   if (local_ended_) co_return Result<void>();
   if (closed_ && !error_)
     co_return fail(source_, ErrorKind::closed, std::string(who(source_)) + " has closed the stream");
-  const net::Deadline deadline = connection_.loop().in(limits::kBodyIdleTimeout);
   while (!error_ && (!out_.empty() || (out_ends_ && !local_ended_))) {
     moved_.reset();
     const net::Wait wait = co_await moved_.wait(deadline);

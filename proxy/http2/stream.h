@@ -51,6 +51,7 @@ class Stream {
   // The two halves of it. What is unsent after the first may be shown from another place.
   void begin_send(std::string_view data, bool end, const request::HeaderList* trailers);
   net::Task<Result<void>> sent();
+  net::Task<Result<void>> sent(net::Deadline deadline);
   std::string_view unsent() const { return out_; }
   void show_again(std::string_view data) { out_ = data; }
   bool sent_all() const { return local_ended_; }
@@ -81,6 +82,7 @@ class Stream {
  private:
   friend class Connection;
   friend class ClientConnection;
+  friend class Tunnel;
   bool on_data(std::string_view data);
   bool on_end();
   void on_closed(std::uint32_t code);

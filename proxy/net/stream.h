@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "proxy/net/byte_stream.h"
 #include "proxy/net/loop.h"
 #include "proxy/net/socket_bio.h"
 #include "proxy/net/tls_records.h"
@@ -23,18 +24,18 @@ struct SslDeleter {
 };
 using SslPtr = std::unique_ptr<SSL, SslDeleter>;
 
-class Stream {
+class Stream final : public ByteStream {
  public:
   Stream(Loop& loop, UniqueFd fd, ErrorSource source);
-  ~Stream();  // marks a TLS session that was not shut down as reusable (SSL_set_shutdown), then closes
+  ~Stream() override;  // marks a TLS session that was not shut down as reusable (SSL_set_shutdown), then closes
 
   Socket& socket() { return socket_; }
-  Loop& loop() { return socket_.loop(); }
+  Loop& loop() override { return socket_.loop(); }
   // Null without TLS, and when the connection has been taken over from OpenSSL: for the time of the handshake.
   SSL* ssl() { return ssl_.get(); }
   // True once a handshake has been completed.
   bool tls() const { return records_ || (ssl_ && SSL_is_init_finished(ssl_.get()) == 1); }
-  ErrorSource source() const { return source_; }
+  ErrorSource source() const override { return source_; }
   // The protocol that ALPN agreed on; empty without TLS or ALPN.
   std::string_view alpn() const;
   // On the wire: TLS counts with its records.
@@ -50,14 +51,14 @@ class Stream {
   // Reads at least one byte into a buffer that is not empty. 0 means an orderly end: FIN on a plain stream,
   // close_notify on TLS. A TLS stream that ends without close_notify is Error{closed}: truncation is the caller's to
   // judge.
-  Task<Result<std::size_t>> read_some(std::span<char> buffer, Deadline deadline);
+  Task<Result<std::size_t>> read_some(std::span<char> buffer, Deadline deadline) override;
   // What is there now, without waiting: nullopt when nothing is known to be. After a read that came up short only
   // wait_readable() finds out that more has come.
   std::optional<Result<std::size_t>> try_read(std::span<char> buffer);
   // Resumes when there is something to read: bytes inside the TLS layer count. For idle keep-alive waits, so that no
   // read buffer is held meanwhile. What is there may turn out to be TLS's own (a ticket): then try_read gives nullopt;
   // wait again.
-  Task<Wait> wait_readable(Deadline deadline);
+  Task<Wait> wait_readable(Deadline deadline) override;
   // True if the TLS layer holds bytes that a read can turn into something.
   bool has_pending() const {
     return records_ ? records_->has_pending() : ssl_ && !starved_ && SSL_has_pending(ssl_.get()) == 1;
@@ -71,7 +72,9 @@ class Stream {
 
   // Writes everything. After a failure the stream can't be written to again; if it was the peer that took nothing, it
   // ends with a reset.
-  Task<Result<void>> write_all(std::string_view bytes, Deadline deadline) { return write_all(bytes, {}, deadline); }
+  Task<Result<void>> write_all(std::string_view bytes, Deadline deadline) override {
+    return write_all(bytes, {}, deadline);
+  }
   // Gathers: one record and one system call where it fits (head and first body bytes). The bytes must stay until this
   // has returned.
   Task<Result<void>> write_all(std::string_view first, std::string_view second, Deadline deadline);
@@ -82,12 +85,16 @@ class Stream {
   void acknowledge_now();
 
   // Sends FIN, and close_notify before it on TLS. Never blocks; errors are ignored: there is nobody to tell.
-  void shutdown_write();
+  void shutdown_write() override;
   // What was sent must not look complete: shutdown_write() does nothing from now on, so that TLS ends without
   // close_notify. With `reset` closing sends a reset: the only sign for a peer that takes a FIN for the end of a body.
   void break_off(bool reset);
+  void abort() override {
+    break_off(true);
+    cancel();
+  }
   // Every present and later wait ends: cancelled.
-  void cancel() { socket_.cancel(); }
+  void cancel() override { socket_.cancel(); }
 
  private:
   // What one non-blocking call came to.

@@ -36,9 +36,10 @@ struct ServerTls::Impl {
   ca::SslCtxPtr context;
   ca::EvpMdPtr sha256;
   std::string protocols;  // as ALPN writes them: each with its length before it
+  std::string reversed;   // the same, the last first; for an SSL whose application data is not null
 
   bool configure(OSSL_LIB_CTX* lib);
-  static int choose_protocol(SSL*, const unsigned char** chosen, unsigned char* chosen_size,
+  static int choose_protocol(SSL* ssl, const unsigned char** chosen, unsigned char* chosen_size,
                              const unsigned char* offered, unsigned int offered_size, void* self);
 };
 
@@ -59,9 +60,10 @@ bool ServerTls::Impl::configure(OSSL_LIB_CTX* lib) {
 
 // The first of ours that the client offers. A client that speaks none of them is refused here, where it can tell why,
 // rather than misunderstood later.
-int ServerTls::Impl::choose_protocol(SSL*, const unsigned char** chosen, unsigned char* chosen_size,
+int ServerTls::Impl::choose_protocol(SSL* ssl, const unsigned char** chosen, unsigned char* chosen_size,
                                      const unsigned char* offered, unsigned int offered_size, void* self) {
-  const std::string& ours = static_cast<Impl*>(self)->protocols;
+  const Impl& impl = *static_cast<Impl*>(self);
+  const std::string& ours = SSL_get_app_data(ssl) == nullptr ? impl.protocols : impl.reversed;
   const std::string_view theirs(reinterpret_cast<const char*>(offered), offered_size);
   for (std::size_t i = 0; i < ours.size(); i += 1 + static_cast<unsigned char>(ours[i])) {
     const std::string_view protocol(ours.data() + i, 1U + static_cast<unsigned char>(ours[i]));
@@ -84,7 +86,9 @@ Result<std::unique_ptr<ServerTls>> ServerTls::create(OSSL_LIB_CTX* lib, std::vec
     if (protocol.empty() || protocol.size() > 255) {
       return fail(ErrorSource::internal, ErrorKind::invalid, "a protocol for ALPN has 1 to 255 bytes");
     }
-    impl->protocols.append(1, static_cast<char>(protocol.size())).append(protocol);
+    const std::string written = static_cast<char>(protocol.size()) + protocol;
+    impl->protocols += written;
+    impl->reversed.insert(0, written);
   }
   impl->context.reset(SSL_CTX_new_ex(lib, nullptr, TLS_server_method()));
   impl->sha256.reset(EVP_MD_fetch(lib, "SHA256", nullptr));
@@ -94,7 +98,7 @@ Result<std::unique_ptr<ServerTls>> ServerTls::create(OSSL_LIB_CTX* lib, std::vec
   return std::unique_ptr<ServerTls>(new ServerTls(std::move(impl)));
 }
 
-Result<SslPtr> ServerTls::accept_for(const ca::Leaf& leaf, std::string_view host) {
+Result<SslPtr> ServerTls::accept_for(const ca::Leaf& leaf, std::string_view host, bool reversed) {
   SslPtr ssl(SSL_new(impl_->context.get()));
   // A ticket resumes only where this is the same: under another name it is as if there were none.
   std::array<unsigned char, SSL_MAX_SID_CTX_LENGTH> digest;
@@ -102,6 +106,9 @@ Result<SslPtr> ServerTls::accept_for(const ca::Leaf& leaf, std::string_view host
   if (!ssl || SSL_use_cert_and_key(ssl.get(), leaf.certificate, leaf.key, leaf.chain, 1) != 1 ||
       EVP_Digest(host.data(), host.size(), digest.data(), &size, impl_->sha256.get(), nullptr) != 1 ||
       SSL_set_session_id_context(ssl.get(), digest.data(), size) != 1) {
+    return ca::openssl_failure("preparing TLS for " + std::string(host));
+  }
+  if (reversed && SSL_set_app_data(ssl.get(), impl_.get()) != 1) {
     return ca::openssl_failure("preparing TLS for " + std::string(host));
   }
   SSL_set_accept_state(ssl.get());

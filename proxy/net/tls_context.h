@@ -24,8 +24,8 @@ class ServerTls {
   ServerTls& operator=(const ServerTls&) = delete;
 
   // An SSL in accept state that shows this leaf. Tickets are bound to `host`: one that was given out under another name
-  // is not accepted.
-  Result<SslPtr> accept_for(const ca::Leaf& leaf, std::string_view host);
+  // is not accepted. `reversed`: of the protocols the last is the best.
+  Result<SslPtr> accept_for(const ca::Leaf& leaf, std::string_view host, bool reversed = false);
 
  private:
   struct Impl;

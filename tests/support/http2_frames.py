@@ -57,6 +57,7 @@ class Client:
         self.decoder.max_allowed_table_size = 65536
         self.buffer, self.streams = b"", {}
         self.goaway, self.ended, self.settings, self.pongs, self.frames = None, None, {}, 0, []
+        self.goaways = []  # (last stream, code) of each
         self.granted = {}  # windows that the guard has opened, by stream
         self.owed = {}  # what has come, and no window was opened for yet
         self.credit = credit  # whether windows are opened for what comes
@@ -95,7 +96,8 @@ class Client:
         elif kind == WINDOW_UPDATE:
             self.granted[stream] = self.granted.get(stream, 0) + struct.unpack(">I", payload)[0]
         elif kind == GOAWAY:
-            self.goaway = struct.unpack(">I", payload[4:8])[0]
+            self.goaways.append(struct.unpack(">II", payload[:8]))
+            self.goaway = self.goaways[-1][1]
         elif kind == RST_STREAM:
             self.of(stream)["reset"] = struct.unpack(">I", payload)[0]
         elif kind == HEADERS:
