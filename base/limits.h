@@ -11,9 +11,11 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 // Connections.
-inline constexpr std::size_t kConnectionsPerWorkerMax =
-    12'288;  // fewer where descriptors are scarce; past it the longest silent one makes room, or new ones wait
+inline constexpr std::size_t kPlacesPerWorkerMax =
+    12'288;  // of connections; fewer where descriptors are scarce. A new one gets that of the longest silent
+inline constexpr std::size_t kReservePerWorkerMax = 256;       // connections beyond the places, to be told 503
 inline constexpr milliseconds kEvictionSilenceMin{1'000};      // what an honest client gets for its hello in any flood
+inline constexpr milliseconds kPlaceWaitMax{1'100};            // for a place of a silent connection; a little more
 inline constexpr std::size_t kDescriptorsReservedMax = 1'024;  // not for connections; a fourth where there are few
 inline constexpr int kNamespaceBacklogMax =
     4'096;  // waiting at the listeners of `sallyport run`; somaxconn may lower it

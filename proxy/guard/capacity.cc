@@ -16,9 +16,14 @@ std::size_t raise_descriptor_limit() {
   return limit.rlim_cur;
 }
 
-std::size_t connections_per_worker(std::size_t descriptors, std::size_t workers) {
-  const std::size_t reserved = std::min(limits::kDescriptorsReservedMax, descriptors / 4);
-  return std::clamp((descriptors - reserved) / 2 / workers, std::size_t{1}, limits::kConnectionsPerWorkerMax);
+Capacity capacity_per_worker(std::size_t descriptors, std::size_t workers) {
+  const std::size_t others = std::min(limits::kDescriptorsReservedMax, descriptors / 4);
+  const std::size_t each = (descriptors - others) / workers;
+  Capacity capacity;
+  capacity.reserve = std::clamp(each / 16, std::size_t{1}, limits::kReservePerWorkerMax);
+  const std::size_t left = each > capacity.reserve ? each - capacity.reserve : 0;
+  capacity.places = std::clamp(left / 2, std::size_t{1}, limits::kPlacesPerWorkerMax);
+  return capacity;
 }
 
 }  // namespace sallyport::guard

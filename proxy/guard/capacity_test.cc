@@ -8,17 +8,28 @@
 namespace sallyport::guard {
 namespace {
 
-TEST(CapacityTest, LeavesADescriptorForTheUpstreamOfEachConnectionAndSomeForTheRest) {
-  EXPECT_EQ(connections_per_worker(1'024, 1), 384U);
-  EXPECT_EQ(connections_per_worker(20'000, 1), (20'000U - limits::kDescriptorsReservedMax) / 2);
-  EXPECT_EQ(connections_per_worker(20'000, 4), (20'000U - limits::kDescriptorsReservedMax) / 8);
+TEST(CapacityTest, LeavesADescriptorForTheUpstreamOfEachPlaceSomeToSayNoWithAndSomeForTheRest) {
+  EXPECT_EQ(capacity_per_worker(1'024, 1), (Capacity{360, 48}));
+  EXPECT_EQ(capacity_per_worker(256, 1), (Capacity{90, 12}));
+  EXPECT_EQ(capacity_per_worker(20'000, 1), (Capacity{(20'000 - 1'024 - 256) / 2, 256}));
+  EXPECT_EQ(capacity_per_worker(20'000, 4), (Capacity{((20'000 - 1'024) / 4 - 256) / 2, 256}));
+}
+
+TEST(CapacityTest, NeverNeedsMoreDescriptorsThanThereAre) {
+  for (std::size_t descriptors = 16; descriptors < 40'000; descriptors += 7) {
+    for (const std::size_t workers : {1U, 2U, 3U}) {
+      const Capacity capacity = capacity_per_worker(descriptors, workers);
+      ASSERT_LE((capacity.places * 2 + capacity.reserve) * workers, descriptors) << descriptors << " of " << workers;
+    }
+  }
 }
 
 TEST(CapacityTest, StaysWithinTheLimitsHoweverManyDescriptorsThereAre) {
-  EXPECT_EQ(connections_per_worker(1'048'576, 1), limits::kConnectionsPerWorkerMax);
-  EXPECT_EQ(connections_per_worker(RLIM_INFINITY, 2), limits::kConnectionsPerWorkerMax);
-  EXPECT_EQ(connections_per_worker(0, 1), 1U);
-  EXPECT_EQ(connections_per_worker(100, 256), 1U);
+  const Capacity most{limits::kPlacesPerWorkerMax, limits::kReservePerWorkerMax};
+  EXPECT_EQ(capacity_per_worker(1'048'576, 1), most);
+  EXPECT_EQ(capacity_per_worker(RLIM_INFINITY, 2), most);
+  EXPECT_EQ(capacity_per_worker(0, 1), (Capacity{1, 1}));
+  EXPECT_EQ(capacity_per_worker(100, 256), (Capacity{1, 1}));
 }
 
 TEST(CapacityTest, TheLimitIsRaisedToTheHardOne) {

@@ -142,6 +142,11 @@ net::Task<void> pass_through(Worker& worker, ConnectionLease& connection, const 
                              const request::Host& host, net::Stream& function, const Opening& opening,
                              const document::Endpoint* endpoint, Outcome outcome, Reason reason) {
   connection.set(ConnectionLease::State::busy);
+  const bool placed = co_await connection.claim_place();
+  if (!placed) {  // fails closed, and nothing can be said in a protocol that the guard does not speak
+    worker.report_turned_away();
+    co_return;
+  }
   ConnectionRecord recorded(worker, arrival);
   Record& record = recorded.record;
   record.host = host.name;
@@ -248,7 +253,7 @@ struct Http1State {
           continue;
         }
       }
-      co_await serve_exchange(worker, facts, slot.server, slot);
+      co_await serve_exchange(worker, facts, slot.server, slot, &connection);
       connection.set(ConnectionLease::State::opening);
       state.more = slot.server.can_continue();
     }
@@ -278,17 +283,17 @@ net::Task<bool> serve_http1(Worker& worker, ConnectionLease& connection, const C
   co_return !state.left_unasked;
 }
 
-// One exchange of a connection of HTTP/2, beside its others.
+// One exchange of a connection of HTTP/2, beside its others. Null: it needs a place of its own.
 net::Task<void> serve_stream(Worker& worker, const ConnectionFacts& facts, http2::ServerExchange& exchange,
-                             bool needs_place) {
+                             ConnectionLease* connection) {
   // Each exchange may need a connection to an upstream: the first has its own connection's second descriptor.
   net::ConnectionSlot place;
-  if (needs_place) place = worker.take_place();
+  if (connection == nullptr) place = worker.take_place();
   SlotLease lease(worker);
   if (exchange.failure()) {
     co_await serve_malformed(worker, facts, exchange, lease.slot(), *exchange.failure());
   } else {
-    co_await serve_exchange(worker, facts, exchange, lease.slot());
+    co_await serve_exchange(worker, facts, exchange, lease.slot(), connection);
   }
 }
 
@@ -298,10 +303,13 @@ net::Task<void> serve_stream(Worker& worker, const ConnectionFacts& facts, http2
   http2::ServerConnection* self = nullptr;
   http2::ServerConnection::Handlers handlers;
   handlers.serve = [&](http2::ServerExchange& exchange) {
-    return serve_stream(worker, facts, exchange, self->exchanges() > 1);
+    return serve_stream(worker, facts, exchange, self->exchanges() > 1 ? nullptr : &lease);
   };
   handlers.admit = [&] { return worker.has_place(); };
-  handlers.on_busy = [&](bool busy) { lease.set(busy ? ConnectionLease::State::busy : ConnectionLease::State::idle); };
+  handlers.on_busy = [&](bool busy) {
+    lease.set(busy ? ConnectionLease::State::busy : ConnectionLease::State::idle);
+    if (!busy && lease.turned_away()) self->drain();
+  };
   http2::ServerConnection connection(stream, facts.scheme, std::move(handlers));
   self = &connection;
   struct Drained {

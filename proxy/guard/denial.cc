@@ -5,7 +5,8 @@
 namespace sallyport::guard {
 namespace {
 
-std::string_view headline(Outcome outcome, int status) {
+std::string_view headline(Reason reason, Outcome outcome, int status) {
+  if (reason == Reason::overloaded) return "not served: the guard has no place for it now";
   if (outcome == Outcome::deny && status == 403) return "refused by the egress policy of this function";
   if (outcome == Outcome::deny) return "refused: not an acceptable request";
   return "allowed, but it failed on the way";
@@ -43,7 +44,7 @@ void make_denial(const Record& record, Denial& denial) {
   const int status = http_status(record.reason);
   std::string& body = denial.body;
   body = "{\"error\":";
-  append_json_string(body, headline(record.outcome, status));
+  append_json_string(body, headline(record.reason, record.outcome, status));
   body += ",\"reason\":";
   append_json_string(body, to_string(record.reason));
   if (!record.endpoint.empty()) {

@@ -73,7 +73,7 @@ Result<std::unique_ptr<Guard>> Guard::create(const GuardOptions& options,
   parts.authority = &guard->authority_;
   // The command that is guarded was forked before, and keeps its own limit.
   const std::size_t workers = std::max<std::size_t>(options.workers, 1);
-  parts.connections_max = connections_per_worker(raise_descriptor_limit(), workers);
+  parts.capacity = capacity_per_worker(raise_descriptor_limit(), workers);
   if (!options.upstream_ca_file.empty()) {
     Result<std::string> roots = read_file(options.upstream_ca_file, limits::kTrustBundleBytesMax);
     if (!roots) return fail(roots.error().source, roots.error().kind, "--upstream-ca: " + roots.error().text);

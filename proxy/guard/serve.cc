@@ -74,7 +74,7 @@ class Service final : public InFlight {
     worker_.submit(std::move(record_));
   }
 
-  net::Task<void> run() {
+  net::Task<void> run(ConnectionLease* connection) {
     Verdict verdict = decide(facts_, worker_.policy(), exchange_.head(), route_, exchange_.wants_websocket());
     describe(verdict);
     if (verdict.outcome == Outcome::deny) {
@@ -83,6 +83,13 @@ class Service final : public InFlight {
     }
     decided_ = verdict.outcome;
     record_.outcome = Outcome::error;  // until an answer has been relayed
+    if (connection != nullptr) {
+      const bool placed = co_await connection->claim_place();
+      if (!placed) {
+        co_await turn_away();
+        co_return;
+      }
+    }
     bool sent = false;
     if (peer_gone_) {  // of HTTP/2: the request was taken back before it was looked at
       co_await give_up(Reason::downstream_closed, {});
@@ -147,6 +154,14 @@ class Service final : public InFlight {
     // Nobody is left to tell when this fails: the connection is closed, and the record says what was decided.
     Result<void> written = co_await exchange_.respond(denial.head, body, Chunk{denial.body, true});
     if (!written) exchange_.abort();
+  }
+
+  // Every place is taken: said at once, so that nobody waits for what may take long. The client may try again.
+  net::Task<void> turn_away() {
+    record_.reason = Reason::overloaded;
+    record_.text = "all places for connections are taken, and none is silent";
+    exchange_.close_after();
+    co_await answer_denial();
   }
 
   // Gives up: with an error response if none has begun, else by breaking the response off so that the client can tell.
@@ -609,9 +624,9 @@ class Service final : public InFlight {
 }  // namespace
 
 net::Task<void> serve_exchange(Worker& worker, const ConnectionFacts& facts, http::Exchange& exchange,
-                               ExchangeSlot& slot) {
+                               ExchangeSlot& slot, ConnectionLease* connection) {
   Service service(worker, exchange, slot, facts);
-  co_await service.run();
+  co_await service.run(connection);
 }
 
 net::Task<void> serve_malformed(Worker& worker, const ConnectionFacts& facts, http::Exchange& exchange,

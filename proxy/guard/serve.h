@@ -7,9 +7,10 @@
 namespace sallyport::guard {
 
 // Decides the request that `exchange` has read, relays it or answers the denial, and submits exactly one record. What
-// else it needs is in `slot`.
+// else it needs is in `slot`. What is allowed is served in the place of `connection`, and told 503 where that has and
+// gets none; null: the exchange has a place of its own.
 net::Task<void> serve_exchange(Worker& worker, const ConnectionFacts& facts, http::Exchange& exchange,
-                               ExchangeSlot& slot);
+                               ExchangeSlot& slot, ConnectionLease* connection);
 
 // Answers a request that could not be read (400, 408, 431, 501), and submits its record.
 net::Task<void> serve_malformed(Worker& worker, const ConnectionFacts& facts, http::Exchange& exchange,

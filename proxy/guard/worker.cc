@@ -26,7 +26,8 @@ Worker::Worker(const Parts& parts)
       recorder_(parts.recorder),
       names_(parts.names),
       id_base_(random_id()),
-      limit_(parts.connections_max) {}
+      limit_(parts.capacity.places + parts.capacity.reserve),
+      places_(parts.capacity.places) {}
 
 Result<std::unique_ptr<Worker>> Worker::create(const Parts& parts) {
   std::unique_ptr<Worker> worker(new Worker(parts));
@@ -97,19 +98,44 @@ void Worker::report_overload(std::string text) {
   submit(std::move(record));
 }
 
-// All places are taken: the connection that has been silent for longest gives its own up. Where nobody is silent for
-// long enough, who comes waits.
-void Worker::make_room() {
-  if (silent_.empty()) return;
-  ConnectionLease& longest = *silent_.front();
-  if (longest.silent_since_ + limits::kEvictionSilenceMin > loop_.now()) return;
-  longest.stream_.cancel();
-  longest.set(ConnectionLease::State::busy);  // so that the next one to go is another
-  counters_.connections_evicted.fetch_add(1, std::memory_order_relaxed);
+// Once a second at most: it holds for all that come meanwhile.
+void Worker::report_fullness(std::string_view what_follows) {
   if (loop_.now() < quiet_until_) return;
   quiet_until_ = loop_.in(std::chrono::seconds(1));
-  report_overload("all " + std::to_string(limit_.open()) +
-                  " places for connections are taken: those that are silent for longest are closed for new ones");
+  report_overload("all " + std::to_string(places_.open()) +
+                  " places for connections are taken: " + std::string(what_follows));
+}
+
+void Worker::report_turned_away() { report_fullness("connections without HTTP, which could be told, are closed"); }
+
+void Worker::evict(ConnectionLease& connection) {
+  connection.stream_.cancel();
+  connection.evicted_ = true;
+  connection.enlist();  // so that the next one to go is another
+  counters_.connections_evicted.fetch_add(1, std::memory_order_relaxed);
+  report_fullness("those that are silent for longest are closed for new ones");
+}
+
+// Places and reserve are taken: the connection that has been silent for longest goes. Where nobody is silent for long
+// enough, who comes waits in the kernel's backlog.
+void Worker::make_room() {
+  ConnectionLease* longest = nullptr;
+  for (const auto* list : {&silent_, &reserve_}) {
+    if (list->empty()) continue;
+    if (longest == nullptr || list->front()->silent_since_ < longest->silent_since_) longest = list->front();
+  }
+  if (longest == nullptr || longest->silent_since_ + limits::kEvictionSilenceMin > loop_.now()) return;
+  evict(*longest);
+}
+
+// The connection with a place that has been silent for longest gives it up, or will. When that is to be looked at
+// again; nothing where nobody is silent.
+std::optional<net::Deadline> Worker::give_up_a_place() {
+  if (silent_.empty()) return std::nullopt;
+  const net::Deadline due = silent_.front()->silent_since_ + limits::kEvictionSilenceMin;
+  if (due > loop_.now()) return due;
+  evict(*silent_.front());
+  return loop_.in(limits::kAcceptRetryDelay);
 }
 
 net::Task<void> Worker::serve(UniqueFd fd, Listener kind, net::ConnectionSlot slot) {
@@ -239,29 +265,83 @@ SlotLease::~SlotLease() {
 }
 
 ConnectionLease::ConnectionLease(Worker& worker, net::Stream& stream)
-    : worker_(worker),
-      stream_(stream),
-      index_(worker.connections_.size()),
-      place_(worker.silent_.insert(worker.silent_.end(), this)),
-      silent_since_(worker.loop_.now()) {
+    : worker_(worker), stream_(stream), index_(worker.connections_.size()), silent_since_(worker.loop_.now()) {
   worker.connections_.push_back(this);
+  if (worker.claims_ == 0 && worker.has_place()) place_ = worker.take_place();
+  enlist();
 }
 
 void ConnectionLease::set(State state) {
-  const bool was_busy = state_ == State::busy;
-  const bool is_busy = state == State::busy;
   state_ = state;
-  if (was_busy == is_busy) return;
-  if (is_busy) {
-    own_place_.splice(own_place_.end(), worker_.silent_, place_);
-  } else {
-    worker_.silent_.splice(worker_.silent_.end(), own_place_);
-    silent_since_ = worker_.loop_.now();
+  enlist();
+}
+
+// In the reserve a connection counts as silent whatever it does, so that none can hold its room there.
+void ConnectionLease::enlist() {
+  std::list<ConnectionLease*>* list = nullptr;
+  if (!evicted_ && !claiming_ && (state_ != State::busy || !place_)) {
+    list = place_ ? &worker_.silent_ : &worker_.reserve_;
   }
+  if (list == listed_) return;
+  std::list<ConnectionLease*>& from = listed_ == nullptr ? unlisted_ : *listed_;
+  std::list<ConnectionLease*>& to = list == nullptr ? unlisted_ : *list;
+  to.splice(to.end(), from, position_);
+  listed_ = list;
+  if (list == nullptr) return;
+  silent_since_ = worker_.loop_.now();
+}
+
+// While it waits for a place, which is not for long, it does not have to make room itself.
+class ConnectionLease::Claim {
+ public:
+  explicit Claim(ConnectionLease& connection) : connection_(connection) {
+    ++connection_.worker_.claims_;
+    connection_.claiming_ = true;
+    connection_.enlist();
+  }
+  Claim(const Claim&) = delete;
+  Claim& operator=(const Claim&) = delete;
+  ~Claim() {
+    --connection_.worker_.claims_;
+    connection_.claiming_ = false;
+    connection_.enlist();
+  }
+
+ private:
+  ConnectionLease& connection_;
+};
+
+net::Task<bool> ConnectionLease::claim_place() {
+  if (place_) co_return true;
+  const bool found = co_await wait_for_place();
+  if (!found) turned_away_ = true;
+  co_return found;
+}
+
+net::Task<bool> ConnectionLease::wait_for_place() {
+  const Claim claim(*this);
+  net::Loop& loop = worker_.loop_;
+  const net::Deadline until = loop.in(limits::kPlaceWaitMax);
+  const auto room = std::make_shared<net::Event>(loop);
+  net::Deadline again = loop.now();
+  while (!worker_.has_place()) {
+    if (loop.now() >= until) co_return false;
+    if (loop.now() >= again) {  // not for each place that another takes: this one has closed a connection for its own
+      const std::optional<net::Deadline> next = worker_.give_up_a_place();
+      if (!next) co_return false;
+      again = *next;
+    }
+    room->reset();
+    worker_.places_.announce_room(room);
+    co_await room->wait(std::min(again, until));
+  }
+  place_ = worker_.take_place();
+  co_return true;
 }
 
 ConnectionLease::~ConnectionLease() {
-  set(State::busy);
+  evicted_ = true;
+  enlist();
   worker_.connections_[index_] = worker_.connections_.back();
   worker_.connections_[index_]->index_ = index_;
   worker_.connections_.pop_back();

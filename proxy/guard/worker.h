@@ -7,11 +7,13 @@
 #include <functional>
 #include <list>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/limits.h"
 #include "ca/leaf_cache.h"
 #include "policy-engine/document/snapshot.h"
+#include "proxy/guard/capacity.h"
 #include "proxy/guard/chain.h"
 #include "proxy/guard/record.h"
 #include "proxy/guard/recorder.h"
@@ -74,7 +76,7 @@ class Worker {
     const ca::Authority* authority = nullptr;
     bool first = true;            // works in the authority's own context; each other worker in one of its own
     std::string upstream_ca_pem;  // more roots; may be empty
-    std::size_t connections_max = limits::kConnectionsPerWorkerMax;
+    Capacity capacity{limits::kPlacesPerWorkerMax, limits::kReservePerWorkerMax};
     net::ResolverOptions resolver;
   };
   // On any thread, before run().
@@ -101,8 +103,10 @@ class Worker {
   WorkerCounters& counters() { return counters_; }
   bool draining() const { return draining_; }
   // A place beside those of the connections, for an exchange that shares one with others; none when all are taken.
-  bool has_place() const { return !limit_.full(); }
-  net::ConnectionSlot take_place() { return limit_.take(); }
+  bool has_place() const { return !places_.full(); }
+  net::ConnectionSlot take_place() { return places_.take(); }
+  // A connection that carries no HTTP, so that nothing can be answered, is closed for want of a place.
+  void report_turned_away();
 
   // TLS towards the function under this name: a leaf from the cache, or a new one. HTTP/2 is not chosen with a client
   // that takes HTTP/1, too, where the server is known to want that.
@@ -122,7 +126,10 @@ class Worker {
   net::Task<void> drain(net::Deadline until);
   net::Task<void> serve(UniqueFd fd, Listener kind, net::ConnectionSlot slot);
   void make_room();
+  std::optional<net::Deadline> give_up_a_place();
+  void evict(ConnectionLease& connection);
   void report_overload(std::string text);
+  void report_fullness(std::string_view what_follows);
   void cancel_connections(bool idle_only);
 
   friend class SlotLease;
@@ -139,10 +146,13 @@ class Worker {
   std::vector<std::unique_ptr<ExchangeSlot>> spare_slots_;
   std::vector<InFlight*> in_flight_;
   std::vector<ConnectionLease*> connections_;
-  std::list<ConnectionLease*> silent_;  // without an exchange under way, the longest so first
+  // Connections without an exchange under way, the longest so first: those that have a place, and those that have none.
+  std::list<ConnectionLease*> silent_, reserve_;
+  std::size_t claims_ = 0;  // of connections in the reserve that wait for a place: they are served before new ones
   net::Deadline quiet_until_ = net::Deadline::min();
   net::Loop loop_;
-  net::ConnectionLimit limit_;
+  net::ConnectionLimit limit_;   // accepted: as many as there are places, and the reserve
+  net::ConnectionLimit places_;  // of those, who can be served
   std::vector<std::unique_ptr<net::Acceptor>> acceptors_;
   ca::LibCtxPtr lib_;  // null: of the authority
   std::unique_ptr<ca::LeafCache> leaves_;
@@ -167,7 +177,9 @@ class SlotLease {
   std::unique_ptr<ExchangeSlot> slot_;
 };
 
-// A connection of the function, while it is open: what a drain looks through, and what may have to make room.
+// A connection of the function, while it is open: what a drain looks through, and what may have to make room. It has a
+// place while there are some. Beyond that it is in the reserve: it is opened and its first request read, for which it
+// may then get a place; if not, the request is told so, and the connection ends.
 class ConnectionLease {
  public:
   enum class State : std::uint8_t {
@@ -182,18 +194,32 @@ class ConnectionLease {
   // A connection begins as opening. From busy it is silent anew; from idle to opening it has been so all the while, or
   // one byte now and then would count as a sign of life.
   void set(State state);
+  // Before anything that needs an upstream: false when there is no place, and none can be expected in a moment, as
+  // nobody is silent whose place it could be. True at once for a connection that has one.
+  net::Task<bool> claim_place();
+  // A claim was in vain: nothing more is to be asked on this connection.
+  bool turned_away() const { return turned_away_; }
   // What a drain does first, instead of closing the connection if it is idle; empty: nothing. It ends with its owner.
   void on_drain(std::function<void()> drain) { drain_ = std::move(drain); }
 
  private:
   friend class Worker;
+  class Claim;
+  net::Task<bool> wait_for_place();
+  void enlist();
+
   Worker& worker_;
   net::Stream& stream_;
   std::size_t index_;
-  std::list<ConnectionLease*>::iterator place_;  // in the worker's list of silent ones, or, while busy, in the next
-  std::list<ConnectionLease*> own_place_;
+  net::ConnectionSlot place_;
+  std::list<ConnectionLease*>* listed_ = nullptr;  // the worker's list that it is in, if it may have to make room
+  std::list<ConnectionLease*> unlisted_{this};
+  std::list<ConnectionLease*>::iterator position_ = unlisted_.begin();  // in either
   net::Deadline silent_since_;
   State state_ = State::opening;
+  bool claiming_ = false;
+  bool evicted_ = false;
+  bool turned_away_ = false;
   std::function<void()> drain_;
 };
 

@@ -12,7 +12,7 @@ namespace sallyport::net {
 struct ConnectionLimit::Counter {
   std::size_t open = 0;
   std::size_t max = 0;
-  std::vector<std::weak_ptr<Event>> waiting;  // of acceptors that found it full
+  std::vector<std::weak_ptr<Event>> waiting;  // of who found it full
 
   void release() {
     --open;
@@ -33,6 +33,11 @@ bool ConnectionLimit::full() const { return counter_->open >= counter_->max; }
 ConnectionLimit::Slot ConnectionLimit::take() {
   ++counter_->open;
   return Slot(counter_);
+}
+
+void ConnectionLimit::announce_room(const std::shared_ptr<Event>& event) {
+  std::erase_if(counter_->waiting, [&](const auto& waiter) { return waiter.expired() || waiter.lock() == event; });
+  counter_->waiting.push_back(event);
 }
 
 ConnectionLimit::Slot::~Slot() {
@@ -57,8 +62,7 @@ struct Acceptor::State {
   // Asks for a place, and is woken when one becomes free.
   void ask_for_room() {
     wake->reset();
-    std::erase_if(limit.counter_->waiting, [this](const auto& waiter) { return waiter.lock() == wake; });
-    limit.counter_->waiting.push_back(wake);
+    limit.announce_room(wake);
     if (handlers.on_full) handlers.on_full();
   }
 

@@ -24,9 +24,11 @@ class ConnectionLimit {
   std::size_t open() const;
   bool full() const;
   Slot take();  // counts even when full(): the caller has looked
+  // Sets the event, once, when a connection has ended and there is room. A second call for the same event changes
+  // nothing.
+  void announce_room(const std::shared_ptr<Event>& event);
 
  private:
-  friend class Acceptor;
   struct Counter;
   std::shared_ptr<Counter> counter_;
 };
@@ -40,6 +42,7 @@ class ConnectionLimit::Slot {
     return *this;
   }
   ~Slot();
+  explicit operator bool() const { return counter_ != nullptr; }
 
  private:
   friend class ConnectionLimit;
