@@ -103,38 +103,48 @@ std::optional<Arrival> arrive(Worker& worker, int fd) {
 // A tunnel that a new policy may end.
 class WatchedTunnel final : public InFlight {
  public:
-  // `tcp`: relayed as bytes, by decide_tcp(); else passed through by decide_connection().
+  // `tcp`: relayed as bytes, by decide_tcp(); else passed through by decide_connection(). `made_under`: the policy by
+  // which it was connected, which may have been replaced since.
   WatchedTunnel(Worker& worker, document::Destination destination, bool tcp, net::Stream& function,
-                net::Stream& upstream)
+                net::UpstreamConnection& upstream, const document::Snapshot* made_under)
       : worker_(worker), destination_(destination), tcp_(tcp), function_(function), upstream_(upstream) {
     worker_.enter(*this);
+    if (worker.policy().get() != made_under) policy_changed(*worker.policy());
   }
   ~WatchedTunnel() override { worker_.leave(*this); }
   void policy_changed(const document::Snapshot& policy) override {
     if (policy.mode() != Mode::enforce) return;
-    if (tcp_) {
-      if (policy.decide_tcp(destination_.host, destination_.port) != nullptr) return;
-      revoked = Reason::opaque_not_allowed;
-      cancel();
-      return;
-    }
-    document::ConnectionDecision decision = policy.decide_connection(destination_);
-    if (decision.action == ConnectionAction::pass_through) return;
-    revoked = decision.action == ConnectionAction::deny ? decision.reason : Reason::host_not_allowed;
-    cancel();
+    revoked = objection_of(policy);
+    if (revoked) cancel();
   }
   void cancel() override {
     function_.cancel();
-    upstream_.cancel();
+    upstream_.stream().cancel();
   }
   std::optional<Reason> revoked;
 
  private:
+  // Nothing, if the policy would relay it too, and to the address that it is connected to.
+  std::optional<Reason> objection_of(const document::Snapshot& policy) const {
+    const document::Endpoint* endpoint = nullptr;
+    if (tcp_) {
+      endpoint = policy.decide_tcp(destination_.host, destination_.port);
+      if (endpoint == nullptr) return Reason::opaque_not_allowed;
+    } else {
+      document::ConnectionDecision decision = policy.decide_connection(destination_);
+      if (decision.action == ConnectionAction::deny) return decision.reason;
+      if (decision.action != ConnectionAction::pass_through) return Reason::host_not_allowed;
+      endpoint = decision.endpoint;
+    }
+    const bool elsewhere = endpoint != nullptr && !upstream_.through_proxy() && !endpoint->allows(upstream_.peer());
+    return elsewhere ? std::optional(Reason::address_not_allowed) : std::nullopt;
+  }
+
   Worker& worker_;
   document::Destination destination_;
   const bool tcp_;
   net::Stream& function_;
-  net::Stream& upstream_;
+  net::UpstreamConnection& upstream_;
 };
 
 // Relays the connection unread to the name that it is for.
@@ -165,6 +175,7 @@ net::Task<void> pass_through(Worker& worker, ConnectionLease& connection, const 
   request.endpoint = endpoint;
   request.policy = worker.policy();
   request.enforce_addresses = request.policy->mode() == Mode::enforce;
+  const std::shared_ptr<const document::Snapshot> made_under = request.policy;
   auto upstream = co_await worker.upstream().connect_plain(
       std::move(request), worker.loop().in(limits::kResolveTimeout + 3 * limits::kConnectTimeout));
   if (!upstream) {
@@ -183,7 +194,7 @@ net::Task<void> pass_through(Worker& worker, ConnectionLease& connection, const 
     record.text = "the address is one that endpoint '" + endpoint->name + "' does not allow";
   }
   WatchedTunnel watched(worker, {request::Scheme::https, host.name, arrival.destination.port}, !tls, function,
-                        (*upstream)->stream());
+                        **upstream, made_under.get());
   TunnelBytes bytes;
   Result<void> ended = co_await tunnel(function, (*upstream)->stream(), opening.early(), {}, bytes);
   record.bytes_up = bytes.up;

@@ -112,12 +112,8 @@ class Service final : public InFlight {
 
   void policy_changed(const document::Snapshot& policy) override {
     if (client_ == nullptr || policy.mode() != document::Mode::enforce) return;
-    document::RequestDecision decision =
-        policy.decide_request(route_.destination(), record_.method, route_.target.path());
-    const bool forbidden = exchange_.wants_websocket() && decision.allowed && !decision.endpoint->websocket_allowed;
-    if (decision.allowed && !forbidden) return;
-    revoked_ = forbidden ? Reason::websocket_not_allowed : decision.reason;
-    client_->cancel();
+    revoked_ = objection_of(policy);
+    if (revoked_) client_->cancel();
   }
 
   void cancel() override {
@@ -126,6 +122,24 @@ class Service final : public InFlight {
   }
 
  private:
+  // Why the policy would not let this exchange go on to the address that it is connected to; nothing if it would.
+  std::optional<Reason> objection_of(const document::Snapshot& policy) const {
+    document::RequestDecision decision =
+        policy.decide_request(route_.destination(), record_.method, route_.target.path());
+    if (!decision.allowed) return decision.reason;
+    if (exchange_.wants_websocket() && !decision.endpoint->websocket_allowed) return Reason::websocket_not_allowed;
+    // Through a proxy nobody here knows where the name led.
+    if (record_.upstream_address && !decision.endpoint->allows(*record_.upstream_address)) {
+      return Reason::address_not_allowed;
+    }
+    return std::nullopt;
+  }
+
+  // A policy that came while the connection was made had nothing yet to end.
+  void catch_up_with_policy() {
+    if (worker_.policy() != route_.policy) policy_changed(*worker_.policy());
+  }
+
   void describe(const Verdict& verdict) {
     record_.outcome = verdict.outcome;
     record_.reason = verdict.reason;
@@ -220,7 +234,8 @@ class Service final : public InFlight {
       client_ = &http1_;
     }
     note_address(upstream);
-    if (!peer_gone_) co_return true;
+    catch_up_with_policy();
+    if (!peer_gone_ && !revoked_) co_return true;
     co_await give_up(Reason::downstream_closed, {});
     co_return false;
   }

@@ -7,7 +7,9 @@ import time
 
 import pytest
 
+import dns
 import guard
+import lab
 
 LEARN_TRAFFIC = """
     import requests
@@ -272,3 +274,96 @@ def test_reload_under_load_never_answers_wrongly(bench, world):
         assert results["one"] == [(200, True), (403, True)], results
         records = session.wait_for_records(lambda r: len(guard.exchanges(r)) >= count)
         assert len(guard.exchanges(records)) == count
+
+
+def begin(kind, upgrade):
+    """Something that stays open, at an address that the policy allows so far."""
+    import builtins
+
+    if kind == "bytes":
+        builtins.kept = dial("db.example.com", 7001)
+        return bool(builtins.kept.recv(100))
+    if kind == "unread":
+        builtins.kept = connect("other.example.com", verify=False)
+        builtins.kept.sendall(b"GET /echo HTTP/1.1\r\nHost: other.example.com\r\n\r\n")
+        return Reader(builtins.kept).response()["status"] == 200
+    if kind == "HTTP/2":
+        import http2_frames as h2
+
+        builtins.kept = h2.Client("v4.example.com")
+        builtins.kept.ask(1, h2.request("v4.example.com", "/mute"))
+        return not builtins.kept.run(timeout=0.5).ended
+    builtins.kept = connect("v4.example.com")
+    path, fields = ("/websocket", upgrade) if kind == "WebSocket" else ("/half", "")
+    builtins.kept.sendall(f"GET {path} HTTP/1.1\r\nHost: v4.example.com\r\n{fields}\r\n".encode())
+    return builtins.kept.recv(100).startswith(b"HTTP/1.1 ")
+
+
+def outcome(kind):
+    import builtins
+
+    if kind != "HTTP/2":
+        return read_all(builtins.kept)[1]
+    reply = builtins.kept.until_over(1)[0]
+    return reply["headers"].get("sallyport-denied", "timeout")
+
+
+@pytest.mark.parametrize("kind", ["exchange", "HTTP/2", "WebSocket", "unread", "bytes"])
+def test_narrowed_addresses_end_what_is_at_another(bench, world, kind):
+    """The host is allowed as before, but not where it led: what was let through to there goes no further."""
+    import tcp_services
+
+    def policy(addresses):
+        return guard.policy(
+            guard.endpoint("v4.example.com", addresses=addresses),
+            guard.endpoint("other.example.com", addresses=addresses, inspection="none", rules=None),
+            guard.endpoint("db.example.com", protocol="tcp", ports=[7001], rules=None, addresses=addresses),
+        )
+
+    server = tcp_services.Server("127.0.0.46", 7001, tcp_services.greeting)
+    world.dns.table["db.example.com"] = ["127.0.0.46"]
+    upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+    with bench.session(policy=policy(lab.ADDRESSES)) as session:
+        assert session.do(begin, kind, upgrade)
+        bench.write_policy(policy([*lab.ADDRESSES, "10.1.2.3"]))  # wider: it goes on
+        session.wait_for_stderr("the changed policy is in force")
+        time.sleep(0.3)
+        assert not [r for r in bench.records() if r.get("reason") == "address-not-allowed"]
+        bench.write_policy(policy(["10.1.2.3"]))
+        assert session.do(outcome, kind) != "timeout"
+        ended = lambda records: [r for r in records if r.get("reason") == "address-not-allowed"]
+        (record,) = ended(session.wait_for_records(ended))
+        assert record["decision"] == "deny" and "policy was changed" in record["text"], record
+    server.close()
+
+
+def test_a_policy_that_comes_while_the_server_is_looked_up_counts(bench, world):
+    """The exchange was allowed, but nothing had been sent yet when the new policy came."""
+    real = world.dns.table["v6.example.com"]
+    world.dns.table["v6.example.com"] = dns.SILENCE
+    ask = "GET /late HTTP/1.1\r\nHost: v6.example.com\r\n\r\n"
+
+    def send(request):
+        import builtins
+
+        builtins.kept = connect("v6.example.com")
+        builtins.kept.sendall(request.encode())
+
+    def answer():
+        import builtins
+
+        return Reader(builtins.kept).response()["status"]
+
+    try:
+        with bench.session(policy=guard.policy(guard.endpoint("v6.example.com"))) as session:
+            session.do(send, ask)
+            time.sleep(0.3)
+            bench.write_policy(guard.policy(guard.endpoint("v6.example.com", path="/only-this")))
+            session.wait_for_stderr("the changed policy is in force")
+            world.dns.table["v6.example.com"] = real
+            assert session.do(answer) == 403
+            (record,) = guard.exchanges(session.wait_for_records(guard.exchanges))
+            assert (record["decision"], record["reason"]) == ("deny", "path-not-allowed")
+    finally:
+        world.dns.table["v6.example.com"] = real
+    assert not world.saw("/late")
