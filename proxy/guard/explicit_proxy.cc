@@ -1,10 +1,12 @@
 #include "proxy/guard/explicit_proxy.h"
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "policy-engine/request/target.h"
+#include "proxy/net/proxy_connect.h"
 
 namespace sallyport::guard {
 namespace {
@@ -19,10 +21,20 @@ bool leads_back(const request::Host& host, std::uint16_t port, const net::LocalA
   return host.address && net::is_own_listener({*host.address, port}, local);
 }
 
+// What the guard itself asked an upstream proxy for, which led it back here: to go on would never end.
+bool asked_by_this_guard(const request::RequestHead& head) {
+  return std::ranges::any_of(head.headers, [](const request::Header& field) {
+    return request::name_equals(field.name, "via") && field.value.find(net::via_pseudonym()) != std::string_view::npos;
+  });
+}
+
 }  // namespace
 
 std::expected<ProxyDestination, http1::RequestFailure> destination_of_connect(const request::RequestHead& head,
                                                                               const net::LocalAddr& local) {
+  if (asked_by_this_guard(head)) {
+    return refuse(Reason::loop, "the policy's upstreamProxy leads back to this guard: " + std::string(head.target));
+  }
   auto target = request::parse_authority(head.target);
   if (!target) return refuse(Reason::malformed_target, "CONNECT: " + target.error().text);
   if (!target->port) return refuse(Reason::malformed_target, "CONNECT: the target has no port");

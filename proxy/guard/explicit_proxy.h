@@ -19,7 +19,8 @@ struct ProxyDestination {
 };
 
 // Of a head from parse_connect(). The port must be there, and Host may say nothing else than the target. `local` is the
-// accepted socket's address: the guard's own listener as destination is refused.
+// accepted socket's address: the guard's own listener as destination is refused, and so is what the guard itself asked
+// its upstream proxy for.
 std::expected<ProxyDestination, http1::RequestFailure> destination_of_connect(const request::RequestHead& head,
                                                                               const net::LocalAddr& local);
 

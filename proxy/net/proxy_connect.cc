@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/limits.h"
+#include "base/random.h"
 
 namespace sallyport::net {
 namespace {
@@ -36,7 +37,7 @@ void wipe(std::string& text) { OPENSSL_cleanse(text.data(), text.size()); }
 std::string request_for(const document::UpstreamProxy& proxy, const std::string& authority) {
   std::string text;
   text.reserve(limits::kSecretBytesMax * 2 + 1'024);  // never moved: a copy of the credentials would stay behind
-  text += "CONNECT " + authority + " HTTP/1.1\r\nHost: " + authority + "\r\n";
+  text += "CONNECT " + authority + " HTTP/1.1\r\nHost: " + authority + "\r\nVia: 1.1 " + via_pseudonym() + "\r\n";
   if (proxy.needs_credentials) {
     std::string encoded = base64_of(proxy.credentials.view());
     text += "Proxy-Authorization: Basic ";
@@ -87,6 +88,20 @@ std::optional<int> status_of(std::string_view head) {
 }
 
 }  // namespace
+
+const std::string& via_pseudonym() {
+  static const std::string pseudonym = [] {
+    std::array<unsigned char, 8> bytes{};
+    // Without randomness guards would take each other for themselves where one asks another: fails closed.
+    [[maybe_unused]] const bool filled = random_bytes(bytes);
+    std::string text = "sallyport-";
+    for (const unsigned char byte : bytes) {
+      for (const int digit : {byte >> 4, byte & 15}) text += "0123456789abcdef"[digit];
+    }
+    return text;
+  }();
+  return pseudonym;
+}
 
 Task<std::expected<void, UpstreamFailure>> connect_through(Stream& stream, const document::UpstreamProxy& proxy,
                                                            std::string authority, Deadline deadline) {

@@ -2,7 +2,7 @@
 // A tunnel through a proxy of the policy: CONNECT (RFC 9110 section 9.3.6), and nothing else of HTTP.
 
 #include <expected>
-#include <string_view>
+#include <string>
 
 #include "policy-engine/document/snapshot.h"
 #include "proxy/net/stream.h"
@@ -15,5 +15,9 @@ namespace sallyport::net {
 // the stream is useless then.
 Task<std::expected<void, UpstreamFailure>> connect_through(Stream& stream, const document::UpstreamProxy& proxy,
                                                            std::string authority, Deadline deadline);
+
+// The name that this process has in the Via of what it asks a proxy for (RFC 9110 section 7.6.3). A request that comes
+// in with it has been asked for by this process: it goes round in a circle. Names this process, guards nothing.
+const std::string& via_pseudonym();
 
 }  // namespace sallyport::net

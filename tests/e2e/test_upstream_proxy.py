@@ -2,7 +2,9 @@
 
 import base64
 import json
+import re
 import socket
+import ssl
 import threading
 import time
 
@@ -37,12 +39,12 @@ def tinyproxy(world, request):
     world.dns.table["proxy.example.com"] = [PROXY_V4]
     world.dns.table["db.example.com"] = [DATABASE_V4]
 
-    def start(authorization=""):
+    def start(authorization="", upstream=""):
         folder = lab.folder()
         folder.chmod(0o777)
         configuration = folder / "tinyproxy.conf"
         configuration.write_text(
-            TINYPROXY.format(port=PROXY_PORT, address=PROXY_V4, folder=folder, authorization=authorization)
+            TINYPROXY.format(port=PROXY_PORT, address=PROXY_V4, folder=folder, authorization=authorization + upstream)
         )
         running = tcp_services.Process(["tinyproxy", "-d", "-c", configuration], PROXY_V4, PROXY_PORT, folder)
         request.addfinalizer(running.close)
@@ -196,7 +198,8 @@ def test_a_proxy_that_answers_something_else(bench, world, answer, words):
     server.close()
     body = json.loads(outcome.out)
     assert body["reason"] == "upstream-proxy" and words in body["text"], body
-    assert server.heard[0] == b"CONNECT v4.example.com:443 HTTP/1.1\r\nHost: v4.example.com:443\r\n\r\n"
+    head = rb"CONNECT v4\.example\.com:443 HTTP/1\.1\r\nHost: v4\.example\.com:443\r\nVia: 1\.1 sallyport-[0-9a-f]{16}\r\n\r\n"
+    assert re.fullmatch(head, server.heard[0]), server.heard
     assert not world.requests()
 
 
@@ -243,3 +246,59 @@ def test_a_proxy_that_says_nothing_is_given_up(bench, fast_clock):
     stop.set()
     server.close()
     assert json.loads(outcome.out)["reason"] == "upstream-proxy", outcome.err
+
+
+@pytest.mark.parametrize("through", ["itself", "another proxy"])
+@pytest.mark.parametrize("what", ["https", "http", "unread", "bytes"])
+def test_a_proxy_that_leads_back_to_the_guard_is_no_storm(bench, world, start, tinyproxy, what, through):
+    """Each hop would ask for the next: the second one is refused, and the client is told."""
+    port = 15002
+    if through == "another proxy":
+        tinyproxy(upstream=f"upstream http 127.0.0.1:{port}")
+    else:
+        world.dns.table["proxy.example.com"] = ["127.0.0.1"]
+    url = URL if through == "another proxy" else f"http://proxy.example.com:{port}"
+    unread = guard.endpoint("other.example.com", addresses=None, inspection="none", rules=None)
+    running = start(policy(*ENDPOINTS, unread, url=url), "--proxy-listen", f"127.0.0.1:{port}")
+    running.wait_until_ready()
+    target = {"https": "v4.example.com:443", "http": "v4.example.com:80", "unread": "other.example.com:443",
+              "bytes": "db.example.com:7001"}[what]
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", port), 20) as stream:
+        if what == "http":
+            stream.sendall(b"GET http://v4.example.com/ HTTP/1.1\r\nHost: v4.example.com\r\nConnection: close\r\n\r\n")
+            answer = tcp_services.read_to_end(stream)
+        else:
+            stream.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+            assert stream.recv(4096).startswith(b"HTTP/1.1 200 ")
+            answer = inside_of(stream, target) if what != "bytes" else tcp_services.read_to_end(stream)
+    assert time.monotonic() - began < 10
+    records = records_of(bench, lambda r: any(x.get("reason") == "loop" for x in r))
+    loops = [r for r in records if r.get("reason") == "loop"]
+    assert len(records) <= 4 and loops and "upstreamProxy leads back" in loops[0]["text"], records
+    if what in ("https", "http"):
+        assert b"502 Bad Gateway" in answer and b'"upstream-proxy"' in answer, answer
+    else:
+        assert answer == b"" and any(r.get("reason") == "upstream-proxy" for r in records), (answer, records)
+    assert running.stop()[0] == 0 and not world.requests()
+
+
+def inside_of(stream, target):
+    """What comes of a request over TLS inside, whoever ends that; nothing where TLS does not come about."""
+    client = ssl.create_default_context()
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    host = target.partition(":")[0]
+    try:
+        with client.wrap_socket(stream, server_hostname=host) as tls:
+            tls.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+            return tcp_services.read_to_end(tls)
+    except OSError:
+        return b""
+
+
+def records_of(bench, condition, timeout=10):
+    end = time.monotonic() + timeout
+    while not condition(bench.records()) and time.monotonic() < end:
+        time.sleep(0.05)
+    time.sleep(0.3)  # whatever comes behind it
+    return bench.records()
