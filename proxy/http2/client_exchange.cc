@@ -18,6 +18,13 @@ bool is_informational(const HeaderBlock& block) {
   return false;
 }
 
+// A call of gRPC ends with a DATA frame, be it an empty one: servers (grpc-go) wait for that for ever when END_STREAM
+// stands on the head.
+bool is_grpc(const request::RequestHead& head) {
+  const request::Header* type = head.headers.find("content-type");
+  return type != nullptr && type->value.starts_with("application/grpc");
+}
+
 }  // namespace
 
 ClientExchange::ClientExchange(std::shared_ptr<ClientConnection> connection)
@@ -45,7 +52,8 @@ net::Task<Result<void>> ClientExchange::send(const Request& request, Chunk first
     co_return fail(ErrorSource::internal, ErrorKind::malformed, "a request head that can't be sent");
   }
   const bool has_trailers = request.trailers != nullptr && !request.trailers->empty();
-  const bool bodyless = first.end && first.data.empty() && !has_trailers && !websocket_;
+  const bool framed = has_trailers || websocket_ || is_grpc(*request.head);
+  const bool bodyless = first.end && first.data.empty() && !framed;
   const nghttp2_data_provider source = body_source();
   const std::int32_t stream =
       nghttp2_submit_request(connection().session(), nullptr, writer.fields().data(), writer.fields().size(),
