@@ -36,10 +36,29 @@ struct Connection::Callbacks {
     return static_cast<Stream*>(nghttp2_session_get_stream_user_data(session, id));
   }
 
-  static int begin_frame(nghttp2_session*, const nghttp2_frame_hd* header, void* self) {
+  // Whether a frame with a request's head or body is for a stream that is over, or was passed over. nghttp2 would
+  // ignore it, as it keeps nothing of those. What is on its way when we reset a stream is no fault (RFC 9113
+  // section 5.1).
+  static bool is_for_closed(nghttp2_session* session, std::int32_t id) {
+    return nghttp2_session_check_server_session(session) != 0 && id % 2 == 1 &&
+           id <= nghttp2_session_get_last_proc_stream_id(session) &&
+           nghttp2_session_find_stream(session, id) == nullptr;
+  }
+
+  static int begin_frame(nghttp2_session* session, const nghttp2_frame_hd* header, void* self) {
     return guarded([&] {
       Connection& connection = of(self);
       const bool ends = (header->flags & NGHTTP2_FLAG_END_STREAM) != 0;
+      const bool carries = header->type == NGHTTP2_DATA || header->type == NGHTTP2_HEADERS;
+      if (carries && is_for_closed(session, header->stream_id)) {
+        if (connection.resets_.has(header->stream_id)) return connection.charge(1) ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
+        connection.terminate(NGHTTP2_STREAM_CLOSED, "a frame for a stream that is closed");
+        return static_cast<int>(NGHTTP2_ERR_CALLBACK_FAILURE);
+      }
+      if (header->type == NGHTTP2_PRIORITY && header->stream_id == 0) {
+        connection.terminate(NGHTTP2_PROTOCOL_ERROR, "a priority for no stream");
+        return static_cast<int>(NGHTTP2_ERR_CALLBACK_FAILURE);
+      }
       switch (header->type) {
         case NGHTTP2_DATA:
           if (header->length == 0 && !ends) return connection.charge(1) ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
@@ -163,6 +182,7 @@ struct Connection::Callbacks {
   // nghttp2 ends the connection by itself where the peer has broken the rules of all of it.
   static int frame_sent(nghttp2_session*, const nghttp2_frame* frame, void* self) {
     return guarded([&] {
+      if (frame->hd.type == NGHTTP2_RST_STREAM) of(self).resets_.add(frame->hd.stream_id);
       if (frame->hd.type != NGHTTP2_GOAWAY || frame->goaway.error_code == NGHTTP2_NO_ERROR) return 0;
       Connection& connection = of(self);
       if (connection.complaint_.empty()) connection.complaint_ = nghttp2_http2_strerror(frame->goaway.error_code);
@@ -233,6 +253,17 @@ Connection::Connection(net::Stream& transport, Role role)
 }
 
 Connection::~Connection() = default;
+
+void RecentResets::add(std::int32_t stream) {
+  if (streams_.size() < limits::kH2StreamsMax) {
+    streams_.push_back(stream);
+    return;
+  }
+  streams_[oldest_] = stream;
+  oldest_ = (oldest_ + 1) % streams_.size();
+}
+
+bool RecentResets::has(std::int32_t stream) const { return std::ranges::find(streams_, stream) != streams_.end(); }
 
 bool Connection::charge(std::uint32_t count) {
   if (budget_.spend(count, loop().now())) return true;

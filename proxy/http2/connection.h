@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/limits.h"
 #include "proxy/http2/field_writer.h"
@@ -28,6 +29,18 @@ class FrameBudget {
  private:
   std::int64_t left_ = limits::kH2IdleFramesMax;
   net::Deadline refilled_;
+};
+
+// The streams that were reset last, as many as can be open at one time: what the peer sent for them before it heard of
+// that may still come. Small while there are none.
+class RecentResets {
+ public:
+  void add(std::int32_t stream);
+  bool has(std::int32_t stream) const;
+
+ private:
+  std::vector<std::int32_t> streams_;
+  std::size_t oldest_ = 0;
 };
 
 class Connection {
@@ -109,6 +122,7 @@ class Connection {
   net::Deadline last_call_ = net::kNoDeadline;  // when a winding down becomes final
   std::string complaint_;
   FrameBudget budget_;
+  RecentResets resets_;  // by this side
   FieldWriter writer_;
   std::string out_;      // to be written next
   std::string sending_;  // being written

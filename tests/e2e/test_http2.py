@@ -62,6 +62,40 @@ def test_a_denied_upload_ends_with_its_answer(session):
     assert (first["status"], first["ended"], first["reset"]) == (403, True, 0) and second == 200
 
 
+def test_what_was_on_its_way_when_a_stream_was_reset_is_no_fault(session):
+    def late():
+        import http2_frames as h2
+
+        client = h2.Client("api.example.com")
+        client.ask(1, h2.request("api.example.com", "/open", "POST"), end=False)
+        client.run(lambda c: c.of(1)["reset"] is not None, 5)
+        client.data(1, b"x" * 1000)
+        client.send(h2.frame(h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, 1, h2.block([("x-sum", "1")])))
+        client.ask(3, h2.request("api.example.com", "/open"))
+        return client.until_over(3)[0]["status"], client.goaway
+
+    assert session.do(late) == (200, None)
+
+
+@pytest.mark.parametrize("first, second", [(1, 1), (5, 3)], ids=["one that is over", "one that was passed over"])
+def test_a_request_for_a_closed_stream_ends_the_connection(session, world, first, second):
+    """Else it would vanish without an answer and without a record."""
+
+    def twice(first, second):
+        import http2_frames as h2
+
+        client = h2.Client("v4.example.com")
+        client.ask(first, h2.request("v4.example.com"))
+        client.until_over(first)
+        client.ask(second, h2.request("v4.example.com", "/again"))
+        client.run(timeout=5)
+        return client.of(first)["status"], client.goaway, client.ended
+
+    assert session.do(twice, first, second) == (200, 5, "end")
+    assert not world.saw("/again")
+    session.wait_for_records(lambda r: any("a frame for a stream that is closed" in x.get("text", "") for x in r))
+
+
 @pytest.mark.parametrize(
     "how, framing",
     [
