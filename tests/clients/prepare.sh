@@ -30,6 +30,22 @@ make_go() {
     CGO_ENABLED=0 /usr/bin/go build -o "$made/go/static" "$sources/go/client.go"
 }
 
+# The programs of a pinned module, as its authors wrote them: go.sum has what they must be.
+go_programs() {
+  local name=$1
+  shift
+  mkdir -p "$made/$name"
+  (
+    cd "$sources/$name" || exit
+    export CGO_ENABLED=0 GOCACHE=$made/$name/cache GOMODCACHE=$made/$name/modules GOTOOLCHAIN=local
+    export GOFLAGS='-mod=readonly -modcacherw -trimpath'
+    /usr/bin/go build -o "$made/$name/" "$@"
+  ) && rm -rf "${made:?}/$name/cache" "$made/$name/modules"
+}
+
+make_h2spec() { go_programs h2spec github.com/summerwind/h2spec/cmd/h2spec; }
+make_grpc() { go_programs grpc google.golang.org/grpc/interop/client google.golang.org/grpc/interop/server; }
+
 make_java() { javac -d "$made/java" "$sources/java/Client.java"; }
 
 # cargo writes its lock beside the source, and finds Debian's crates through the file that is there.
@@ -45,7 +61,7 @@ make_dotnet() {
   mcs -nologo -r:System.Net.Http.dll -out:"$made/dotnet/client.exe" "$sources/dotnet/client.cs"
 }
 
-for part in python node go java rust dotnet; do
+for part in python node go java rust dotnet h2spec grpc; do
   stamp=$made/$part.made
   sum=$(find "$sources/$part" "$sources/prepare.sh" -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum)
   [[ $(cat "$stamp" 2>/dev/null) != "$sum" ]] || continue

@@ -24,6 +24,15 @@ PROGRAMS = REPOSITORY / "tests" / "clients"
 MADE = pathlib.Path(os.environ.get("SALLYPORT_CLIENTS", REPOSITORY / "build" / "clients"))
 
 
+def not_made(part):
+    """Why a part of prepare.sh is not there, as a sentence; empty if it is."""
+    if (MADE / f"{part}.made").is_file():
+        return ""
+    reason = MADE / f"{part}.failed"
+    why = reason.read_text() if reason.is_file() else "tests/clients/prepare.sh has not been run"
+    return f"the clients for {part}: {why}"
+
+
 @dataclasses.dataclass(frozen=True)
 class Client:
     name: str  # as docs/clients.md calls it
@@ -43,12 +52,7 @@ class Client:
             if MADE not in pathlib.Path(program).parents and shutil.which(program) is None:
                 return f"the program {program}"
         moto = ["python"] if self.kind == "s3" else []
-        for part in filter(None, [self.made, *moto]):
-            if not (MADE / f"{part}.made").is_file():
-                reason = MADE / f"{part}.failed"
-                why = reason.read_text() if reason.is_file() else "tests/clients/prepare.sh has not been run"
-                return f"the clients for {part}: {why}"
-        return ""
+        return next(filter(None, map(not_made, filter(None, [self.made, *moto]))), "")
 
     def seen_version(self):
         done = subprocess.run(

@@ -25,7 +25,7 @@ PURE = ("policy-engine/", "ca/")  # they compute; what they need from the outsid
 CXX = (".cc", ".h")
 TEXT = (".cc", ".h", ".py", ".sh", ".md", ".yaml", ".json", ".proto", ".cmake", ".txt", ".js", ".java",
         ".go", ".rs", ".toml", ".rb", ".php", ".pl", ".cs", "")
-SUFFIXES = TEXT + (".png", ".svg", ".gitignore", ".clang-tidy", ".clang-format")
+SUFFIXES = TEXT + (".mod", ".sum", ".png", ".svg", ".gitignore", ".clang-tidy", ".clang-format")
 
 
 @dataclass(frozen=True)
@@ -115,10 +115,10 @@ BANS = (
         "somebody's machine; use a path of the repository or a temporary folder",
         catches="cd /home" "/alice/src", spares="the folders below /home", suffixes=TEXT, in_comments=True,
         in_strings=True),
-    Ban("registry", r"\b(pypi|npmjs|crates|debian|maven|golang|docker|nodesource)\.(org|com|io|dev)\b",
+    Ban("registry", r"\b(pypi|npmjs|crates|debian|maven|(?<!google\.)golang|docker|nodesource)\.(org|com|io|dev)\b(?!/x/)",
         "packages come from wherever the machine is set up for",
-        catches="https://deb.debian." "org/x", spares="a Debian package", suffixes=TEXT, in_comments=True,
-        in_strings=True),
+        catches="https://deb.debian." "org/x", spares="a Debian package, golang.org/x/net", suffixes=TEXT,
+        in_comments=True, in_strings=True),
 )
 
 # Which folder may include which: dependencies point one way.
@@ -228,7 +228,7 @@ def check_layout(name, text, lines):
     # clang-format wraps what can be wrapped; what is left in a test are documents in raw strings.
     any_width = suffix in (".md", ".json", ".svg") or name == "LICENSE" or is_test(name) and suffix in CXX
     for number, line in enumerate(lines, 1):
-        if "\t" in line and suffix != ".go":
+        if "\t" in line and suffix not in (".go", ".mod"):
             yield number, "tab: indent with spaces"
         if line != line.rstrip():
             yield number, "blanks at the end of the line"
