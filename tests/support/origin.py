@@ -267,6 +267,33 @@ def events(c, request):
     c.send(b"0\r\n\r\n")
 
 
+def events_in_turns(c, request):
+    """Makes the next event only when the test has set `speak`, as the one before has been seen."""
+    c.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for number in range(request.number_in_query("events", 5)):
+        event = f"data: {number}\n\n".encode()
+        c.send(b"%x\r\n%s\r\n" % (len(event), event))
+        c.origin.speak.wait(30)
+        c.origin.speak.clear()
+    c.send(b"0\r\n\r\n")
+
+
+def in_turns(c, request):
+    """Sends each chunk back as it comes."""
+    c.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while size := int(c.read_until(b"\r\n").split(b";")[0], 16):
+        while len(c.buffer) < size + 2:
+            c.fill()
+        c.send(b"%x\r\n%s" % (size, c.buffer[: size + 2]))
+        c.buffer = c.buffer[size + 2 :]
+    c.read_until(b"\r\n")
+    request.complete = True
+    c.send(b"0\r\n\r\n")
+
+
+in_turns.reads_body = False
+
+
 def expect_refused(c, request):
     c.answer(b"no", "417 Expectation Failed", [("Connection", "close")])
     c.open = False
@@ -523,6 +550,8 @@ HANDLERS = {
     "half": half,
     "deaf": deaf,
     "events": events,
+    "events-in-turns": events_in_turns,
+    "in-turns": in_turns,
     "expect-refused": expect_refused,
     "continue-late": continue_late,
     "early": early,
