@@ -46,7 +46,7 @@ Result<std::unique_ptr<Worker>> Worker::create(const Parts& parts) {
   Result<ca::LeafCache> leaves = ca::LeafCache::create(std::move(*authority));
   if (!leaves) return std::unexpected(leaves.error());
   worker->leaves_ = std::make_unique<ca::LeafCache>(std::move(*leaves));
-  auto server_tls = net::ServerTls::create(lib, {"h2", "http/1.1"});
+  auto server_tls = net::ServerTls::create(lib, {"h2", "http/1.1", "http/1.0"});  // `curl --http1.0` offers no other
   if (!server_tls) return std::unexpected(server_tls.error());
   worker->server_tls_ = std::move(*server_tls);
   auto resolver = net::make_resolver(worker->loop_, parts.resolver);
