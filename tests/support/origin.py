@@ -357,6 +357,22 @@ def reset(c, request):
     c.reset()
 
 
+def digest(c, request):
+    """Digest authentication (RFC 7616 with MD5 and qop=auth) of user:pass word."""
+    given = request.header("authorization") or ""
+    pairs = [pair.strip().split("=", 1) for pair in given.removeprefix("Digest ").split(",") if "=" in pair]
+    part = {name: value.strip('"') for name, value in pairs}
+    md5 = lambda text: hashlib.md5(text.encode()).hexdigest()
+    if given.startswith("Digest ") and part.get("nonce") == "n-0001":
+        secret = md5("user:tests:pass word")
+        asked = md5(f"{request.method}:{request.target}")
+        if part["response"] == md5(f"{secret}:n-0001:{part['nc']}:{part['cnonce']}:auth:{asked}"):
+            c.answer(b"welcome")
+            return
+    challenge = 'Digest realm="tests", nonce="n-0001", qop="auth", algorithm=MD5'
+    c.answer(b"who is it?", "401 Unauthorized", [("WWW-Authenticate", challenge)])
+
+
 def close_delimited(c, request):
     c.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b"until the end")
     c.open = False
@@ -567,6 +583,7 @@ HANDLERS = {
     "gzip": zipped,
     "alternative": alternative,
     "cookies": cookies,
+    "digest": digest,
     "websocket": websocket,
     "switch": switch,
     "no-websocket": no_websocket,
