@@ -55,7 +55,9 @@ Task<Result<std::string>> read_head(Stream& stream, Deadline deadline) {
   std::string head;
   std::array<char, 1'024> seen;
   while (head.size() < limits::kProxyAnswerBytesMax) {
-    const Wait wait = co_await stream.wait_readable(deadline);
+    // The socket itself: the stream, past which the bytes are taken here, would say that there may be more, and not
+    // wait.
+    const Wait wait = co_await stream.socket().wait_readable(deadline);
     if (wait == Wait::timeout) co_return fail(ErrorSource::upstream, ErrorKind::timeout, "did not answer in time");
     if (wait == Wait::cancelled) co_return fail(ErrorSource::upstream, ErrorKind::cancelled, "was given up");
     const int fd = stream.socket().fd();
