@@ -37,7 +37,8 @@ ClientExchange::~ClientExchange() {
   if (!closed() && !(sent_all() && remote_ended())) {
     reset(NGHTTP2_CANCEL, {ErrorSource::upstream, ErrorKind::cancelled, "given up by this program"});
   }
-  client_->leave(*this);
+  detach();
+  client_->leave(*this);  // nothing but this may hold the connection: with client_ it may go
 }
 
 net::Task<Result<void>> ClientExchange::send(const Request& request, Chunk first) {

@@ -17,11 +17,13 @@ std::string_view who(ErrorSource source) { return source == ErrorSource::downstr
 Stream::Stream(Connection& connection, ErrorSource source)
     : connection_(connection), source_(source), arrived_(connection.loop()), moved_(connection.loop()) {}
 
-Stream::~Stream() {
+Stream::~Stream() { detach(); }
+
+void Stream::detach() {
   if (id_ == 0) return;
   owed_ += in_.size();
   give_back_window();
-  nghttp2_session_set_stream_user_data(connection_.session(), id_, nullptr);
+  nghttp2_session_set_stream_user_data(connection_.session(), std::exchange(id_, 0), nullptr);
 }
 
 void Stream::give_back_window() {

@@ -25,8 +25,10 @@ class Stream {
  protected:
   Stream(Connection& connection, ErrorSource source);
   void open(std::int32_t id) { id_ = id; }
-  // The connection forgets it, and gets back the window of what nobody has read.
-  virtual ~Stream();
+  virtual ~Stream();  // detaches it
+  // The connection forgets it, and gets back the window of what nobody has read. For who may let go of the connection
+  // before this goes: nothing can be sent or received any more.
+  void detach();
 
   std::int32_t id() const { return id_; }
   Connection& connection() const { return connection_; }
