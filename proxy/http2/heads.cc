@@ -139,7 +139,8 @@ bool read_fields(const HeaderBlock& block, bool of_request, Seen& seen, request:
 void join_cookies(const HeaderBlock& block, request::HeaderList& headers) {
   std::string joined;
   for (std::size_t i = 0; i < block.size(); ++i) {
-    if (block[i].name != "cookie") continue;
+    // An empty crumb would leave whitespace at the end, which is no part of a value.
+    if (block[i].name != "cookie" || block[i].value.empty()) continue;
     if (!joined.empty()) joined += "; ";
     joined += block[i].value;
   }

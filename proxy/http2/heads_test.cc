@@ -64,6 +64,13 @@ TEST(Http2Heads, JoinsCookiesAndTakesHostForAuthority) {
   EXPECT_EQ(parsed->head.headers.count("cookie"), 1U);
 }
 
+TEST(Http2Heads, EmptyCrumbsOfCookiesLeaveNothingBehind) {
+  const auto parsed = parse(request_with({{"cookie", ""}, {"cookie", "a=1"}, {"cookie", ""}, {"cookie", ""}}));
+  ASSERT_TRUE(parsed->good) << parsed->error.text;
+  ASSERT_EQ(parsed->head.headers.size(), 1U);
+  EXPECT_EQ(parsed->head.headers[0].value, "a=1");
+}
+
 TEST(Http2Heads, AcceptsAHostThatSaysTheSame) {
   EXPECT_TRUE(parse(request_with({{"host", "A.example"}}))->good);
   EXPECT_FALSE(parse(request_with({{"host", "b.example"}}))->good);

@@ -92,11 +92,13 @@ std::string lower(std::string_view text) {
   return made;
 }
 
-// One line a field, with the crumbs of cookies joined where the first is, as both versions mean the same by them.
+// One line a field, with the crumbs of cookies that are not empty joined where the first is: both versions mean the
+// same by them.
 std::string flat(const request::HeaderList& headers, bool join_cookies) {
   std::string cookies, text;
   for (const request::Header& field : headers) {
-    if (lower(field.name) == "cookie") cookies += (cookies.empty() ? "" : "; ") + std::string(field.value);
+    if (lower(field.name) == "cookie" && !field.value.empty())
+      cookies += (cookies.empty() ? "" : "; ") + std::string(field.value);
   }
   bool joined = false;
   for (const request::Header& field : headers) {
