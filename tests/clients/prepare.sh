@@ -22,12 +22,14 @@ make_node() {
     rm -rf "$made/node/cache"
 }
 
-# With the C library's resolver, and without: then it is one static file, with a resolver of Go's own.
+# With the C library's resolver, and without: then it is one static file, with a resolver of Go's own. The server is one
+# of the differential test.
 make_go() {
   mkdir -p "$made/go"
   export CC=clang-19 GOCACHE=$made/go/cache GOPROXY=off GOTOOLCHAIN=local GOFLAGS=''
   CGO_ENABLED=1 /usr/bin/go build -tags netcgo -o "$made/go/dynamic" "$sources/go/client.go" &&
-    CGO_ENABLED=0 /usr/bin/go build -o "$made/go/static" "$sources/go/client.go"
+    CGO_ENABLED=0 /usr/bin/go build -o "$made/go/static" "$sources/go/client.go" &&
+    CGO_ENABLED=0 /usr/bin/go build -o "$made/go/http2_server" "$sources/go/http2_server.go"
 }
 
 # The programs of a pinned module, as its authors wrote them: go.sum has what they must be.

@@ -1,5 +1,5 @@
-"""The five servers of the differential test: each on port 80 and 443 of an address of its own, each with a log of what
-it has understood. They run outside of the guard, inside of the lab."""
+"""The servers of the differential test: each on port 80 and 443 of an address of its own, each with a log of what it has
+understood. They run outside of the guard, inside of the lab."""
 
 import json
 import os
@@ -9,32 +9,34 @@ import socket
 import subprocess
 import time
 
+import clients
 import lab
 
 HERE = pathlib.Path(__file__).resolve().parent
 PYTHON = "/usr/bin/python3"
 NAMES = ["nginx", "apache", "haproxy", "node", "gunicorn"]
+HTTP2_NAMES = ["nginx2", "node2", "go2"]  # speak HTTP/2, and have no port without TLS
 PROGRAMS = ["nginx", "apache2", "haproxy", "node", "gunicorn"]
-_RECORDERS = {"nginx": 9001, "apache": 9002, "haproxy": 9003}
+_RECORDERS = {"nginx": 9001, "apache": 9002, "haproxy": 9003, "nginx2": 9004}
 
 _NGINX = """
 daemon off; master_process off; user root root;
-error_log {folder}/nginx.err crit;
-pid {folder}/nginx.pid;
+error_log {folder}/{name}.err crit;
+pid {folder}/{name}.pid;
 worker_rlimit_nofile 8192;
 events {{ worker_connections 4096; }}
 http {{
   access_log off;
-  client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
-  uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+  client_body_temp_path {folder}/{name}-b; proxy_temp_path {folder}/{name}-p; fastcgi_temp_path {folder}/{name}-f;
+  uwsgi_temp_path {folder}/{name}-u; scgi_temp_path {folder}/{name}-s;
   client_max_body_size 0;
   client_body_buffer_size 128k;
   large_client_header_buffers 8 64k;
   keepalive_requests 1000000; keepalive_timeout 600s;
   underscores_in_headers on;
-  upstream recorder {{ server {address}:9001; keepalive 64; keepalive_requests 1000000; keepalive_timeout 600s; }}
+  upstream recorder {{ server {address}:{port}; keepalive 64; keepalive_requests 1000000; keepalive_timeout 600s; }}
   server {{
-    listen {address}:80 backlog=4096; listen {address}:443 ssl backlog=4096;
+    {listen}
     ssl_certificate {certificate}; ssl_certificate_key {key};
     location / {{
       proxy_pass http://recorder;
@@ -106,21 +108,21 @@ backend recorder
 
 
 class Servers:
-    """`addresses` says where each of NAMES listens."""
+    """`addresses` says which servers there are, of NAMES and HTTP2_NAMES, and where each listens."""
 
     def __init__(self, folder, addresses, certificate, key):
         self.folder, self.addresses = folder, addresses
         self.certificate, self.key = certificate, key
         self.processes = {}
-        for name in NAMES:
+        for name in addresses:
             self.log(name).touch()
-        for name in _RECORDERS:
+        for name in _RECORDERS.keys() & addresses.keys():
             command = [PYTHON, HERE / "recorder.py", addresses[name], _RECORDERS[name], self.log(name)]
             self._start(f"recorder of {name}", command)
-        for name in NAMES:
+        for name in addresses:
             getattr(self, f"_start_{name}")(addresses[name])
-        for name in NAMES:
-            for port in (80, 443):
+        for name in addresses:
+            for port in (443,) if name in HTTP2_NAMES else (80, 443):
                 self._wait(name, addresses[name], port)
 
     def log(self, name):
@@ -151,15 +153,20 @@ class Servers:
         errors = [self.folder / f"{name}.stderr", self.folder / f"{name}.err"]
         return "\n".join(path.read_text() for path in errors if path.exists())
 
-    def _write(self, name, text, address, **more):
-        path = self.folder / f"{name}.conf"
+    def _write(self, file, text, address, **more):
+        path = self.folder / f"{file}.conf"
         path.write_text(
             text.format(folder=self.folder, address=address, certificate=self.certificate, key=self.key, **more)
         )
         return path
 
-    def _start_nginx(self, address):
-        self._start("nginx", ["nginx", "-p", self.folder, "-c", self._write("nginx", _NGINX, address)])
+    def _start_nginx(self, address, name="nginx", listen="{0}:80 backlog=4096; listen {0}:443 ssl backlog=4096;"):
+        listen = "listen " + listen.format(address)
+        path = self._write(name, _NGINX, address, name=name, listen=listen, port=_RECORDERS[name])
+        self._start(name, ["nginx", "-p", self.folder, "-e", self.folder / f"{name}.err", "-c", path])
+
+    def _start_nginx2(self, address):
+        self._start_nginx(address, "nginx2", "{0}:443 ssl http2 backlog=4096;")
 
     def _start_apache(self, address):
         modules = "\n".join(
@@ -175,6 +182,14 @@ class Servers:
 
     def _start_node(self, address):
         self._start("node", ["node", HERE / "node_server.js", self.log("node"), address, self.certificate, self.key])
+
+    def _start_node2(self, address):
+        command = ["node", HERE / "node_server.js", self.log("node2"), address, self.certificate, self.key, "http2"]
+        self._start("node2", command)
+
+    def _start_go2(self, address):
+        made = clients.MADE / "go" / "http2_server"
+        self._start("go2", [made, self.log("go2"), address, self.certificate, self.key])
 
     def _start_gunicorn(self, address):
         common = ["gunicorn", "--worker-class", "gthread", "--threads", 8, "--worker-tmp-dir", self.folder]

@@ -56,7 +56,7 @@ def pytest_addoption(parser):
         parser.addoption("--chaos-seconds", type=float, default=20, help="how long test_chaos.py sends its traffic")
         parser.addoption("--chaos-workers", type=int, default=16, help="how many clients send at one time")
         parser.addoption("--chaos-seed", default="1", help="what its faults and its traffic are drawn from")
-        parser.addoption("--requests", type=int, default=600, help="differential test: requests for each server")
+        parser.addoption("--requests", type=int, default=300, help="differential test: requests for each server")
         parser.addoption("--seed", type=int, default=1, help="differential test: another seed, other requests")
         parser.addoption("--first", type=int, default=0, help="differential test: the number of its first case")
     except ValueError:
