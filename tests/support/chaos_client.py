@@ -14,6 +14,9 @@ import ssl
 import sys
 import time
 
+import h2.exceptions
+
+import chaos_http2
 from chaos import Gate, Wire, content, digest, identity
 
 GIVE_UP = 6  # seconds for one exchange
@@ -28,6 +31,8 @@ class Run:
     def __init__(self, seed, host, placeholder, gates):
         self.seed, self.host, self.placeholder, self.gates = seed, host, placeholder, gates
         self.context = ssl.create_default_context()
+        self.http2_context = ssl.create_default_context()
+        self.http2_context.set_alpn_protocols(["h2"])
         self.number = 0
         self.rounds = 0
 
@@ -55,7 +60,10 @@ class Run:
 
     async def work(self, draw, end):
         while time.monotonic() < end:
-            scheme = draw.choice(("https", "https", "http"))
+            scheme = draw.choice(("https", "https", "http", "h2"))
+            if scheme == "h2":
+                await self.work_http2(draw)
+                continue
             try:
                 wire = await asyncio.wait_for(self.connect(scheme), GIVE_UP)
             except (OSError, EOFError, asyncio.TimeoutError):
@@ -71,10 +79,33 @@ class Run:
             else:
                 wire.abort()
 
-    async def connect(self, scheme):
+    async def work_http2(self, draw):
+        """A few exchanges at one time on one connection."""
+        try:
+            wire = await asyncio.wait_for(self.connect("https", self.http2_context), GIVE_UP)
+        except (OSError, EOFError, asyncio.TimeoutError):
+            self.outcomes["not connected"] += 1
+            return
+        connection = chaos_http2.Connection(wire, client=True)
+        reading = asyncio.ensure_future(connection.read())
+        try:
+            await asyncio.wait_for(connection.begin(), GIVE_UP)
+            for _ in range(draw.choice((1, 2, 3))):
+                count = draw.choice((1, 2, 5))
+                mores = await asyncio.gather(*(self.exchange(draw, "h2", connection) for _ in range(count)))
+                if connection.over or not all(mores):
+                    break
+        except (OSError, EOFError, asyncio.TimeoutError):
+            self.outcomes["not connected"] += 1
+        finally:
+            wire.abort()
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    async def connect(self, scheme, context=None):
         reader, writer = await asyncio.open_connection("127.0.0.1", PORTS[scheme][1])
         writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        wire = Wire(reader, writer, self.context if scheme == "https" else None, host=self.host)
+        wire = Wire(reader, writer, (context or self.context) if scheme == "https" else None, host=self.host)
         if scheme == "https":
             try:
                 await wire.handshake()
@@ -87,9 +118,10 @@ class Run:
         """True if the connection can carry another."""
         self.number += 1
         name = identity(self.number)
-        kind = draw.choices(
-            ("GET", "HEAD", "POST", "PUT", "big", "drip", "websocket", "denied", "old"), (30, 4, 20, 6, 3, 6, 5, 8, 5)
-        )[0]
+        kinds = {"GET": 30, "HEAD": 4, "POST": 20, "PUT": 6, "big": 3, "drip": 6, "denied": 8}
+        if scheme != "h2":
+            kinds |= {"websocket": 5, "old": 5}
+        kind = draw.choices(list(kinds), list(kinds.values()))[0]
         self.kinds[f"{scheme} {kind}"] += 1
         started = time.monotonic()
         more = False
@@ -101,6 +133,8 @@ class Run:
             outcome = "refused"
         except (OSError, EOFError):
             outcome = "broken"
+        except h2.exceptions.ProtocolError:
+            outcome = "broken"  # nothing can be sent on a stream, or a connection, that has ended
         except asyncio.TimeoutError:
             outcome = "given up"
         except (Wrong, ValueError, KeyError, IndexError) as failure:
@@ -121,10 +155,53 @@ class Run:
         up = size() if method in ("POST", "PUT") else 0
         framing = draw.choice(("length", "length", "chunked", "close"))
         plan = f"up={up},down={size()},framing={framing},drips={10 if kind == 'drip' else 0}"
+        if scheme == "h2":
+            return await self.one_http2(draw, wire, name, method, kind, plan, content(name, "up", up))
         if kind == "old" and scheme == "http" or framing == "close":
             self.lenient.add(name)
         await self.send(draw, scheme, wire, name, method, kind, plan, content(name, "up", up))
         return await self.receive(wire, name, method, kind, plan)
+
+    async def one_http2(self, draw, connection, name, method, kind, plan, body):
+        path = f"{'/denied' if kind == 'denied' else '/chaos'}/{name}?id={name};"
+        fields = [(":method", method), (":scheme", "https"), (":authority", self.host), (":path", path)]
+        fields += [("x-id", f"id={name};"), ("x-id-again", f"id={name};"), ("x-plan", plan)]
+        if name[0] in "13579":
+            fields.append(("authorization", f"Bearer {self.placeholder}"))
+        if body and draw.random() < 0.5:
+            fields.append(("content-length", str(len(body))))
+        stream = connection.state.get_next_available_stream_id()
+        message = connection.messages[stream] = chaos_http2.Message()
+        connection.state.send_headers(stream, fields, end_stream=not body)
+        await connection.flush()
+        if body:
+            sending = asyncio.ensure_future(connection.send_body(stream, body))
+            try:
+                await message.began.wait()  # an answer may come before the end of the request
+                if message.fields.get(":status") == "200":
+                    await sending
+            finally:
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
+        await message.whole()
+        return self.judge_http2(message, name, method, kind, plan)
+
+    def judge_http2(self, message, name, method, kind, plan):
+        wanted = dict(pair.split("=") for pair in plan.split(","))
+        fields, status = message.fields, message.fields[":status"]
+        if "sallyport-denied" in fields:
+            reason = fields["sallyport-denied"]
+            if kind == "denied" and (status, reason) == ("403", "path-not-allowed"):
+                return True
+            raise Refused(f"{status} {reason}")
+        if kind == "denied" or status != "200" or fields.get("x-id") != f"id={name};":
+            raise Wrong(f"{status} {fields.get('x-id')}")
+        if fields.get("x-got") != digest(content(name, "up", int(wanted["up"]))):
+            raise Wrong("the origin says that it got another body")
+        if method != "HEAD" and message.body != content(name, "down", int(wanted["down"])):
+            raise Wrong(f"body of {len(message.body)} for {plan}: {fields}")
+        self.bytes += len(message.body) + int(wanted["up"])
+        return True
 
     def head(self, scheme, name, method, path, version="1.1", more=""):
         # Some functions send their placeholder, others leave the field to the guard.

@@ -12,6 +12,9 @@ import random
 import ssl
 import sys
 
+import h2.exceptions
+
+import chaos_http2
 from chaos import Gate, Wire, content, digest, valid
 
 
@@ -25,7 +28,8 @@ class Log:
         self.wrong = []  # (name, what): bodies that are complete by their framing and not what was sent
         self.nameless = 0
         self.denied = []  # what the guard should not have let through
-        self.whole = self.bytes = self.tls_failures = self.connections = 0
+        self.whole = self.bytes = self.tls_failures = self.connections = self.http2_connections = 0
+        self.faults = collections.Counter()  # of HTTP/2: those of the gates are theirs
 
 
 log = Log()
@@ -106,7 +110,94 @@ async def serve_one(wire, secret):
         raise EOFError
 
 
-async def serve(reader, writer, context, secret):
+class Http2Service:
+    """One connection of HTTP/2: its exchanges, and what goes wrong with them on purpose."""
+
+    def __init__(self, wire, secret, draw):
+        self.secret, self.draw = secret, draw
+        self.connection = chaos_http2.Connection(wire, client=False, on_request=self.begin)
+        self.tasks = set()
+        self.until_goaway = draw.choice((3, 20, 1000))
+
+    async def run(self):
+        await self.connection.begin()
+        await self.connection.read()
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    def begin(self, stream):
+        task = asyncio.ensure_future(self.serve(stream))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        self.until_goaway -= 1
+        if self.until_goaway == 0:
+            log.faults["goaway"] += 1
+            self.tasks.add(asyncio.ensure_future(self.leave()))
+
+    async def leave(self):
+        await self.connection.go_away()
+        await asyncio.sleep(PATIENCE)
+        self.connection.wire.abort()
+
+    async def serve(self, stream):
+        try:
+            await self.answer(stream, self.connection.messages[stream])
+        except (OSError, EOFError, h2.exceptions.ProtocolError):
+            pass  # the stream, or all of the connection, has ended
+        finally:
+            del self.connection.messages[stream]
+
+    async def answer(self, stream, message):
+        fields = message.fields
+        method, name = fields[":method"], name_of(fields[":path"], fields)
+        if "/denied" in fields[":path"]:
+            log.denied.append(f"{name} {fields[':path']}")
+        if name is None:
+            log.nameless += 1
+            return
+        log.arrivals[name] += 1
+        log.methods[name] = method
+        if fields.get("authorization") != f"Bearer {self.secret}":
+            log.wrong.append((name, "credential"))
+        plan = dict(pair.split("=") for pair in fields["x-plan"].split(","))
+        await message.whole()
+        log.whole += 1
+        log.bytes += len(message.body) + int(plan["down"])
+        if message.body != content(name, "up", int(plan["up"])):
+            log.wrong.append((name, f"body of {len(message.body)} for {plan['up']}"))
+        await self.respond(stream, name, method, plan, digest(message.body))
+
+    async def respond(self, stream, name, method, plan, body_digest):
+        body = content(name, "down", int(plan["down"]))
+        head = [(":status", "200"), ("x-id", f"id={name};"), ("x-got", body_digest)]
+        if method == "HEAD" or plan["framing"] == "length":
+            head.append(("content-length", str(len(body))))
+        state = self.connection.state
+        fault = self.draw.choices(("none", "reset", "stall", "silence"), (90, 5, 4, 1))[0]
+        log.faults[f"stream {fault}"] += 1
+        if fault == "silence":
+            return
+        state.send_headers(stream, head, end_stream=method == "HEAD")
+        await self.connection.flush()
+        if method == "HEAD":
+            return
+        drips = int(plan["drips"])
+        piece = max(len(body) // drips, 1) if drips else 1 << 15
+        half = len(body) // 2 if fault != "none" else 0
+        if half:
+            await self.connection.send_body(stream, body[:half], 0.02 if drips else 0, piece, end=False)
+        if fault == "reset":
+            await self.connection.reset(stream)
+            return
+        if fault == "stall":
+            await asyncio.sleep(self.draw.choice((0.5, 2, 7)))
+        await self.connection.send_body(stream, body[half:], 0.02 if drips else 0, piece)
+
+
+async def serve(reader, writer, contexts, secret):
+    # Each connection may agree on HTTP/2 or not: what the guard has learned from one is not true of the next.
+    context = contexts and contexts[log.connections % len(contexts)]
     wire = Wire(reader, writer, context, server=True)
     log.connections += 1
     draw = random.Random(log.connections)
@@ -117,6 +208,10 @@ async def serve(reader, writer, context, secret):
             except (OSError, asyncio.TimeoutError):
                 log.tls_failures += 1
                 raise
+        if context is not None and wire.tls.selected_alpn_protocol() == "h2":
+            log.http2_connections += 1
+            await Http2Service(wire, secret, draw).run()
+            raise EOFError
         while True:
             # Closes connections that the guard would use again: some requests find theirs dead.
             await asyncio.wait_for(wire.fill() if not wire.buffer else asyncio.sleep(0), draw.choice((0.1, 1, PATIENCE)))
@@ -128,10 +223,12 @@ async def serve(reader, writer, context, secret):
 
 
 async def main(seed, gate_address, origin_address, certificate, key, secret):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    contexts = [ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) for _ in range(2)]
+    for context in contexts:
+        context.load_cert_chain(certificate, key)
+    contexts[0].set_alpn_protocols(["h2", "http/1.1"])
     gates = {"https": Gate("upstream https", seed), "http": Gate("upstream http", seed)}
-    ports = {"https": (443, 18443, context), "http": (80, 18080, None)}
+    ports = {"https": (443, 18443, contexts), "http": (80, 18080, None)}
     for scheme, (port, hidden, tls) in ports.items():
 
         async def accept(reader, writer, tls=tls):
@@ -149,6 +246,8 @@ async def main(seed, gate_address, origin_address, certificate, key, secret):
                 "whole": log.whole,
                 "bytes": log.bytes,
                 "connections": log.connections,
+                "http2_connections": log.http2_connections,
+                "http2_faults": dict(log.faults),
                 "tls_failures": log.tls_failures,
                 "repeated": {name: (count, log.methods[name]) for name, count in log.arrivals.items() if count > 1},
                 "wrong": log.wrong,
