@@ -2,7 +2,7 @@
 guard, one between the guard and the origin. Nothing wrong is taken for right, nothing is executed twice, nothing
 stays.
 
-About half a minute; `--chaos-seconds 900` is the long one.
+About half a minute; `load/soak.py --minutes 30` is the long one.
 """
 
 import collections
@@ -22,6 +22,7 @@ import lab
 HOST = "chaos.example.com"
 SECRET = "live_chaos_secret"
 PLACEHOLDER = "placeholder-of-the-chaos-run"
+SAMPLE_SECONDS = 60
 SANITIZED = lab.is_sanitized(guard.SALLYPORT)
 
 
@@ -31,6 +32,7 @@ def policy(function):
     return guard.policy(
         guard.endpoint(HOST, name="secure", credential="chaos", **rules),
         guard.endpoint(HOST, name="plain", scheme="http", **rules),
+        guard.endpoint(HOST, name="opaque", protocol="tcp", ports=[7000], rules=None),
         function=function,
         credentials=[
             {
@@ -110,6 +112,16 @@ class Processes:
             last = found
             time.sleep(0.5)
 
+    def sample(self):
+        """Under way: the clients have just stopped, and what they and the gates have left behind is not settled."""
+        open_now, tasks = self.metric("sallyport_connections_open"), self.metric("sallyport_tasks")
+        return {
+            "rss_kib": self.resident_kib(),
+            "descriptors": len(self.descriptors()),
+            "tasks": int(tasks),
+            "connections": int(open_now),
+        }
+
     def descriptors(self):
         found = []
         for number in os.listdir(f"/proc/{self.guard_pid()}/fd"):
@@ -150,9 +162,13 @@ def run(request, world):
         warm_up = max(seconds / 5, 4)
         seen = [processes.traffic(warm_up, workers)]
         before = processes.settled(30)
-        seen.append(processes.traffic(seconds - warm_up, workers))
+        left, samples = seconds - warm_up, []
+        while left > 0:
+            seen.append(processes.traffic(min(left, SAMPLE_SECONDS), workers))
+            samples.append(processes.sample())
+            left -= SAMPLE_SECONDS
         after = processes.settled(30)
-        made = {"clients": seen, "origin": processes.end(), "before": before, "after": after}
+        made = {"clients": seen, "origin": processes.end(), "before": before, "after": after, "samples": samples}
         made["records"] = bench.records()
     finally:
         processes.kill()
@@ -189,13 +205,17 @@ def figures(run):
         yield f"{when}: {len(state['descriptors'])} descriptors, {state['tasks']:.0f} tasks, {state['rss_kib']} KiB"
 
 
-def blamed(run, kind, schemes=("http",)):
+    for number, sample in enumerate(run["samples"], 1):
+        yield f"minute {number}: " + ", ".join(f"{what} {count}" for what, count in sample.items())
+
+
+def blamed(run, kind, schemes=("http", "tcp")):
     gates = [side["gates"] for side in (run["clients"][-1], run["origin"])]
     return {name for both in gates for scheme in schemes for name in both[scheme][kind]}
 
 
 def excused(run):
-    """The requests that may be wrong: no TLS, and a gate corrupted their connection; or no TLS, no length, and a gate
+    """The exchanges that may be wrong: no TLS, and a gate corrupted their connection; or no TLS, no length, and a gate
     cut it off, which looks like its end."""
     lenient = {name for seen in run["clients"] for name in seen["lenient"]}
     return blamed(run, "corrupted") | (blamed(run, "cut") & lenient)
@@ -208,7 +228,7 @@ def test_no_wrong_byte_is_taken_for_right(run):
 
 
 def test_over_tls_nothing_is_wrong_whatever_the_gates_did(run):
-    assert [one for seen in run["clients"] for one in seen["wrong"] if one[1] != "http"] == []
+    assert [one for seen in run["clients"] for one in seen["wrong"] if one[1] in ("https", "h2")] == []
 
 
 def test_what_arrives_without_a_name_was_corrupted(run):
@@ -237,11 +257,20 @@ def test_memory_does_not_grow(run):
     assert run["after"]["rss_kib"] - run["before"]["rss_kib"] < 4096, (run["before"], run["after"])
 
 
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer's allocator keeps what is freed: its memory says nothing")
+def test_memory_is_flat_over_the_minutes(run):
+    """Only a long run has minutes to compare: the last third of them with the first."""
+    resident = [sample["rss_kib"] for sample in run["samples"]]
+    if len(resident) >= 6:
+        third = len(resident) // 3
+        assert max(resident[-third:]) - max(resident[:third]) < 8192, resident
+
+
 def test_every_kind_of_fault_and_of_traffic_was_there(run):
     """Or the rest would show little."""
     last = run["clients"][-1]
     kinds = {kind for seen in run["clients"] for kind in seen["kinds"]}
-    assert len(kinds) == 25, kinds  # 9 of HTTP/1 over each scheme, 7 of HTTP/2
+    assert len(kinds) == 27, kinds  # 9 of HTTP/1 over each scheme, 8 of HTTP/2, and what nobody reads
     assert run["origin"]["http2_connections"] > 0
     assert set(run["origin"]["http2_faults"]) >= {"goaway", "stream none", "stream reset", "stream stall"}
     for side in (last, run["origin"]):

@@ -20,7 +20,7 @@ import chaos_http2
 from chaos import Gate, Wire, content, digest, identity
 
 GIVE_UP = 6  # seconds for one exchange
-PORTS = {"https": (443, 17443), "http": (80, 17080)}
+PORTS = {"https": (443, 17443), "http": (80, 17080), "tcp": (7000, 17007)}
 
 
 class Wrong(Exception):
@@ -60,7 +60,7 @@ class Run:
 
     async def work(self, draw, end):
         while time.monotonic() < end:
-            scheme = draw.choice(("https", "https", "http", "h2"))
+            scheme = draw.choices(("https", "http", "h2", "tcp"), (8, 4, 4, 2))[0]
             if scheme == "h2":
                 await self.work_http2(draw)
                 continue
@@ -70,7 +70,7 @@ class Run:
                 self.outcomes["not connected"] += 1
                 continue
             more = True
-            for _ in range(draw.choice((1, 1, 2, 6, 20))):
+            for _ in range(1 if scheme == "tcp" else draw.choice((1, 1, 2, 6, 20))):
                 if not more or time.monotonic() > end:
                     break
                 more = await self.exchange(draw, scheme, wire)
@@ -119,8 +119,9 @@ class Run:
         self.number += 1
         name = identity(self.number)
         kinds = {"GET": 30, "HEAD": 4, "POST": 20, "PUT": 6, "big": 3, "drip": 6, "denied": 8}
-        if scheme != "h2":
-            kinds |= {"websocket": 5, "old": 5}
+        kinds |= {"grpc": 10} if scheme == "h2" else {"websocket": 5, "old": 5}
+        if scheme == "tcp":
+            kinds = {"opaque": 1}
         kind = draw.choices(list(kinds), list(kinds.values()))[0]
         self.kinds[f"{scheme} {kind}"] += 1
         started = time.monotonic()
@@ -148,7 +149,10 @@ class Run:
     async def one(self, draw, scheme, wire, name, kind):
         if kind == "websocket":
             return await self.websocket(draw, scheme, wire, name)
-        method = {"big": draw.choice(("GET", "POST")), "drip": "GET", "denied": "POST", "old": "GET"}.get(kind, kind)
+        if kind == "opaque":
+            return await self.echoed(draw, wire, name, f"id={name};".encode())
+        methods = {"big": draw.choice(("GET", "POST")), "drip": "GET", "denied": "POST", "old": "GET", "grpc": "POST"}
+        method = methods.get(kind, kind)
         most = 21 if kind == "big" else 14 if kind == "drip" else 17
         least = 19 if kind == "big" else 0
         size = lambda: int(2 ** draw.uniform(least, most))
@@ -156,6 +160,9 @@ class Run:
         framing = draw.choice(("length", "length", "chunked", "close"))
         plan = f"up={up},down={size()},framing={framing},drips={10 if kind == 'drip' else 0}"
         if scheme == "h2":
+            if kind == "grpc":
+                up = max(up, 5)
+                plan = f"up={up},down={size()},framing=grpc,drips=0"
             return await self.one_http2(draw, wire, name, method, kind, plan, content(name, "up", up))
         if kind == "old" and scheme == "http" or framing == "close":
             self.lenient.add(name)
@@ -168,7 +175,9 @@ class Run:
         fields += [("x-id", f"id={name};"), ("x-id-again", f"id={name};"), ("x-plan", plan)]
         if name[0] in "13579":
             fields.append(("authorization", f"Bearer {self.placeholder}"))
-        if body and draw.random() < 0.5:
+        if kind == "grpc":
+            fields += [("content-type", "application/grpc"), ("te", "trailers")]
+        elif body and draw.random() < 0.5:
             fields.append(("content-length", str(len(body))))
         stream = connection.state.get_next_available_stream_id()
         message = connection.messages[stream] = chaos_http2.Message()
@@ -200,6 +209,8 @@ class Run:
             raise Wrong("the origin says that it got another body")
         if method != "HEAD" and message.body != content(name, "down", int(wanted["down"])):
             raise Wrong(f"body of {len(message.body)} for {plan}: {fields}")
+        if kind == "grpc" and "x-http2" in fields and message.trailers.get("grpc-status") != "0":
+            raise Wrong(f"trailers: {message.trailers}")
         self.bytes += len(message.body) + int(wanted["up"])
         return True
 
@@ -294,7 +305,10 @@ class Run:
             raise Refused(f"{first.split(' ')[1]} {fields['sallyport-denied']}")
         if " 101 " not in first:
             raise Wrong(first)
-        sent = content(name, "up", draw.choice((10, 3000, 100_000)))
+        return await self.echoed(draw, wire, name)
+
+    async def echoed(self, draw, wire, name, before=b""):
+        sent = before + content(name, "up", draw.choice((10, 3000, 100_000)))
         for at in range(0, len(sent), 20_000):
             part = sent[at : at + 20_000]
             await wire.send(part)

@@ -16,7 +16,7 @@ class Message:
     """What has come on one stream."""
 
     def __init__(self):
-        self.fields, self.body = {}, b""
+        self.fields, self.body, self.trailers = {}, b"", {}
         self.began, self.ended = asyncio.Event(), asyncio.Event()
         self.failure = None
 
@@ -90,6 +90,8 @@ class Connection:
         elif isinstance(event, h2.events.ResponseReceived):
             message.fields = dict(event.headers)
             message.began.set()
+        elif isinstance(event, h2.events.TrailersReceived):
+            message.trailers = dict(event.headers)
         elif isinstance(event, h2.events.StreamEnded):
             message.ended.set()
         elif isinstance(event, h2.events.StreamReset):

@@ -64,7 +64,7 @@ async def answer(wire, method, name, plan, body_digest):
         await wire.send(f"{head}Content-Length: {len(body)}\r\n\r\n".encode())
         if method != "HEAD":
             await send_slowly(wire, body, int(plan["drips"]), lambda part: part)
-    elif framing == "chunked":
+    elif framing in ("chunked", "grpc"):
         await wire.send(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
         await send_slowly(wire, body, int(plan["drips"]), lambda part: b"%x\r\n%s\r\n" % (len(part), part))
         await wire.send(b"0\r\nX-Sum: 1\r\n\r\n")
@@ -170,7 +170,8 @@ class Http2Service:
 
     async def respond(self, stream, name, method, plan, body_digest):
         body = content(name, "down", int(plan["down"]))
-        head = [(":status", "200"), ("x-id", f"id={name};"), ("x-got", body_digest)]
+        head = [(":status", "200"), ("x-id", f"id={name};"), ("x-got", body_digest), ("x-http2", "yes")]
+        trailers = [("grpc-status", "0")] if plan["framing"] == "grpc" else None
         if method == "HEAD" or plan["framing"] == "length":
             head.append(("content-length", str(len(body))))
         state = self.connection.state
@@ -192,7 +193,10 @@ class Http2Service:
             return
         if fault == "stall":
             await asyncio.sleep(self.draw.choice((0.5, 2, 7)))
-        await self.connection.send_body(stream, body[half:], 0.02 if drips else 0, piece)
+        await self.connection.send_body(stream, body[half:], 0.02 if drips else 0, piece, end=trailers is None)
+        if trailers:
+            state.send_headers(stream, trailers, end_stream=True)
+            await self.connection.flush()
 
 
 async def serve(reader, writer, contexts, secret):
@@ -222,12 +226,23 @@ async def serve(reader, writer, contexts, secret):
         wire.abort()
 
 
+async def serve_opaque(reader, writer):
+    """Sends back what comes, as the other end of a protocol that nobody reads."""
+    try:
+        while data := await asyncio.wait_for(reader.read(1 << 16), PATIENCE):
+            writer.write(data)
+            await writer.drain()
+    except (OSError, asyncio.TimeoutError):
+        pass
+    writer.close()
+
+
 async def main(seed, gate_address, origin_address, certificate, key, secret):
     contexts = [ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) for _ in range(2)]
     for context in contexts:
         context.load_cert_chain(certificate, key)
     contexts[0].set_alpn_protocols(["h2", "http/1.1"])
-    gates = {"https": Gate("upstream https", seed), "http": Gate("upstream http", seed)}
+    gates = {scheme: Gate(f"upstream {scheme}", seed) for scheme in ("https", "http", "tcp")}
     ports = {"https": (443, 18443, contexts), "http": (80, 18080, None)}
     for scheme, (port, hidden, tls) in ports.items():
 
@@ -236,6 +251,8 @@ async def main(seed, gate_address, origin_address, certificate, key, secret):
 
         await asyncio.start_server(accept, origin_address, hidden, backlog=512)
         await gates[scheme].listen(gate_address, port, (origin_address, hidden))
+    await asyncio.start_server(serve_opaque, origin_address, 18007, backlog=512)
+    await gates["tcp"].listen(gate_address, 7000, (origin_address, 18007))
     print("ready", flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     print(
