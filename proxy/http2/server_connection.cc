@@ -45,7 +45,10 @@ net::Task<void> ServerConnection::run(std::string_view early) {
 
 Stream* ServerConnection::on_new_stream(std::int32_t id) {
   asked_ = true;
-  const bool room = served_.size() < limits::kH2StreamsMax && (served_.empty() || handlers_.admit());
+  // nghttp2 holds the client to kH2StreamsMax streams. An exchange outlives its stream by the steps that end it, and
+  // the client, who has its answer, may ask again meanwhile: so there are up to twice as many. Streams that are reset
+  // while their exchanges wait for a server do not get past that.
+  const bool room = served_.size() < 2 * limits::kH2StreamsMax && (served_.empty() || handlers_.admit());
   if (!room) {
     nghttp2_submit_rst_stream(session(), NGHTTP2_FLAG_NONE, id, NGHTTP2_REFUSED_STREAM);
     return nullptr;

@@ -369,6 +369,16 @@ def test_many_streams_on_both_sides(bench, world):
     assert "3000 succeeded, 0 failed" in loaded.out and "3000 2xx" in loaded.out, loaded.out
 
 
+def test_a_client_that_keeps_to_the_bound_is_never_refused(bench, world):
+    """It asks anew as soon as it has an answer, while the guard still does the last steps of that exchange."""
+    fixtures.need("nginx", "h2load")
+    world.start_nginx()
+    url = "https://nginx.example.com:8443/file"
+    load = ["h2load", "-n", "1000", "-c", "1", "-m", "128", "-w", "30", "-W", "30", url]
+    loaded = bench.run(load, policy=NGINX, timeout=120)
+    assert "1000 succeeded, 0 failed" in loaded.out and "1000 2xx" in loaded.out, loaded.out
+
+
 def test_a_drain_lets_requests_end(bench, world):
     """A policy's change leaves connections alone; the guard's end is told to them with GOAWAY."""
 
