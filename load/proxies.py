@@ -1,8 +1,6 @@
-"""The proxies under test. Each ends the client's TLS and speaks TLS to the origin; all sit behind the same redirect.
+"""What every proxy under test has in common: where it listens, how it is started, and what it has used.
 
-HAProxy does less than the guard: one static certificate with the right name, one fixed and verified backend, no
-records, no policy. sslsplit mints leaves as the guard does, and relays bytes without reading HTTP; it opens one
-upstream connection per client connection and does not verify the origin.
+All end the client's TLS and speak TLS to the origins, behind the same redirect; peers.py says how each is set up.
 """
 
 import os
@@ -11,9 +9,9 @@ import socket
 import time
 from pathlib import Path
 
-from lab import DIRECT, NAME, PORT, GENERATOR
+from lab import DOMAIN, GENERATOR, GRPC, GRPC_PATH, HTTP1, HTTP2, SERVICES
 
-START_TIMEOUT_S = 10
+START_TIMEOUT_S = 20
 
 
 def process_tree(pid):
@@ -25,21 +23,35 @@ def process_tree(pid):
     return pids
 
 
+def status_kib(pid, field):
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith(f"{field}:")), 0)
+
+
 class Proxy:
-    """One proxy: where it listens, how it is started, and what it has used. Subclasses say their command line."""
+    """One proxy. Subclasses say their command line."""
 
     name = ""
-    address = ""
-    port = 0
+    number = 0  # the last part of its addresses
+    services = (HTTP1,)  # the origins that it can stand before
+    mints = True  # a certificate for each name
+    attempts = 1  # at a load; more only for a peer that is known to fail at times
+    share = 1.0  # of the requests of a load, for one that would take minutes over them
 
     def __init__(self, lab):
-        self._lab = lab
+        self.lab = lab
+        self.folder = lab.folder
+        self.port = 8000 + self.number
         self._pid = 0
         self._log = lab.folder / f"{self.name}.log"
-        lab.redirect(self.address, self.port)
+        lab.redirect(self.number, self.port)
 
     def command(self):
+        """Makes its files anew, so that nothing of the start before is known, and returns the command line."""
         raise NotImplementedError
+
+    def environment(self):
+        return dict(os.environ)
 
     def start(self):
         """Starts it and returns the milliseconds from exec until it accepts a connection."""
@@ -48,7 +60,7 @@ class Proxy:
         log = [(os.POSIX_SPAWN_OPEN, fd, str(self._log), append, 0o600) for fd in (1, 2)]
         log.append((os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0))
         began = time.monotonic()
-        self._pid = os.posix_spawnp(command[0], command, os.environ, file_actions=log)
+        self._pid = os.posix_spawnp(command[0], command, self.environment(), file_actions=log)
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
@@ -60,12 +72,19 @@ class Proxy:
                 raise RuntimeError(f"{self.name} did not start:\n{self._log.read_text()[-2000:]}")
 
     def stop(self):
+        """Ends it and its helpers; whoever does not end in time is killed."""
+        pids = process_tree(self._pid)
         os.kill(self._pid, signal.SIGTERM)
         deadline = time.monotonic() + 5
         while os.waitpid(self._pid, os.WNOHANG)[0] == 0:
             if time.monotonic() > deadline:
                 os.kill(self._pid, signal.SIGKILL)
             time.sleep(0.005)
+        for pid in pids[1:]:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
 
     def cpu_us(self):
         """Microseconds of CPU of all of its threads so far, in user and kernel, from the scheduler's own clock."""
@@ -76,76 +95,40 @@ class Proxy:
         return total_ns / 1e3
 
     def rss_kib(self):
-        """The resident set of its largest process."""
-        sizes = []
-        for pid in process_tree(self._pid):
-            status = Path(f"/proc/{pid}/status").read_text()
-            sizes += [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")]
-        return max(sizes)
+        """The resident set of its largest process, and what the others have for themselves alone."""
+        pids = sorted(process_tree(self._pid), key=lambda pid: status_kib(pid, "VmRSS"), reverse=True)
+        return status_kib(pids[0], "VmRSS") + sum(status_kib(pid, "RssAnon") for pid in pids[1:])
 
     def pid(self):
         return self._pid
 
+    def share_of(self, count):
+        return max(20, int(count * self.share))
+
     def load(self, *arguments, **options):
-        return self._lab.load(self.address, "proxy-root", *arguments, **options)
+        return self.lab.load(self.number, "proxy-root", *arguments, **options)
 
-    def generator(self, *arguments):
-        return self._lab.generator(self.address, "proxy-root", *arguments)
-
-
-class HaProxy(Proxy):
-    name, address, port = "haproxy", "10.200.0.11", 8011
-
-    def command(self):
-        folder = self._lab.folder
-        config = folder / "haproxy.cfg"
-        config.write_text(f"""
-global
-  nbthread 1
-  maxconn 8192
-defaults
-  mode http
-  timeout client 300s
-  timeout server 300s
-  timeout connect 10s
-  timeout http-keep-alive 300s
-  http-reuse always
-frontend function
-  bind 0.0.0.0:{self.port} ssl crt {folder}/static.pem alpn http/1.1
-  default_backend origin
-backend origin
-  server origin {DIRECT}:{PORT} ssl verify required ca-file {folder}/origin-root.pem sni str({NAME}) verifyhost {NAME}
-""")
-        return ["haproxy", "-db", "-f", str(config)]
-
-
-class SslSplit(Proxy):
-    name, address, port = "sslsplit", "10.200.0.12", 8012
-
-    def command(self):
-        folder = self._lab.folder
-        # A leaf key of the same kind as everybody's: its own default is RSA.
-        return ["sslsplit", "-u", "root", "-k", f"{folder}/proxy-root.key", "-c", f"{folder}/proxy-root.pem",
-                "-K", f"{folder}/static.key", "ssl", "0.0.0.0", str(self.port)]
+    def generator(self, *arguments, **options):
+        return self.lab.generator(self.number, "proxy-root", *arguments, **options)
 
 
 class Sallyport(Proxy):
-    name, address, port = "sallyport", "10.200.0.13", 8013
+    name, number = "sallyport", 16
+    services = SERVICES
 
     def command(self):
-        folder = self._lab.folder
-        (folder / "secret").write_text("bench-credential-0123456789abcdef")
-        (folder / "secret").chmod(0o600)
-        (folder / "policy.yaml").write_text(policy(folder))
-        return [str(GENERATOR.with_name("sallyport-proxy")), "--policy", f"{folder}/policy.yaml",
-                "--listen", f"0.0.0.0:{self.port}", "--ca-cert", f"{folder}/proxy-root.pem",
-                "--ca-key", f"{folder}/proxy-root.key", "--upstream-ca", f"{folder}/origin-root.pem",
-                "--record", f"{folder}/records.jsonl", "--admin", f"{folder}/admin.sock", "--workers", "1"]
+        (self.folder / "secret").write_text("bench-credential-0123456789abcdef")
+        (self.folder / "secret").chmod(0o600)
+        (self.folder / "policy.yaml").write_text(policy(self.folder))
+        return [str(GENERATOR.with_name("sallyport-proxy")), "--policy", f"{self.folder}/policy.yaml",
+                "--listen", f"0.0.0.0:{self.port}", "--ca-cert", f"{self.folder}/proxy-root.pem",
+                "--ca-key", f"{self.folder}/proxy-root.key", "--upstream-ca", f"{self.folder}/origin-root.pem",
+                "--record", f"{self.folder}/records.jsonl", "--admin", f"{self.folder}/admin.sock", "--workers", "1"]
 
 
 def policy_of(endpoints):
     """The beginning of a policy, with so many endpoints."""
-    lines = "\n".join(f"  - {{name: other-{i}, host: host-{i}.bench.example, "
+    lines = "\n".join(f"  - {{name: other-{i}, host: host-{i}.{DOMAIN}, "
                       f"rules: [{{methods: [GET], path: {{prefix: /v{i}/}}}}]}}" for i in range(endpoints))
     return f"""apiVersion: sallyport.dev/v1alpha1
 kind: EgressPolicy
@@ -158,18 +141,16 @@ spec:
 
 
 def policy(folder):
-    """50 endpoints, of which the last is the origin, with a credential that is put into a header of each request."""
-    return f"""{policy_of(49)}
-  - name: origin
-    host: {NAME}
-    addresses: [{DIRECT}/32]
-    credential: origin
-    rules:
-    - {{methods: [GET], path: {{prefix: /}}}}
-    - {{methods: [POST], path: {{exact: /upload}}}}
+    """50 endpoints, of which the last four are the origins, with a credential for each request's header."""
+    def endpoint(name, host, *rules):
+        return (f"  - {{name: {name}, host: \"{host}\", addresses: [10.200.0.0/14], credential: origin, "
+                f"rules: [{', '.join(rules)}]}}\n")
+    get = "{methods: [GET], path: {prefix: /}}"
+    return f"""{policy_of(46)}
+{endpoint("origin", HTTP1.name, get, "{methods: [POST], path: {exact: /upload}}")}\
+{endpoint("h2", HTTP2.name, get)}\
+{endpoint("grpc", GRPC.name, f"{{methods: [POST], path: {{exact: {GRPC_PATH}}}}}")}\
+{endpoint("names", f"*.{DOMAIN}", get)}\
   credentials:
   - {{name: origin, secret: {{file: {folder}/secret}}, inject: {{header: Authorization, format: "Bearer {{}}"}}}}
 """
-
-
-ALL = (HaProxy, SslSplit, Sallyport)

@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -75,6 +76,13 @@ Result<Context> make_context(const std::string& ca_file) {
   return context;
 }
 
+Result<void> offer_http2(SSL_CTX* context) {
+  constexpr std::array<unsigned char, 3> kProtocols{2, 'h', '2'};
+  // This function of OpenSSL's returns 0 for success.
+  if (SSL_CTX_set_alpn_protos(context, kProtocols.data(), kProtocols.size()) != 0) return failure("ALPN");
+  return {};
+}
+
 Result<Client> Client::connect(SSL_CTX* context, const Target& target, SSL_SESSION* session) {
   Result<UniqueFd> socket = dial(target);
   if (!socket) return std::unexpected(socket.error());
@@ -130,6 +138,18 @@ Result<void> Client::upload(std::string_view path, std::uint64_t bytes) {
   if (!written) return written;
   const Result<std::uint64_t> answer = receive();
   return answer ? Result<void>() : std::unexpected(answer.error());
+}
+
+void Client::send_at_once() {
+  const int on = 1;
+  ::setsockopt(socket_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+bool Client::agreed_on_http2() const {
+  const unsigned char* protocol = nullptr;
+  unsigned bytes = 0;
+  SSL_get0_alpn_selected(ssl_.get(), &protocol, &bytes);
+  return bytes == 2 && std::memcmp(protocol, "h2", 2) == 0;
 }
 
 Session Client::close() {

@@ -35,8 +35,11 @@ using Session = std::unique_ptr<SSL_SESSION, SessionFree>;
 // TLS 1.3 with OpenSSL's defaults, trusting only the roots in `ca_file`. Sessions that servers offer can be kept.
 Result<Context> make_context(const std::string& ca_file);
 
-// One TLS connection. Reads and writes give up after 30 seconds. TCP_NODELAY is not set, as in most client libraries:
-// a proxy that keeps silent after the handshake is found out by it, with 40 ms a connection.
+// From now on connections of this context offer HTTP/2 and nothing else.
+Result<void> offer_http2(SSL_CTX* context);
+
+// One TLS connection. Reads and writes give up after 30 seconds. TCP_NODELAY is set only when asked for, as in many
+// client libraries: a proxy that keeps silent after the handshake is found out by it, with 40 ms a connection.
 class Client {
  public:
   // `session` (may be null) is offered for resumption and stays the caller's.
@@ -47,6 +50,14 @@ class Client {
   Result<std::uint64_t> receive();
   // A POST of `bytes` zeros, and its answer.
   Result<void> upload(std::string_view path, std::uint64_t bytes);
+
+  // What a protocol of the caller's own needs instead of these: all of `bytes` is written; up to `bytes` are read, at
+  // least one.
+  Result<void> write(std::string_view bytes);
+  Result<std::size_t> read(char* to, std::size_t bytes);
+  // Sets TCP_NODELAY, as every library for HTTP/2 does.
+  void send_at_once();
+  bool agreed_on_http2() const;
 
   // Ends the connection in order, and returns the newest session that the server offered on it; null if none.
   Session close();
@@ -61,9 +72,6 @@ class Client {
 
   Client(UniqueFd socket, std::unique_ptr<SSL, SslFree> ssl, std::string host)
       : socket_(std::move(socket)), ssl_(std::move(ssl)), host_(std::move(host)) {}
-
-  Result<void> write(std::string_view bytes);
-  Result<std::size_t> read(char* to, std::size_t bytes);
 
   UniqueFd socket_;
   std::unique_ptr<SSL, SslFree> ssl_;

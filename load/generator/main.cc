@@ -8,17 +8,16 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <iostream>
 #include <string>
 #include <vector>
 
 #include "load/generator/client.h"
+#include "load/generator/figures.h"
+#include "load/generator/http2.h"
 
 namespace sallyport::load {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 struct Options {
   Target target;
@@ -28,31 +27,11 @@ struct Options {
   std::size_t requests = 1;
   std::uint64_t bytes = 0;
   bool resume = false;
+  bool no_delay = false;
+  std::string domain;
+  std::size_t first = 0;
+  Http2Load http2;
 };
-
-struct Figures {
-  std::vector<double> latencies_us;
-  std::uint64_t bytes = 0;
-  std::size_t resumed = 0;
-  double seconds = 0;
-};
-
-double microseconds_since(Clock::time_point start) {
-  return std::chrono::duration<double, std::micro>(Clock::now() - start).count();
-}
-
-double percentile(const std::vector<double>& sorted, double share) {
-  return sorted.empty() ? 0 : sorted[static_cast<std::size_t>(share * static_cast<double>(sorted.size() - 1))];
-}
-
-void print(Figures figures) {
-  std::ranges::sort(figures.latencies_us);
-  std::cout << "{\"requests\":" << figures.latencies_us.size() << ",\"bytes\":" << figures.bytes
-            << ",\"resumed\":" << figures.resumed << ",\"seconds\":" << figures.seconds
-            << ",\"p50_us\":" << percentile(figures.latencies_us, 0.50)
-            << ",\"p99_us\":" << percentile(figures.latencies_us, 0.99) << "}\n"
-            << std::flush;
-}
 
 // A closed loop on `connections` kept-alive connections: each sends its next request when it has its answer.
 Result<Figures> keep_alive(SSL_CTX* context, const Options& options) {
@@ -109,6 +88,7 @@ Result<Figures> connections(SSL_CTX* context, const Options& options) {
     const Clock::time_point begun = Clock::now();
     Result<Client> client = Client::connect(context, options.target, session.get());
     if (!client) return std::unexpected(client.error());
+    if (options.no_delay) client->send_at_once();
     if (const Result<void> sent = client->send(options.path); !sent) return std::unexpected(sent.error());
     const Result<std::uint64_t> got = client->receive();
     if (!got) return std::unexpected(got.error());
@@ -120,6 +100,32 @@ Result<Figures> connections(SSL_CTX* context, const Options& options) {
   }
   figures.seconds = microseconds_since(start) / 1e6;
   return figures;
+}
+
+// The first connection and request to each of many names: n0.DOMAIN, n1.DOMAIN and so on.
+Result<Figures> names(SSL_CTX* context, const Options& options) {
+  Figures figures;
+  const Clock::time_point start = Clock::now();
+  for (std::size_t i = options.first; i < options.first + options.requests; ++i) {
+    Options one = options;
+    one.target.name = "n" + std::to_string(i) + "." + options.domain;
+    one.requests = 1;
+    const Result<Figures> got = connections(context, one);
+    if (!got) return got;
+    figures.bytes += got->bytes;
+    figures.latencies_us.push_back(got->latencies_us.front());
+  }
+  figures.seconds = microseconds_since(start) / 1e6;
+  return figures;
+}
+
+// Streams on one HTTP/2 connection.
+Result<Figures> streams(SSL_CTX* context, const Options& options) {
+  if (const Result<void> offered = offer_http2(context); !offered) return std::unexpected(offered.error());
+  Http2Load load = options.http2;
+  load.path = options.path;
+  load.requests = options.requests;
+  return http2_requests(context, options.target, load);
 }
 
 // One large body, down or (with `bytes`) up.
@@ -191,13 +197,24 @@ int run(int argc, char** argv) {
   CLI::App* fresh = app.add_subcommand("connections", "one request per new connection, one after the other");
   fresh->add_option("--requests", options.requests, "how many");
   fresh->add_flag("--resume", options.resume, "offer the session of the connection before");
+  fresh->add_flag("--no-delay", options.no_delay, "set TCP_NODELAY before the request");
   CLI::App* down = app.add_subcommand("download", "one large answer");
   CLI::App* up = app.add_subcommand("upload", "one large request body");
   up->add_option("--bytes", options.bytes, "its size")->required();
   CLI::App* quiet = app.add_subcommand("idle", "hold connections open until stdin ends");
   quiet->add_option("--connections", options.connections, "how many");
+  CLI::App* many = app.add_subcommand("names", "one request to each of many names, each on a new connection");
+  many->add_option("--domain", options.domain, "the names are n0, n1 and so on in this domain")->required();
+  many->add_option("--first", options.first, "the number of the first");
+  many->add_option("--requests", options.requests, "how many names");
+  CLI::App* h2 = app.add_subcommand("streams", "requests on one HTTP/2 connection");
+  h2->add_option("--streams", options.http2.streams, "how many at once");
+  h2->add_option("--requests", options.requests, "how many in all");
+  CLI::Option* message =
+      h2->add_option("--grpc", options.http2.message_bytes, "unary gRPC calls with a message of so many bytes");
   CLI11_PARSE(app, argc, argv);
 
+  options.http2.grpc = message->count() > 0;
   raise_descriptor_limit();
   Result<Context> context = make_context(options.ca_file);
   Result<Figures> figures = !context ? std::unexpected(context.error())
@@ -205,6 +222,8 @@ int run(int argc, char** argv) {
                             : *fresh ? connections(context->get(), options)
                             : *down  ? bulk(context->get(), options, false)
                             : *up    ? bulk(context->get(), options, true)
+                            : *many  ? names(context->get(), options)
+                            : *h2    ? streams(context->get(), options)
                                      : idle(context->get(), options);
   if (!figures) {
     std::cerr << "sallyport-load: " << figures.error().text << "\n";
