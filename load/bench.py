@@ -51,6 +51,8 @@ def arguments():
     parser.add_argument("--mixed", type=float, metavar="MINUTES", default=0,
                         help=f"all kinds of load at once for so long, and the memory meanwhile (of {MIXED_PROXIES})")
     parser.add_argument("--ready-runs", type=int, default=25, help="starts of `sallyport run` to time (default 25)")
+    parser.add_argument("--results", type=Path, default=LATEST, metavar="FILE",
+                        help="where the samples go (default load/results/latest.json)")
     parser.add_argument("--write-docs", action="store_true",
                         help="put tables and chart into docs, of this run and of what else was measured last")
     chosen = parser.parse_args()
@@ -117,7 +119,7 @@ def revision():
 
 def measured(chosen):
     """This run's results, with those of the last run that this one did not measure anew."""
-    kept = json.loads(LATEST.read_text(encoding="utf-8")) if LATEST.exists() else {}
+    kept = json.loads(chosen.results.read_text(encoding="utf-8")) if chosen.results.exists() else {}
     result = {"date": datetime.date.today().isoformat(), "revision": revision(), "machine": machine()}
     if chosen.mixed:
         result["rounds"] = kept.get("rounds", 0)
@@ -147,8 +149,8 @@ def main():
         sys.exit("bench: the benchmark's programs are missing: run ./dev bench, which builds them")
     chosen.proxies = without_missing(chosen.proxies)
     result = measured(chosen)
-    LATEST.parent.mkdir(exist_ok=True)
-    LATEST.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    chosen.results.parent.mkdir(exist_ok=True)
+    chosen.results.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     report = full_report(result)
     print(report)
     if chosen.write_docs:

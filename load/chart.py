@@ -4,7 +4,7 @@ import math
 import statistics
 from xml.sax.saxutils import escape
 
-from report import OURS, PERCENTILES, TITLES
+from report import NOT_COMPARED, OURS, PERCENTILES, TITLES
 
 WIDTH, LEFT, RIGHT, ROW, TOP = 860, 250, 24, 26, 64
 COLOURS = {"haproxy": "#4269d0", "envoy": "#a463f2", "sslsplit": "#9c6b4e", "squid": "#efb118", "mitmproxy": "#ff725c",
@@ -20,10 +20,10 @@ ROWS = {
     "name_cpu_us": "first request to a name",
 }
 RATIO_MIN, RATIO_MAX = 0.25, 128
-FAR_LINES = {("generator", "without"): ("OpenSSL client, without the guard", "#4269d0", ""),
-             ("generator", "with"): ("OpenSSL client, with it", "#3ca951", ""),
-             ("requests", "without"): ("Python requests, without the guard", "#4269d0", "6 4"),
-             ("requests", "with"): ("Python requests, with it", "#3ca951", "6 4")}
+FAR_LINES = {("generator", "without"): ("OpenSSL, without the guard", "#4269d0", ""),
+             ("generator", "with"): ("OpenSSL, with it", "#3ca951", ""),
+             ("requests", "without"): ("requests, without the guard", "#4269d0", "6 4"),
+             ("requests", "with"): ("requests, with it", "#3ca951", "6 4")}
 
 
 class Drawing:
@@ -83,6 +83,8 @@ def costs(drawing, by_measure):
         drawing.text(LEFT - 14, y + 4, ROWS[measure], "end")
         drawing.line(LEFT, y, WIDTH - RIGHT, y)
         for name, samples in by_measure[measure].items():
+            if name in NOT_COMPARED.get(measure, ()):
+                continue
             pairs = [theirs / ours for theirs, ours in zip(samples, by_measure[measure][OURS]) if ours > 0]
             ratio = statistics.median(pairs)
             drawing.dot(across(ratio), y, COLOURS[name], f"{TITLES[name]}: {ratio:.2f}")
@@ -113,7 +115,7 @@ def far(drawing, by_measure):
         drawing.path(points, colour, dashes)
         y = top + 16 + 22 * number
         drawing.path([(16, y - 4), (44, y - 4)], colour, dashes)
-        drawing.text(50, y, title.replace("OpenSSL client", "OpenSSL").replace("Python requests", "requests"))
+        drawing.text(50, y, title)
     drawing.height = top + height + 34
 
 

@@ -9,7 +9,6 @@
 #include <iostream>
 #include <iterator>
 #include <memory>
-#include <optional>
 #include <string>
 
 namespace {
@@ -57,13 +56,13 @@ class Call {
   };
 
   void await() {
-    state_.emplace();
+    state_ = std::make_unique<State>();
     service_.RequestCall(&state_->context, &state_->stream, &queue_, &queue_, this);
   }
 
   grpc::AsyncGenericService& service_;
   grpc::ServerCompletionQueue& queue_;
-  std::optional<State> state_;
+  std::unique_ptr<State> state_;  // anew for each call
 };
 
 std::string contents(const char* path) {

@@ -21,8 +21,9 @@ PORT = 443
 CLIENT_SIDE, PROXY_SIDE = "10.201.0.2", "10.201.0.1"
 BULK_BYTES = 256 * 1024 * 1024
 REPOSITORY = Path(__file__).resolve().parent.parent
-GENERATOR = REPOSITORY / "build/release/bin/sallyport-load"
-GRPC_ORIGIN = GENERATOR.with_name("sallyport-grpc-origin")
+BIN = Path(os.environ.get("SALLYPORT_BIN") or REPOSITORY / "build/release/bin").resolve()
+GENERATOR = BIN / "sallyport-load"
+GRPC_ORIGIN = BIN / "sallyport-grpc-origin"
 
 
 class Service:

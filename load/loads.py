@@ -27,7 +27,7 @@ class Sizes:
         self.sequential = 1_000 if quick else 4_000
         self.connections = 100 if quick else 300
         self.names = 100 if quick else 500
-        self.idle = 1_000
+        self.idle = 300 if quick else 1_000
         self.traced = 2_000
         self.far = 20 if quick else 100
 
@@ -167,11 +167,13 @@ def count_system_calls(samples, proxy, sizes):
     """Exact where times are not: system calls per kept-alive request, at 32 connections, as strace counts them."""
     table = proxy.folder / f"{proxy.name}.strace"
     requests = proxy.share_of(sizes.traced)
+    arguments = ("keepalive", "--connections", "32", "--requests")
+    proxy.load(*arguments, "64")
     attach = [argument for pid in process_tree(proxy.pid()) for argument in ("-p", str(pid))]
     with subprocess.Popen(["strace", "-f", "-c", "-U", "calls,name", "-o", str(table), *attach],
                           stderr=subprocess.DEVNULL) as tracer:
         time.sleep(0.5)
-        proxy.load("keepalive", "--connections", "32", "--requests", str(requests))
+        proxy.load(*arguments, str(requests))
         tracer.send_signal(signal.SIGINT)
         tracer.wait(30)
     total = re.search(r"^\s*(\d+) total$", table.read_text(), re.M)

@@ -8,7 +8,7 @@ import os
 import shutil
 from pathlib import Path
 
-from lab import DIRECT, DOMAIN, GRPC, HTTP1, HTTP2, NAMES_MAX, PORT, REPOSITORY, SERVICES, run
+from lab import BIN, DIRECT, DOMAIN, GRPC, HTTP1, HTTP2, NAMES_MAX, PORT, REPOSITORY, SERVICES, run
 from proxies import Proxy, Sallyport
 
 INSTALLED = REPOSITORY / "build/bench"  # by load/peers/prepare.sh
@@ -142,6 +142,7 @@ class Envoy(Proxy):
 class Squid(Proxy):
     name, number = "squid", 13
     attempts = 5  # it breaks some large uploads off
+    share = 1 / 3
 
     def command(self):
         # It refuses to stay root, so what it writes belongs to the user whom Debian made for it.
@@ -228,8 +229,8 @@ NAMES = tuple(kind.name for kind in ALL)
 def missing(name):
     """Why this proxy cannot be measured here; empty if it can."""
     program = {"haproxy": "haproxy", "envoy": ENVOY, "sslsplit": "sslsplit", "squid": "squid", "mitmproxy": MITMDUMP,
-               "sallyport": "sallyport-proxy"}[name]
-    if name == "sallyport":
-        program = REPOSITORY / "build/release/bin/sallyport-proxy"
-    return "" if shutil.which(str(program), path=f"{os.environ['PATH']}:/usr/sbin") or os.path.exists(program) else (
-        f"{program} is not installed")
+               "sallyport": BIN / "sallyport-proxy"}[name]
+    if name == "squid" and os.geteuid() != 0:
+        return "it wants to become another user, which needs root"
+    found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin") or os.path.exists(program)
+    return "" if found else f"{program} is not installed"

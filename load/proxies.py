@@ -9,7 +9,7 @@ import socket
 import time
 from pathlib import Path
 
-from lab import DOMAIN, GENERATOR, GRPC, GRPC_PATH, HTTP1, HTTP2, SERVICES
+from lab import BIN, DOMAIN, GRPC, GRPC_PATH, HTTP1, HTTP2, SERVICES
 
 START_TIMEOUT_S = 20
 
@@ -120,7 +120,7 @@ class Sallyport(Proxy):
         (self.folder / "secret").write_text("bench-credential-0123456789abcdef")
         (self.folder / "secret").chmod(0o600)
         (self.folder / "policy.yaml").write_text(policy(self.folder))
-        return [str(GENERATOR.with_name("sallyport-proxy")), "--policy", f"{self.folder}/policy.yaml",
+        return [str(BIN / "sallyport-proxy"), "--policy", f"{self.folder}/policy.yaml",
                 "--listen", f"0.0.0.0:{self.port}", "--ca-cert", f"{self.folder}/proxy-root.pem",
                 "--ca-key", f"{self.folder}/proxy-root.key", "--upstream-ca", f"{self.folder}/origin-root.pem",
                 "--record", f"{self.folder}/records.jsonl", "--admin", f"{self.folder}/admin.sock", "--workers", "1"]

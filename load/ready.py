@@ -13,9 +13,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from lab import BIN
 from proxies import policy_of
 
-SALLYPORT = Path(__file__).resolve().parent.parent / "build/release/bin/sallyport"
+SALLYPORT = BIN / "sallyport"
 CLOCK = ["date", "+%s%N"]
 
 
