@@ -123,11 +123,13 @@ def measured(chosen):
     result = {"date": datetime.date.today().isoformat(), "revision": revision(), "machine": machine()}
     if chosen.mixed:
         result["rounds"] = kept.get("rounds", 0)
+        result["quick"] = kept.get("quick", False)
         result["side_by_side"] = kept.get("side_by_side", {})
         result["ready"] = kept.get("ready", {})
         result["mixed"] = in_the_lab(chosen)
     else:
         result["rounds"] = chosen.rounds
+        result["quick"] = chosen.quick
         result["side_by_side"] = in_the_lab(chosen)
         wanted = "ready" in chosen.loads and "sallyport" in chosen.proxies
         result["ready"] = ready.measure(chosen.ready_runs) if wanted else {}

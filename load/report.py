@@ -118,8 +118,9 @@ def mixed_table(result):
 def machine_line(result):
     machine = result["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    rounds = f"{result['rounds']} {'short ' if result.get('quick') else ''}rounds"
     return (f"{machine['cores']} cores of {machine['cpu']}, {machine['memory_gib']} GiB, Linux {machine['kernel']}; "
-            f"{versions}; {result['rounds']} rounds, {result['date']}, revision {result['revision']}.")
+            f"{versions}; {rounds}, {result['date']}, revision {result['revision']}.")
 
 
 def full_report(result):
