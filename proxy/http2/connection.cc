@@ -45,13 +45,13 @@ struct Connection::Callbacks {
            nghttp2_session_find_stream(session, id) == nullptr;
   }
 
+  // Not called for what nghttp2 ignores.
   static int begin_frame(nghttp2_session* session, const nghttp2_frame_hd* header, void* self) {
     return guarded([&] {
       Connection& connection = of(self);
-      const bool ends = (header->flags & NGHTTP2_FLAG_END_STREAM) != 0;
       const bool carries = header->type == NGHTTP2_DATA || header->type == NGHTTP2_HEADERS;
       if (carries && is_for_closed(session, header->stream_id)) {
-        if (connection.resets_.has(header->stream_id)) return connection.charge(1) ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
+        if (connection.resets_.has(header->stream_id)) return 0;
         connection.terminate(NGHTTP2_STREAM_CLOSED, "a frame for a stream that is closed");
         return static_cast<int>(NGHTTP2_ERR_CALLBACK_FAILURE);
       }
@@ -59,18 +59,8 @@ struct Connection::Callbacks {
         connection.terminate(NGHTTP2_PROTOCOL_ERROR, "a priority for no stream");
         return static_cast<int>(NGHTTP2_ERR_CALLBACK_FAILURE);
       }
-      switch (header->type) {
-        case NGHTTP2_DATA:
-          if (header->length == 0 && !ends) return connection.charge(1) ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
-          return 0;
-        case NGHTTP2_HEADERS:
-          connection.budget_.earn(3);
-          return 0;
-        case NGHTTP2_RST_STREAM:
-          return connection.charge(limits::kH2ResetCost) ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
-        default:
-          return connection.charge(1) ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
-      }
+      if (header->type == NGHTTP2_DATA) connection.budget_.earn(1);
+      return 0;
     });
   }
 
@@ -88,7 +78,9 @@ struct Connection::Callbacks {
         is_head = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0;
       }
       const std::size_t bytes_max = is_head ? limits::kHeadBytesMax : limits::kTrailerBytesMax;
-      if (stream != nullptr) stream->block_ = std::make_unique<HeaderBlock>(bytes_max);
+      if (stream == nullptr) return 0;
+      connection.budget_.earn(4);  // what was refused has earned nothing
+      stream->block_ = std::make_unique<HeaderBlock>(bytes_max);
       return 0;
     });
   }
@@ -124,6 +116,9 @@ struct Connection::Callbacks {
         connection.on_http1_required();
       }
       if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) return 0;
+      if (frame->hd.type == NGHTTP2_DATA && frame->hd.length == frame->data.padlen && !ends && !connection.charge(1)) {
+        return static_cast<int>(NGHTTP2_ERR_CALLBACK_FAILURE);  // nothing, or nothing but padding
+      }
       Stream* stream = stream_of(session, frame->hd.stream_id);
       if (stream == nullptr) return 0;
       bool good = true;
@@ -150,6 +145,7 @@ struct Connection::Callbacks {
   static int data(nghttp2_session* session, std::uint8_t, std::int32_t id, const std::uint8_t* bytes, std::size_t size,
                   void* self) {
     return guarded([&] {
+      of(self).body_came_ = true;
       Stream* stream = stream_of(session, id);
       if (stream == nullptr) {
         nghttp2_session_consume(session, id, size);  // of a stream that was given up: nobody will read it
@@ -239,15 +235,19 @@ struct Connection::Callbacks {
 };
 
 Connection::Connection(net::Stream& transport, Role role)
-    : transport_(transport), budget_(transport.loop().now()), wake_(transport.loop()), writing_task_(transport.loop()) {
+    : transport_(transport),
+      budget_(transport.loop().now()),
+      meter_(role == Role::server ? NGHTTP2_CLIENT_MAGIC_LEN : 0),
+      wake_(transport.loop()),
+      writing_task_(transport.loop()) {
   const Callbacks::Tables& tables = Callbacks::tables();
   nghttp2_session* session = nullptr;
   if (tables.options == nullptr) {
     failed_ = true;
     return;
   }
-  const int made = role == Role::server ? nghttp2_session_server_new2(&session, tables.callbacks, this, tables.options)
-                                        : nghttp2_session_client_new2(&session, tables.callbacks, this, tables.options);
+  const auto create = role == Role::server ? nghttp2_session_server_new3 : nghttp2_session_client_new3;
+  const int made = create(&session, tables.callbacks, this, tables.options, wiping_memory());
   failed_ = made != 0;  // out of memory: fails closed
   session_.reset(session);
 }
@@ -302,11 +302,28 @@ void Connection::flush() {
     if (size < 0) failed_ = true;  // out of memory
     if (size <= 0) break;
     out_.append(reinterpret_cast<const char*>(bytes), static_cast<std::size_t>(size));
+    out_has_fields_ = true;  // or a frame without any, which is as small
+    // nghttp2 keeps the memory of the frame until there is a next one, and does not look at it again.
+    wipe(const_cast<std::uint8_t*>(bytes), static_cast<std::size_t>(size));
   }
   if (!out_.empty() || over()) wake_.set();
 }
 
+// A connection begins with a window of 64 KiB, which HTTP/2 gives to everybody. Bodies make it wider where the worker
+// has some left, or one stream that rests would hold up the others.
+void Connection::widen_window() {
+  constexpr std::int32_t kMore = limits::kH2ConnectionWindow - NGHTTP2_INITIAL_CONNECTION_WINDOW_SIZE;
+  if (!body_came_ || window_share_.held() || !window_share_.take(kMore)) return;
+  // Without memory for it the window stays as it is.
+  nghttp2_session_set_local_window_size(session_.get(), NGHTTP2_FLAG_NONE, 0, limits::kH2ConnectionWindow);
+}
+
 void Connection::feed(std::string_view bytes) {
+  const FrameMeter::Count frames = meter_.count(bytes);
+  if (!charge(frames.others + frames.resets * limits::kH2ResetCost)) {
+    after_read();
+    return;
+  }
   inside_ = true;
   const ssize_t taken =
       nghttp2_session_mem_recv(session_.get(), reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
@@ -316,6 +333,7 @@ void Connection::feed(std::string_view bytes) {
     if (complaint_.empty()) complaint_ = nghttp2_strerror(static_cast<int>(taken));
     terminate(alien ? NGHTTP2_PROTOCOL_ERROR : NGHTTP2_ENHANCE_YOUR_CALM, {});
   }
+  widen_window();
   flush();
   after_read();
   flush();
@@ -374,9 +392,11 @@ net::Task<void> Connection::write_all() {
     before_write();
     while (!out_.empty()) {
       out_.swap(sending_);
+      const bool has_fields = std::exchange(out_has_fields_, false);
       writing_ = true;
       Result<void> written = co_await transport_.write_all(sending_, loop().in(limits::kBodyIdleTimeout));
       writing_ = false;
+      if (has_fields) wipe(sending_.data(), sending_.size());
       sending_.clear();
       if (!written) {
         write_failed_ = true;
@@ -385,8 +405,8 @@ net::Task<void> Connection::write_all() {
       }
       flush();
     }
-    if (sending_.capacity() > limits::kBufferBytes) sending_ = std::string();
-    if (out_.capacity() > limits::kBufferBytes) out_ = std::string();
+    if (sending_.capacity() > limits::kBufferBytes) sending_ = WipedString();
+    if (out_.capacity() > limits::kBufferBytes) out_ = WipedString();
     if (over()) break;
   }
   // The peer gets some time to read why, and to close (as in HTTP/1).
@@ -396,8 +416,7 @@ net::Task<void> Connection::write_all() {
 }
 
 net::Task<void> Connection::work(std::string_view early, std::span<const nghttp2_settings_entry> settings) {
-  if (!failed_ && nghttp2_submit_settings(session_.get(), NGHTTP2_FLAG_NONE, settings.data(), settings.size()) == 0 &&
-      nghttp2_session_set_local_window_size(session_.get(), NGHTTP2_FLAG_NONE, 0, limits::kH2ConnectionWindow) == 0) {
+  if (!failed_ && nghttp2_submit_settings(session_.get(), NGHTTP2_FLAG_NONE, settings.data(), settings.size()) == 0) {
     writing_task_.start(write_all());
     flush();
     if (!early.empty()) feed(early);

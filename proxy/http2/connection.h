@@ -12,14 +12,17 @@
 
 #include "base/limits.h"
 #include "proxy/http2/field_writer.h"
+#include "proxy/http2/frame_meter.h"
 #include "proxy/http2/stream.h"
+#include "proxy/http2/window_share.h"
+#include "proxy/http2/wiping_memory.h"
 #include "proxy/net/concurrent.h"
 #include "proxy/net/stream.h"
 
 namespace sallyport::http2 {
 
-// Frames that a peer may send without asking for anything: pings, settings, resets, window updates, empty data. Real
-// work earns more of them. Who has used them up is flooding.
+// Frames that a peer may send without asking for anything: pings, settings, resets, window updates, empty data, and
+// what nobody knows. Every frame is paid for, and real work earns more than it costs. Who has used all up is flooding.
 class FrameBudget {
  public:
   explicit FrameBudget(net::Deadline now) : refilled_(now) {}
@@ -104,6 +107,7 @@ class Connection {
   friend struct Callbacks;
 
   void feed(std::string_view bytes);
+  void widen_window();
   bool charge(std::uint32_t count);
   net::Task<void> read_all();
   net::Task<void> write_all();
@@ -123,9 +127,14 @@ class Connection {
   std::string complaint_;
   FrameBudget budget_;
   RecentResets resets_;  // by this side
+  FrameMeter meter_;
+  WindowShare window_share_;
+  bool body_came_ = false;
   FieldWriter writer_;
-  std::string out_;      // to be written next
-  std::string sending_;  // being written
+  // Fields are in them, and some are credentials.
+  bool out_has_fields_ = false;
+  WipedString out_;      // to be written next
+  WipedString sending_;  // being written
   net::Event wake_;
   std::unique_ptr<nghttp2_session, SessionDeleter> session_;
   net::Concurrent writing_task_;  // last: its frame refers to everything above

@@ -198,6 +198,13 @@ FLOODS = {
     "ping": "yield from (h2.frame(h2.PING, 0, 0, bytes(8)) * 50 for _ in range(20000))",
     "settings": "yield from (h2.frame(h2.SETTINGS) * 50 for _ in range(20000))",
     "priority": "yield from (h2.frame(h2.PRIORITY, 0, 1, bytes(5)) * 50 for _ in range(20000))",
+    "priority update": "yield from (h2.frame(16, 0, 0, bytes(4) + b'u=1') * 50 for _ in range(20000))",
+    "unknown": "yield from (h2.frame(0xBB, 0xFF, 0, b'x') * 50 for _ in range(20000))",
+    "padding": """
+        yield h2.frame(h2.HEADERS, h2.END_HEADERS, 1, h2.block(h2.request("v4.example.com", "/allowed", "POST")))
+        while True:
+            yield h2.frame(h2.DATA, h2.PADDED, 1, bytes([3, 0, 0, 0])) * 50
+    """,
     "window update": "yield from (h2.frame(h2.WINDOW_UPDATE, 0, 0, (1).to_bytes(4, 'big')) * 50 for _ in range(20000))",
     "empty data": """
         yield h2.frame(h2.HEADERS, h2.END_HEADERS, 1, h2.block(h2.request("v4.example.com", "/allowed", "POST")))
