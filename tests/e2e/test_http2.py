@@ -377,17 +377,3 @@ def test_a_client_that_keeps_to_the_bound_is_never_refused(bench, world):
     load = ["h2load", "-n", "1000", "-c", "1", "-m", "128", "-w", "30", "-W", "30", url]
     loaded = bench.run(load, policy=NGINX, timeout=120)
     assert "1000 succeeded, 0 failed" in loaded.out and "1000 2xx" in loaded.out, loaded.out
-
-
-def test_a_drain_lets_requests_end(bench, world):
-    """A policy's change leaves connections alone; the guard's end is told to them with GOAWAY."""
-
-    def begin():
-        import http2_frames as h2
-
-        client = h2.Client("v4.example.com")
-        client.ask(1, h2.request("v4.example.com", "/echo"))
-        return client.until_over(1)[0]["status"]
-
-    with bench.session(policy=POLICY) as session:
-        assert session.do(begin) == 200

@@ -62,14 +62,28 @@ def slow_ones():
         stream.sendall(first)
         return stream
 
-    def secure(host="v4.example.com"):
+    def secure(host="v4.example.com", alpn=None):
         for _ in range(20):  # what has ten seconds by the guard's clock may be too slow on a loaded machine
             opened["last"] = time.monotonic()
             try:
-                return connect(host, timeout=80)
+                return connect(host, timeout=80, alpn=alpn)
             except OSError as error:
                 failure = error
         raise failure
+
+    def goaway(stream, data):
+        """The code with which the guard ends a connection of HTTP/2."""
+        stream.sendall(data)
+        came = b""
+        while len(came) < 9 or came[3] != 7:
+            if len(came) >= 9 and len(came) >= 9 + int.from_bytes(came[:3], "big"):
+                came = came[9 + int.from_bytes(came[:3], "big") :]
+                continue
+            part = stream.recv(65536)
+            if not part:
+                return "no GOAWAY"
+            came += part
+        return int.from_bytes(came[13:17], "big")
 
     def drip(stream):
         stream.settimeout(0.2)
@@ -130,6 +144,11 @@ def slow_ones():
     start("a byte of a head now and then", drip, plain(head))
     start("a byte of a body now and then", trickle, secure(), 36)
     post = "POST /sink HTTP/1.1\r\nHost: v4.example.com\r\nContent-Length: "
+    preface, settings = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\0\0\0\4\0\0\0\0\0"
+    start("HTTP/2 without its preface", goaway, secure(alpn=["h2"]), b"")
+    start("half a preface", goaway, secure(alpn=["h2"]), preface[:20])
+    start("HTTP/2 without a request", goaway, secure(alpn=["h2"]), preface + settings)
+    start("half a header block", goaway, secure(alpn=["h2"]), preface + settings + b"\0\0\1\1\0\0\0\0\1\x82")
     start("half a body", answered, secure(), post + "1000", b"b" * 500)
     start("a server that never answers", answered, secure(), "GET /mute HTTP/1.1\r\nHost: v4.example.com")
     start("a server that stops", answered, secure(), "GET /half HTTP/1.1\r\nHost: v4.example.com")
@@ -154,6 +173,10 @@ SECONDS = {  # of the guard: what the table says, and what comes of it
     "half a head in TLS": (30, lambda end: end == b"HTTP/1.1 408"),
     "a byte of a head now and then": (30, lambda end: end == b"HTTP/1.1 408"),
     "a byte of a body now and then": (360, lambda end: end == 200),
+    "HTTP/2 without its preface": (30, lambda end: end == 0),
+    "half a preface": (30, lambda end: end == 0),
+    "HTTP/2 without a request": (30, lambda end: end == 0),
+    "half a header block": (30, lambda end: end == 11),
     "half a body": (300, lambda end: end[:2] == (408, "downstream-timeout")),
     "a server that never answers": (300, lambda end: end[:2] == (504, "upstream-timeout")),
     "a server that stops": (300, lambda end: end[0] == 200 and not end[2] and end[3] == 500),
