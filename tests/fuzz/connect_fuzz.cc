@@ -173,7 +173,9 @@ void check_proxy(std::string_view text, unsigned cut) {
   {
     net::Stream stream(loop, UniqueFd(ends[0]), ErrorSource::upstream);
     loop.spawn(connect_and_stop(loop, stream, proxy, answered));
-    loop.spawn(answer(loop, far.get(), text, cut == 0 ? text.size() + 1 : cut, asked));
+    // A hundred pieces at most: each costs a turn of the loop.
+    const std::size_t step = cut == 0 ? text.size() + 1 : std::max<std::size_t>(cut, text.size() / 100);
+    loop.spawn(answer(loop, far.get(), text, step, asked));
     loop.run();
     loop.drop_tasks();
   }
