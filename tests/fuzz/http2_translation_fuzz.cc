@@ -154,15 +154,21 @@ void check_request_in_http1(const request::RequestHead& head, const RequestInfo&
   require(again.head_size == written, "it is one message, and ends where it ends");
   require(again.body == framing.body && again.content_length == framing.content_length, "its body is framed as meant");
   require(again.keep_alive && !again.upgrade_websocket && !again.other_upgrade, "it says nothing of the connection");
-  RequestInfo same{info.content_length, again.expect_continue, again.accepts_trailers};
+  RequestInfo same;
+  same.content_length = info.content_length;
+  same.expect_continue = again.expect_continue;
+  same.accepts_trailers = again.accepts_trailers;
   require(request_of(read, same) == request_of(head, info), "it means the same in HTTP/1");
 }
 
 // `over`: how much longer it may have become.
 void check_request_in_http2(const request::RequestHead& head, const RequestInfo& info) {
   FieldWriter writer;
-  if (!writer.request(head.method, head.authority, head.target, head.headers, info.content_length,
-                      info.accepts_trailers)) {
+  const FieldWriter::Target target{.method = head.method,
+                                   .authority = head.authority,
+                                   .path = head.target,
+                                   .protocol = info.websocket ? std::string_view("websocket") : std::string_view()};
+  if (!writer.request(target, head.headers, info.content_length, info.accepts_trailers)) {
     require(!is_visible(head.authority), "what was accepted can be written");
     return;
   }
