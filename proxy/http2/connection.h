@@ -50,6 +50,7 @@ class Connection {
  public:
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
+  virtual ~Connection();
 
   net::Loop& loop() const { return transport_.loop(); }
   nghttp2_session* session() const { return session_.get(); }
@@ -62,7 +63,6 @@ class Connection {
  protected:
   enum class Role : std::uint8_t { server, client };
   Connection(net::Stream& transport, Role role);
-  virtual ~Connection();
 
   // Once. Reads and writes until either side has ended the connection. When it returns no more frames come or go; the
   // streams have been told, and may still be there. `early` was read from the transport already.

@@ -21,11 +21,11 @@ class Stream {
  public:
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
+  virtual ~Stream();  // detaches it
 
  protected:
   Stream(Connection& connection, ErrorSource source);
   void open(std::int32_t id) { id_ = id; }
-  virtual ~Stream();  // detaches it
   // The connection forgets it, and gets back the window of what nobody has read. For who may let go of the connection
   // before this goes: nothing can be sent or received any more.
   void detach();

@@ -82,7 +82,7 @@ struct TlsRecords::Ciphers {
     return index;
   }
   static void drop(void*, void* kept, CRYPTO_EX_DATA*, int, long, void*) {
-    delete static_cast<std::shared_ptr<const Ciphers>*>(kept);
+    const std::unique_ptr<std::shared_ptr<const Ciphers>> owner(static_cast<std::shared_ptr<const Ciphers>*>(kept));
   }
   static EvpMacCtxPtr hmac(EVP_MAC* mac, const char* digest) {
     EvpMacCtxPtr context(EVP_MAC_CTX_new(mac));
