@@ -18,9 +18,9 @@ namespace {
 using namespace std::chrono_literals;
 
 // A connection to a server that does what the test says, byte by byte.
-class Http2Client : public testing::Test {
+class Http2ClientExchange : public testing::Test {
  protected:
-  Http2Client() {
+  Http2ClientExchange() {
     int ends[2];
     EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
     transport_.emplace(loop_, UniqueFd(ends[0]), ErrorSource::upstream);
@@ -55,7 +55,7 @@ class Http2Client : public testing::Test {
 constexpr std::string_view kSettings("\0\0\0\4\0\0\0\0\0", 9);
 constexpr std::string_view kGoawayNothingProcessed("\0\0\10\7\0\0\0\0\0\0\0\0\0\0\0\0\0", 17);
 
-TEST_F(Http2Client, AnExchangeMayOutliveEverybodyElseWhoHoldsItsConnection) {
+TEST_F(Http2ClientExchange, AnExchangeMayOutliveEverybodyElseWhoHoldsItsConnection) {
   auto exchange = std::make_unique<ClientExchange>(connection_);
   ASSERT_TRUE(send(*exchange));
   server_says(kSettings);
@@ -69,7 +69,7 @@ TEST_F(Http2Client, AnExchangeMayOutliveEverybodyElseWhoHoldsItsConnection) {
   EXPECT_TRUE(connection.expired()) << "and the connection goes with it";
 }
 
-TEST_F(Http2Client, WhatTheServerHasNotProcessedMayBeSentAgain) {
+TEST_F(Http2ClientExchange, WhatTheServerHasNotProcessedMayBeSentAgain) {
   ClientExchange exchange(connection_);
   ASSERT_TRUE(send(exchange));
   server_says(std::string(kSettings) + std::string(kGoawayNothingProcessed));

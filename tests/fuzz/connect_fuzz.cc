@@ -179,7 +179,8 @@ void check_proxy(std::string_view text, unsigned cut) {
     loop.run();
     loop.drop_tasks();
   }
-  require(asked == "CONNECT server.example.com:443 HTTP/1.1\r\nHost: server.example.com:443\r\n\r\n",
+  require(asked == "CONNECT server.example.com:443 HTTP/1.1\r\nHost: server.example.com:443\r\nVia: 1.1 " +
+                       net::via_pseudonym() + "\r\n\r\n",
           "the proxy is asked for the server, and for nothing else");
   const std::optional<std::size_t> head = good_answer(text);
   require(!answered.accepted || head, "only an answer of 2xx opens the tunnel");
