@@ -55,6 +55,7 @@ inline constexpr seconds kLingerTimeout{30};     // draining an unread body afte
 inline constexpr seconds kLingerIdleTimeout{5};  // and while nothing comes
 inline constexpr std::uint64_t kLingerBytesMax = 1ULL << 30;
 inline constexpr milliseconds kDrainTick{20};             // how often a drain looks whether all has ended
+inline constexpr milliseconds kTlsTakeOverAfter{100};     // a connection that had one exchange is silent for so long
 inline constexpr std::uint32_t kTlsEmptyRecordsMax = 32;  // in a row, that carry no data
 inline constexpr std::size_t kBufferBytes = 16'384;       // one TLS record
 inline constexpr std::size_t kBulkBufferBytes = 65'536;   // of a body that keeps coming: what goes into one system call

@@ -76,6 +76,19 @@ Result<EvpPkeyPtr> copy_key(OSSL_LIB_CTX* lib, EVP_PKEY* source) {
   return key;
 }
 
+// A certificate that was made is encoded anew by each handshake that shows it; one that was read has kept its bytes.
+X509Ptr read_again(X509* made, OSSL_LIB_CTX* lib) {
+  unsigned char* bytes = nullptr;
+  const int size = i2d_X509(made, &bytes);
+  if (size < 0) return nullptr;
+  X509* read = X509_new_ex(lib, nullptr);
+  const unsigned char* at = bytes;
+  // On failure it frees what it was given.
+  if (read != nullptr && d2i_X509(&read, &at, size) == nullptr) read = nullptr;
+  OPENSSL_free(bytes);
+  return X509Ptr(read);
+}
+
 }  // namespace
 
 Result<EvpPkeyPtr> make_p256_key(OSSL_LIB_CTX* lib) {
@@ -230,6 +243,8 @@ Result<X509Ptr> Authority::complete_leaf(X509* form, std::span<const std::string
       !add_subject_alt_names(leaf.get(), hosts) || !sign(leaf.get())) {
     return openssl_failure("issuing a certificate");
   }
+  leaf = read_again(leaf.get(), lib_);
+  if (!leaf) return openssl_failure("issuing a certificate");
   return leaf;
 }
 

@@ -63,8 +63,7 @@ void Stream::let_go_of_ssl() {
   ssl_.reset();
 }
 
-// From OpenSSL, which then goes: when the first data has come, so that a connection for one request does not pay for
-// it, and nothing is on its way through OpenSSL. A client waits for the ticket, which OpenSSL has to make a session of.
+// A client waits for the ticket, which OpenSSL has to make a session of.
 void Stream::take_over() {
   const bool due = watch_ && watch_->application_records() > 0 && !write_blocked_ && !write_broken_ &&
                    SSL_is_init_finished(ssl_.get()) && SSL_get_shutdown(ssl_.get()) == 0 &&
@@ -79,6 +78,10 @@ void Stream::take_over() {
     let_go_of_ssl();
   }
   watch_.reset();
+}
+
+void Stream::take_over_if_used() {
+  if (watch_ && watch_->application_records() > 1) take_over();
 }
 
 std::string_view Stream::alpn() const {
@@ -134,7 +137,9 @@ Task<Result<void>> Stream::handshake_steps(Deadline deadline) {
 
 Stream::Want Stream::handshake_step() {
   forget_errors();
-  return after_tls_call(SSL_do_handshake(ssl_.get()));
+  const int result = SSL_do_handshake(ssl_.get());
+  if (watch_) HandshakeWatch::look_away(ssl_.get());
+  return after_tls_call(result);
 }
 
 Stream::Want Stream::after_tls_call(int result) {
@@ -265,7 +270,14 @@ Task<Wait> Stream::wait_readable(Deadline deadline) {
     co_return writable;
   }
   if (may_read()) co_return Wait::ready;
-  take_over();
+  take_over_if_used();
+  if (watch_) {  // who ends after one exchange does so at once
+    const Deadline soon = std::min(deadline, loop().in(limits::kTlsTakeOverAfter));
+    const Wait early = co_await socket_.wait_readable(soon);
+    if (early == Wait::ready) transport_.drained = false;
+    if (early != Wait::timeout || soon == deadline) co_return early;
+    take_over();
+  }
   const Wait outcome = co_await socket_.wait_readable(deadline);
   if (outcome == Wait::ready) transport_.drained = false;
   co_return outcome;
@@ -332,7 +344,7 @@ Task<Result<void>> Stream::wait_to_write(Want want, Deadline deadline) {
 Task<Result<void>> Stream::wait_for(Want want, std::string_view doing, Deadline deadline) {
   Wait outcome;
   if (want == Want::read) {
-    take_over();
+    take_over_if_used();
     outcome = co_await socket_.wait_readable(deadline);
     if (outcome == Wait::ready) transport_.drained = false;
   } else {

@@ -79,6 +79,11 @@ class Stream final : public ByteStream {
   // has returned.
   Task<Result<void>> write_all(std::string_view first, std::string_view second, Deadline deadline);
 
+  // Takes the connection over from OpenSSL, which then goes, if data has come and nothing is on its way through it. For
+  // one that is going to be idle; one that goes on being used does it by itself. One that ends after its first exchange
+  // does not pay for it.
+  void take_over();
+
   // Sends the acknowledgement that the kernel holds back (40 ms) in the hope of data to ride on. For waits in which the
   // peer may hold back its next bytes for exactly that: it has not set TCP_NODELAY (many libraries don't), and writes
   // in small pieces.
@@ -107,7 +112,7 @@ class Stream final : public ByteStream {
   Step tls_read(std::span<char> buffer);
   Step records_read(std::span<char> buffer);
   Step records_write(std::string_view first, std::string_view second);
-  void take_over();
+  void take_over_if_used();
   void let_go_of_ssl();
   Step step_write(std::string_view first, std::string_view second);
   Want handshake_step();

@@ -76,7 +76,14 @@ int watch_index() {
 struct TlsRecords::Ciphers {
   EvpCipherPtr aes128, aes256, chacha;
   EvpMacCtxPtr hmac256, hmac384;
+  std::shared_ptr<std::uint32_t> in_vain = std::make_shared<std::uint32_t>(0);  // HandshakeWatch's
 
+  // Null when the context was not enabled.
+  static std::shared_ptr<const Ciphers> of(SSL* ssl) {
+    const auto* kept =
+        static_cast<const std::shared_ptr<const Ciphers>*>(SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), index()));
+    return kept == nullptr ? nullptr : *kept;
+  }
   static int index() {
     static const int index = SSL_CTX_get_ex_new_index(0, nullptr, nullptr, nullptr, drop);
     return index;
@@ -203,12 +210,16 @@ struct TlsRecords::Key {
 };
 
 HandshakeWatch::~HandshakeWatch() {
+  if (!taken_over_) ++*in_vain_;
   for (Secret* secret : {&client_, &server_}) OPENSSL_cleanse(secret->bytes.data(), secret->bytes.size());
 }
 
 std::unique_ptr<HandshakeWatch> HandshakeWatch::over(SSL* ssl) {
-  if (SSL_CTX_get_keylog_callback(SSL_get_SSL_CTX(ssl)) != on_secret) return nullptr;
-  auto watch = std::make_unique<HandshakeWatch>();
+  constexpr std::uint32_t kVainMax = 16, kTryAgain = 16;
+  const auto ciphers = TlsRecords::Ciphers::of(ssl);
+  if (!ciphers) return nullptr;
+  if (*ciphers->in_vain >= kVainMax && ++*ciphers->in_vain % kTryAgain != 0) return nullptr;
+  std::unique_ptr<HandshakeWatch> watch(new HandshakeWatch(ciphers->in_vain));
   if (SSL_set_ex_data(ssl, watch_index(), watch.get()) != 1) return nullptr;
   SSL_set_msg_callback(ssl, on_message);
   SSL_set_msg_callback_arg(ssl, watch.get());
@@ -216,7 +227,7 @@ std::unique_ptr<HandshakeWatch> HandshakeWatch::over(SSL* ssl) {
 }
 
 // OpenSSL tells of each message after the records that it came in, and of each record before it acts on it.
-void HandshakeWatch::on_message(int write, int, int type, const void* bytes, std::size_t size, SSL*, void* self) {
+void HandshakeWatch::on_message(int write, int, int type, const void* bytes, std::size_t size, SSL* ssl, void* self) {
   auto& watch = *static_cast<HandshakeWatch*>(self);
   Direction& direction = write != 0 ? watch.out_ : watch.in_;
   const unsigned char first = size == 0 ? 0 : *static_cast<const unsigned char*>(bytes);
@@ -224,7 +235,11 @@ void HandshakeWatch::on_message(int write, int, int type, const void* bytes, std
     ++direction.records;
     if (write == 0 && first == kData) ++watch.application_records_;
   } else if (type == SSL3_RT_HANDSHAKE) {
-    if (first == kFinished) direction = {true, 0};
+    if (first == kFinished) {
+      direction = {true, 0};
+      // The secrets that count are made next.
+      SSL_CTX_set_keylog_callback(SSL_get_SSL_CTX(ssl), on_secret);
+    }
     if (first == kNewSessionTicket && write == 0) watch.ticket_came_ = true;
     if (first == kKeyUpdate) watch.unsuitable_ = true;
   }
@@ -261,19 +276,17 @@ bool enable_own_records(SSL_CTX* context, OSSL_LIB_CTX* lib) {
   auto kept = std::make_unique<std::shared_ptr<const TlsRecords::Ciphers>>(std::move(ciphers));
   if (SSL_CTX_set_ex_data(context, TlsRecords::Ciphers::index(), kept.get()) != 1) return false;
   ca::disown(kept);  // it goes with the context
-  SSL_CTX_set_keylog_callback(context, HandshakeWatch::on_secret);
   return true;
 }
 
 TlsRecords::TlsRecords() = default;
 TlsRecords::~TlsRecords() = default;
 
-std::unique_ptr<TlsRecords> TlsRecords::take_over(SSL* ssl, const HandshakeWatch& watch) {
+std::unique_ptr<TlsRecords> TlsRecords::take_over(SSL* ssl, HandshakeWatch& watch) {
   const bool ready = SSL_version(ssl) == TLS1_3_VERSION && !watch.unsuitable_ && watch.in_.finished &&
                      watch.out_.finished && SSL_has_pending(ssl) == 0 && SSL_want_write(ssl) == 0;
-  const auto* ciphers =
-      static_cast<const std::shared_ptr<const Ciphers>*>(SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), Ciphers::index()));
-  if (!ready || ciphers == nullptr) return nullptr;
+  const auto ciphers = Ciphers::of(ssl);
+  if (!ready || !ciphers) return nullptr;
   const bool client = SSL_is_server(ssl) == 0;
   const auto suite = SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(ssl));
   std::unique_ptr<TlsRecords> records(new TlsRecords);
@@ -284,13 +297,15 @@ std::unique_ptr<TlsRecords> TlsRecords::take_over(SSL* ssl, const HandshakeWatch
   records->out_->secret = client ? watch.client_ : watch.server_;
   records->out_->seals = true;
   for (Key* key : {records->in_.get(), records->out_.get()}) {
-    if (!key->choose(*ciphers, suite) || !key->set_up()) {
+    if (!key->choose(ciphers, suite) || !key->set_up()) {
       ERR_clear_error();
       return nullptr;
     }
   }
   records->in_->sequence = watch.in_.records;
   records->out_->sequence = watch.out_.records;
+  watch.taken_over_ = true;
+  *watch.in_vain_ = 0;
   return records;
 }
 

@@ -25,21 +25,25 @@ namespace sallyport::net {
 bool enable_own_records(SSL_CTX* context, OSSL_LIB_CTX* lib);
 
 // What has to be known about a connection while OpenSSL has it: its traffic secrets, and how many records they have
-// been used for. Set it before the handshake; it must outlive the SSL or be removed by SSL_set_msg_callback.
+// been used for. It must outlive the SSL or be removed by SSL_set_msg_callback.
 class HandshakeWatch {
  public:
-  HandshakeWatch() = default;
   HandshakeWatch(const HandshakeWatch&) = delete;
   HandshakeWatch& operator=(const HandshakeWatch&) = delete;
   ~HandshakeWatch();
-  // Null when the context was not enabled.
+  // Before the handshake. Null when the context was not enabled, and for most connections of one whose last ones have
+  // all ended before it would have been worth the while: OpenSSL tells secrets in hexadecimal digits, each by a
+  // sprintf, which is a twentieth of a handshake.
   static std::unique_ptr<HandshakeWatch> over(SSL* ssl);
+  // To be called after each step of a handshake on this context: the secrets of others are none of our business.
+  static void look_away(SSL* ssl) { SSL_CTX_set_keylog_callback(SSL_get_SSL_CTX(ssl), nullptr); }
 
   bool ticket_came() const { return ticket_came_; }
   std::uint64_t application_records() const { return application_records_; }  // received
 
  private:
   friend class TlsRecords;
+  explicit HandshakeWatch(std::shared_ptr<std::uint32_t> in_vain) : in_vain_(std::move(in_vain)) {}
   struct Secret {
     std::array<unsigned char, EVP_MAX_MD_SIZE> bytes{};
     std::size_t size = 0;
@@ -50,8 +54,9 @@ class HandshakeWatch {
   };
   static void on_message(int write, int version, int type, const void* bytes, std::size_t size, SSL* ssl, void* self);
   static void on_secret(const SSL* ssl, const char* line);
-  friend bool enable_own_records(SSL_CTX* context, OSSL_LIB_CTX* lib);
 
+  std::shared_ptr<std::uint32_t> in_vain_;  // connections of the context that were watched in vain, since one was not
+  bool taken_over_ = false;
   Secret client_, server_;
   Direction in_, out_;
   std::uint64_t application_records_ = 0;
@@ -64,7 +69,7 @@ class TlsRecords {
   // Takes the connection over. Null when that can't be: another version or cipher, keys that were changed already.
   // Afterwards nothing may be asked of `ssl` that would read or write. OpenSSL must hold nothing that it has read or
   // not sent.
-  static std::unique_ptr<TlsRecords> take_over(SSL* ssl, const HandshakeWatch& watch);
+  static std::unique_ptr<TlsRecords> take_over(SSL* ssl, HandshakeWatch& watch);
   TlsRecords(const TlsRecords&) = delete;
   TlsRecords& operator=(const TlsRecords&) = delete;
   ~TlsRecords();
@@ -97,6 +102,7 @@ class TlsRecords {
   static constexpr std::size_t kRecordPlainMax = 16'384;  // RFC 8446 section 5.1
 
  private:
+  friend class HandshakeWatch;
   struct Ciphers;
   struct Key;
   friend bool enable_own_records(SSL_CTX* context, OSSL_LIB_CTX* lib);

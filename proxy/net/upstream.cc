@@ -117,6 +117,7 @@ void UpstreamPool::release(std::unique_ptr<UpstreamConnection> connection) {
   if (found->second->connections.size() >= limits::kUpstreamIdlePerHostMax) return;
   connection->released_ = loop_.now();
   connection->idle_until_ = std::min(connection->created_ + times_.lifetime, loop_.in(times_.idle));
+  connection->stream_.take_over();
   watch(*connection);
   found->second->connections.push_back(std::move(connection));
   ++idle_;
