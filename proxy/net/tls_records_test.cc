@@ -47,7 +47,7 @@ class TlsRecordsTest : public ::testing::Test {
     ASSERT_TRUE(done) << done.error().text;
     ASSERT_TRUE(shaken.get());
     ASSERT_EQ(read(1).value_or("nothing"), "!");
-    run(stream_->wait_readable(Clock::now()));
+    stream_->take_over();
   }
   template <class T>
   T run(Task<T> task) {
@@ -144,10 +144,62 @@ TEST_F(TlsRecordsTest, AConnectionWithNewKeysStaysWithOpenssl) {
   std::array<char, 16> buffer;
   const auto count = run(stream.read_some(buffer, soon()));
   ASSERT_EQ(count.value_or(0), 7U);
-  run(stream.wait_readable(Clock::now()));
+  stream.take_over();
   EXPECT_NE(stream.ssl(), nullptr);
   ASSERT_TRUE(run(stream.write_all("right", soon())));
   EXPECT_EQ(talk.get(), "right");
+}
+
+TEST_F(TlsRecordsTest, AConnectionIsTakenOverOnceItIsSilentOrUsedAgain) {
+  server_ = testing::server_context(identity());
+  client_ = testing::client_context(nullptr);
+  ASSERT_TRUE(enable_own_records(server_.get(), nullptr));
+  for (const bool silent : {true, false}) {
+    auto [ours, theirs] = testing::tcp_pair();
+    Stream stream(loop_, std::move(ours), ErrorSource::downstream);
+    std::promise<void> again;
+    auto talk = std::async(std::launch::async, [&, fd = std::move(theirs)]() mutable {
+      Peer peer(client_.get(), std::move(fd), false);
+      const bool first = peer.handshake() && peer.write("first");
+      again.get_future().wait();
+      return first && peer.write("second") && peer.write("third") && peer.read_exactly(4) == "done";
+    });
+    SslPtr ssl(SSL_new(server_.get()));
+    SSL_set_accept_state(ssl.get());
+    ASSERT_TRUE(run(stream.handshake(std::move(ssl), {}, soon())));
+    std::string buffer(5, '\0');
+    ASSERT_EQ(run(stream.read_some(buffer, soon())).value_or(0), 5U);
+    if (silent) {
+      EXPECT_EQ(run(stream.wait_readable(loop_.in(2 * limits::kTlsTakeOverAfter))), Wait::timeout);
+      EXPECT_EQ(stream.ssl(), nullptr);
+    }
+    again.set_value();
+    std::string rest;
+    while (rest.size() < 11) {
+      EXPECT_EQ(run(stream.wait_readable(soon())), Wait::ready);
+      const auto count = run(stream.read_some(buffer, soon()));
+      ASSERT_TRUE(count) << count.error().text;
+      rest.append(buffer, 0, *count);
+    }
+    EXPECT_EQ(rest, "secondthird");
+    EXPECT_EQ(run(stream.wait_readable(Clock::now())), Wait::timeout);
+    EXPECT_EQ(stream.ssl(), nullptr);
+    ASSERT_TRUE(run(stream.write_all("done", soon())));
+    EXPECT_TRUE(talk.get());
+  }
+}
+
+TEST_F(TlsRecordsTest, WhereConnectionsEndAfterOneExchangeFewAreWatched) {
+  server_ = testing::server_context(identity());
+  ASSERT_TRUE(enable_own_records(server_.get(), nullptr));
+  const auto watched = [&] {
+    const SslPtr ssl(SSL_new(server_.get()));
+    return HandshakeWatch::over(ssl.get()) != nullptr;
+  };
+  int count = 0;
+  for (int i = 0; i < 16 + 320; ++i) count += watched() ? 1 : 0;
+  EXPECT_GE(count, 16 + 15);
+  EXPECT_LE(count, 16 + 25);
 }
 
 TEST_F(TlsRecordsTest, ReadsOfAnySizeGiveTheSameBytes) {

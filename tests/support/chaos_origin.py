@@ -7,6 +7,7 @@ input ends a line of JSON that says what came.
 import asyncio
 import collections
 import json
+import logging
 import os
 import random
 import ssl
@@ -32,6 +33,8 @@ class Log:
         self.faults = collections.Counter()  # of HTTP/2: those of the gates are theirs
 
 
+# It warns where more is written to a connection that is gone, which is what happens here.
+logging.getLogger("asyncio").setLevel(logging.ERROR)
 log = Log()
 
 
@@ -143,8 +146,8 @@ class Http2Service:
     async def serve(self, stream):
         try:
             await self.answer(stream, self.connection.messages[stream])
-        except (OSError, EOFError, h2.exceptions.ProtocolError):
-            pass  # the stream, or all of the connection, has ended
+        except (OSError, EOFError, KeyError, h2.exceptions.ProtocolError):
+            pass  # the stream, or all of the connection, has ended; of a stream that is forgotten h2 says KeyError
         finally:
             del self.connection.messages[stream]
 
