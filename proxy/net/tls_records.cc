@@ -283,6 +283,7 @@ TlsRecords::TlsRecords() = default;
 TlsRecords::~TlsRecords() = default;
 
 std::unique_ptr<TlsRecords> TlsRecords::take_over(SSL* ssl, HandshakeWatch& watch) {
+  SSL_set_ex_data(ssl, watch_index(), nullptr);  // whatever comes of it, the watch ends with this
   const bool ready = SSL_version(ssl) == TLS1_3_VERSION && !watch.unsuitable_ && watch.in_.finished &&
                      watch.out_.finished && SSL_has_pending(ssl) == 0 && SSL_want_write(ssl) == 0;
   const auto ciphers = Ciphers::of(ssl);
