@@ -347,7 +347,7 @@ void Connection::read_turn(bool& ended, bool& more) {
     more = count.has_value();
     if (!more) return;
     ended = !*count || **count == 0;
-    peer_left_ = ended && !over();
+    if (ended && !over()) peer_left_ = true;
     if (ended) return;
     buffer.filled(**count);
     turn += **count;
@@ -399,6 +399,8 @@ net::Task<void> Connection::write_all() {
       if (has_fields) wipe(sending_.data(), sending_.size());
       sending_.clear();
       if (!written) {
+        // A peer that leaves without reading resets the connection, which a write may find out before a read does.
+        if (written.error().kind == ErrorKind::reset && !over()) peer_left_ = true;
         write_failed_ = true;
         transport_.cancel();
         co_return;

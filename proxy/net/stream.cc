@@ -116,6 +116,7 @@ Task<Result<void>> Stream::handshake(SslPtr ssl, std::string_view already_read, 
     write_broken_ = true;
     co_return result;
   }
+  secured_ = true;
   // A server that says nothing after the client's Finished leaves its acknowledgement to a timer of 40 ms, and a client
   // without TCP_NODELAY holds its request back until then.
   if (SSL_is_server(ssl_.get()) && !transport_.spoke_last) {

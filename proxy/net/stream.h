@@ -34,7 +34,7 @@ class Stream final : public ByteStream {
   // Null without TLS, and when the connection has been taken over from OpenSSL: for the time of the handshake.
   SSL* ssl() { return ssl_.get(); }
   // True once a handshake has been completed.
-  bool tls() const { return records_ || (ssl_ && SSL_is_init_finished(ssl_.get()) == 1); }
+  bool tls() const { return secured_; }
   ErrorSource source() const override { return source_; }
   // The protocol that ALPN agreed on; empty without TLS or ALPN.
   std::string_view alpn() const;
@@ -127,6 +127,7 @@ class Stream final : public ByteStream {
   Socket socket_;
   Transport transport_;
   ErrorSource source_;
+  bool secured_ = false;
   bool write_broken_ = false;      // a write failed or was given up halfway: nothing sensible can follow it
   bool broken_off_ = false;        // the peer is to notice that something is missing
   bool write_blocked_ = false;     // a writer waits with half a record in the TLS layer

@@ -181,6 +181,21 @@ def test_a_function_that_does_not_trust_the_ca_leaves_a_record_with_a_hint(bench
     assert not world.requests()
 
 
+@pytest.mark.parametrize("protocol", ("http/1.1", "h2"))
+def test_each_client_that_leaves_after_the_handshake_leaves_its_record(bench, protocol):
+    """With tickets or SETTINGS unread, closing is a reset: the guard may meet it when it reads or when it writes."""
+    times = 20
+    with bench.session(policy=guard.policy(guard.endpoint("v4.example.com"))) as session:
+
+        def leave(times, protocol):
+            for _ in range(times):
+                connect("v4.example.com", alpn=[protocol]).close()
+
+        session.do(leave, times, protocol)
+        records = session.wait_for_records(lambda found: len(found) == times)
+    assert {(r["kind"], r["reason"]) for r in records} == {("connection", "downstream-tls")}
+
+
 PASSED = guard.policy(
     guard.endpoint("v4.example.com", inspection="none", rules=None, name="pinned"), guard.endpoint("api.example.com")
 )
