@@ -560,7 +560,7 @@ class Service final : public InFlight {
       record_.outcome = function_broke_it ? Outcome::deny : Outcome::error;
       record_.reason = function_broke_it ? Reason::malformed_websocket : Reason::upstream_malformed;
       record_.text = "WebSocket: " + std::string(end.broken->text);
-      exchange_.abort();
+      if (!end.function_was_told) exchange_.abort();
     } else {
       succeed();  // either side may end a WebSocket in any way: its own close frames say how
       if (record_.text.empty()) record_.text = end.moved ? end.text : end.moved.error().text;

@@ -53,7 +53,6 @@ std::string_view FrameChecker::judge_control(const Header& header) const {
 
 // What is wrong with a frame by its header alone; empty if nothing is.
 std::string_view FrameChecker::judge(const Header& header) const {
-  if (close_code_) return "a frame follows the close frame";
   if (header.masked != (sender_ == FrameSender::client)) {
     return header.masked ? "a frame of the server is masked" : "a frame of the client is not masked";
   }
@@ -88,16 +87,21 @@ std::optional<FrameProblem> FrameChecker::begin(const Header& header, std::strin
   return std::nullopt;
 }
 
+std::size_t FrameChecker::finish_frame(std::string_view bytes) {
+  const std::size_t passes = static_cast<std::size_t>(std::min<std::uint64_t>(payload_left_, bytes.size()));
+  payload_left_ -= passes;
+  return passes;
+}
+
 FrameChecker::Checked FrameChecker::check(std::string_view bytes) {
   Checked checked;
   while (checked.bytes < bytes.size()) {
     const std::string_view rest = bytes.substr(checked.bytes);
     if (payload_left_ > 0) {
-      const std::size_t passes = static_cast<std::size_t>(std::min<std::uint64_t>(payload_left_, rest.size()));
-      payload_left_ -= passes;
-      checked.bytes += passes;
+      checked.bytes += finish_frame(rest);
       continue;
     }
+    if (close_code_) return checked;
     const Header header = read_header(rest);
     if (header.size == 0) return checked;
     if (const std::string_view wrong = judge(header); !wrong.empty()) {

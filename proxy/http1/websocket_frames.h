@@ -26,10 +26,14 @@ class FrameChecker {
       : sender_(sender), deflate_(deflate), message_bytes_max_(message_bytes_max) {}
 
   struct Checked {
-    std::size_t bytes = 0;  // of the input that may go on. The rest, kHeaderBytesMax at most, comes again with more
+    // Of the input, those that may go on. The rest, kHeaderBytesMax at most, comes again with more; once closed() it is
+    // of no meaning (RFC 6455 section 5.5.1), and may be any number.
+    std::size_t bytes = 0;
     std::optional<FrameProblem> problem;  // of what follows them: nothing more may go on, now or later
   };
   Checked check(std::string_view bytes);
+  // In place of check() when nothing new may go on: how many of the bytes are still of the frame that has begun.
+  std::size_t finish_frame(std::string_view bytes);
 
   // Nothing of a frame is outstanding: one of our own may follow.
   bool at_boundary() const { return payload_left_ == 0; }

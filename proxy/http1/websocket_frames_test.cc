@@ -79,8 +79,33 @@ TEST(WebSocketFrames, WhatIsWrongDoesNot) {
   const std::string begun = frame(0x01, "a");
   EXPECT_EQ(checked(begun + frame(0x81, "b")), "1002 at " + std::to_string(begun.size()));
   EXPECT_EQ(checked(begun + frame(0x40, "b"), FrameSender::server, true), "1002 at " + std::to_string(begun.size()));
-  const std::string end = close(1000);
-  EXPECT_EQ(checked(end + before), "1002 at " + std::to_string(end.size()));
+}
+
+// RFC 6455 section 5.5.1: nothing may follow, so nothing of it goes on; nor is it worth another close frame.
+TEST(WebSocketFrames, WhatFollowsACloseFrameIsNeitherPassedNorJudged) {
+  for (const std::string& end : {close(1000), close(4000, "why"), frame(0x88, "")}) {
+    for (const std::string& after :
+         {frame(0x81, "late"), close(1000), frame(0x83, "none"), std::string("GET / HTTP")}) {
+      EXPECT_EQ(checked(end + after), "left " + std::to_string(after.size()));
+    }
+    FrameChecker checker(FrameSender::server, false, kMax);
+    EXPECT_EQ(checker.check(end).bytes, end.size());
+    EXPECT_EQ(checker.check("anything").bytes, 0U);
+    EXPECT_TRUE(checker.closed() && checker.at_boundary());
+  }
+}
+
+TEST(WebSocketFrames, AFrameThatHasBegunCanBeFinishedAlone) {
+  const std::string first = frame(0x82, std::string(300, 'x')), more = frame(0x81, "more");
+  FrameChecker checker(FrameSender::server, false, kMax);
+  EXPECT_EQ(checker.finish_frame(first), 0U);
+  EXPECT_EQ(checker.check(first.substr(0, 100)).bytes, 100U);
+  EXPECT_EQ(checker.finish_frame(first.substr(100, 50)), 50U);
+  EXPECT_FALSE(checker.at_boundary());
+  EXPECT_EQ(checker.finish_frame(first.substr(150) + more), first.size() - 150);
+  EXPECT_TRUE(checker.at_boundary());
+  EXPECT_EQ(checker.finish_frame(more), 0U);
+  EXPECT_EQ(checker.check(more).bytes, more.size());
 }
 
 TEST(WebSocketFrames, AMessageHasASize) {
@@ -117,7 +142,7 @@ TEST(WebSocketFrames, HowTheBytesAreCutChangesNothing) {
       const FrameChecker::Checked step = cut.check(std::string_view(bytes).substr(passed, shown - passed));
       passed += step.bytes;
       problem = step.problem;
-      ASSERT_LE(shown - passed, problem ? bytes.size() : FrameChecker::kHeaderBytesMax);
+      ASSERT_LE(shown - passed, problem || cut.closed() ? bytes.size() : FrameChecker::kHeaderBytesMax);
     }
     ASSERT_EQ(passed, expected.bytes);
     ASSERT_EQ(problem.has_value(), expected.problem.has_value());

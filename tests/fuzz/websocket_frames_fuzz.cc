@@ -109,13 +109,13 @@ Judgement judge(std::string_view input, const Rules& rules) {
   Judgement result;
   bool in_message = false;
   std::uint64_t message = 0;
-  while (true) {
+  while (!result.closed) {
     const std::string_view rest = input.substr(result.passed);
     bool minimal = true;
     const std::optional<Frame> frame = frame_at(rest, minimal);
     if (!frame) return result;
-    const bool good = !result.closed && minimal && frame->masked == (rules.from_client ? 1u : 0u) &&
-                      opcode_fits(*frame, in_message) && reserved_fit(*frame, rules.deflate);
+    const bool good = minimal && frame->masked == (rules.from_client ? 1u : 0u) && opcode_fits(*frame, in_message) &&
+                      reserved_fit(*frame, rules.deflate);
     if (!good) return result.wrong = 1002, result;
     const std::string_view payload = rest.substr(frame->header_size);
     std::optional<unsigned> code;
@@ -135,6 +135,7 @@ Judgement judge(std::string_view input, const Rules& rules) {
     if (!whole) return result;
     result.closed = code;
   }
+  return result;
 }
 
 struct Cutter {
@@ -168,7 +169,8 @@ void check(std::string_view input, const Rules& rules, std::uint32_t cuts) {
       require(again.bytes == 0 && again.problem, "behind what is wrong nothing passes");
       return;
     }
-    require(piece.size() - checked.bytes < FrameChecker::kHeaderBytesMax, "no more than a header is held");
+    require(checker.closed() || piece.size() - checked.bytes < FrameChecker::kHeaderBytesMax,
+            "no more than a header is held");
     require(checker.at_boundary() == right.at_boundary, "a frame is over where it is over");
     require(checker.closed() == right.closed, "the close frame is seen, and its code");
   }
