@@ -284,3 +284,36 @@ def test_a_quiet_tunnel_ends_after_an_hour(bench, world, fast_clock):
         assert 3600 * 0.95 <= seconds * factor <= 3600 + LATE * factor
         record = guard.exchanges(session.wait_for_records(lambda r: guard.exchanges(r)))[-1]
         assert "idle too long" in record["text"]
+
+
+def behind_the_close_frames(trickles):
+    """Both sides have said that they close, and neither does: the seconds until the guard does, and how it looks."""
+    import select
+
+    stream = dial("v4.example.com", 80, timeout=60)
+    stream.sendall(
+        b"GET /websocket-says?bytes=880203e8 HTTP/1.1\r\nHost: v4.example.com\r\nUpgrade: websocket\r\n"
+        b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    reader = Reader(stream)
+    reader.response()
+    closing = reader.exactly(4)
+    stream.sendall(b"\x88\x82\0\0\0\0\x03\xe8")
+    began = time.monotonic()
+    while not select.select([stream], [], [], 0.05)[0] and time.monotonic() < began + 60:
+        if trickles:
+            stream.sendall(b"\x89\x80\0\0\0\0")
+    return closing, read_all(stream), time.monotonic() - began
+
+
+@pytest.mark.parametrize("trickles, least, most", [(False, 5, 10), (True, 30, 30)])
+def test_sides_that_have_closed_a_websocket_have_little_time_to_go(bench, world, fast_clock, trickles, least, most):
+    """What follows the close frames keeps nothing open: neither silence nor frames that are read away."""
+    factor = 5
+    policy = guard.policy(guard.endpoint("v4.example.com", scheme="http"))
+    with bench.session(policy=policy, env=fast_clock(factor)) as session:
+        closing, end, seconds = session.do(behind_the_close_frames, trickles)
+        assert closing == b"\x88\x02\x03\xe8" and end == (b"", "end")
+        assert least * 0.95 <= seconds * factor <= most + LATE * factor
+        [record] = guard.exchanges(session.wait_for_records(lambda r: guard.exchanges(r)))
+    assert (record["decision"], record["status"], record.get("text")) == ("allow", 101, None)

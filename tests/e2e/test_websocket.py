@@ -199,6 +199,33 @@ def masked(first, size):
     return bytes([first, 0xFE]) + size.to_bytes(2, "big") + b"\0\0\0\0" + b"x" * size
 
 
+@pytest.mark.parametrize("closes", [True, False])
+def test_a_reset_takes_nothing_from_a_close_frame(bench, world, closes):
+    """Who has closed may go in any way; who breaks off without a word is seen to do so."""
+
+    def listen(sent):
+        import time
+
+        stream = connect("v4.example.com")
+        stream.sendall(
+            f"GET /websocket-says?bytes={sent}&reset=0.2 HTTP/1.1\r\nHost: v4.example.com\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+        )
+        reader = Reader(stream)
+        reader.response()
+        time.sleep(1)  # the reset is older than what is read now
+        came, how = read_all(stream)
+        return reader.buffer + came, how
+
+    sent = b"\x81\x05hello" + (b"\x88\x02\x03\xe8" if closes else b"")
+    with bench.session(policy=POLICY) as session:
+        came, how = session.do(listen, sent.hex())
+        assert came == sent if closes else sent.startswith(came)
+        assert (how == "end") == closes, how
+        [record] = guard.exchanges(session.wait_for_records(lambda r: guard.exchanges(r)))
+    assert ("reset" in record.get("text", "")) == (not closes), record
+
+
 def test_a_message_has_the_size_that_the_policy_allows(bench, world):
     """It counts over its fragments; what is too large does not pass, and both ends are told: 1009."""
     policy = guard.policy(guard.endpoint(HOST, websocket={"messageBytesMax": 1000}))

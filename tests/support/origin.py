@@ -459,7 +459,8 @@ def read_frame(c):
 
 
 def websocket_says(c, request):
-    """After the 101 sends the bytes that the query has in hex, with the extensions that it has; reads until the end."""
+    """After the 101 sends the bytes that the query has in hex, with the extensions that it has; reads until the end, or
+    resets the connection after the seconds that it has."""
     extensions = request.query.get("extensions")
     c.send(
         (
@@ -469,6 +470,9 @@ def websocket_says(c, request):
         ).encode()
         + bytes.fromhex(request.query.get("bytes", ""))
     )
+    if "reset" in request.query:
+        time.sleep(float(request.query["reset"]))
+        return c.reset()
     request.body, request.complete = c.buffer, False
     try:
         while data := c.stream.recv(65536):
