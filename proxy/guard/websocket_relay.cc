@@ -241,7 +241,9 @@ net::Task<void> pump(Direction& direction, std::string_view early) {
     co_return;
   }
   end(direction);
-  if (direction.relay.over_by) co_await let_other_end(direction);
+  // A WebSocket is not used in one direction alone, whether a close frame has passed or not.
+  set_over(direction);
+  co_await let_other_end(direction);
 }
 
 void say_how_it_was_closed(const Direction& direction, WebSocketEnd& end) {
