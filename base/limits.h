@@ -118,6 +118,8 @@ inline constexpr seconds kLeafLifetime{24 * 3600};
 inline constexpr seconds kCertificateBackdating{3'600};    // clocks that run behind
 inline constexpr seconds kLeafRenewal{4 * 3'600};          // minted anew with less left: clocks that run ahead
 inline constexpr std::size_t kLeafNamesMax = 64;           // of one certificate; the guard's leaves have one
+inline constexpr unsigned kTicketsUntakenMax = 32;         // TLS sessions given out before one is taken up; then
+inline constexpr unsigned kTicketsUntakenEvery = 8;        // only every so many connections get one
 inline constexpr seconds kRootLifetime{365 * 24 * 3'600};  // bounds a long run: its root dies with it
 inline constexpr std::size_t kCaPemBytesMax = 1 << 20;
 inline constexpr std::size_t kCaChainMax = 8;                 // certificates in an external CA's file
@@ -160,5 +162,25 @@ inline constexpr std::size_t kDraftPathsMax = 65'536;             // of all endp
 inline constexpr std::size_t kDraftMethodsMax = 16;               // of one path; with more it gets any
 inline constexpr std::size_t kDraftAddressesMax = 32;             // of one endpoint, before they are joined to prefixes
 inline constexpr std::size_t kSecretBytesMax = 16'384;
+
+// Flow graphs.
+inline constexpr std::size_t kFlowNodesMax = 4'096;
+inline constexpr std::size_t kFlowStepsMax = 64;             // of one group, set or loop
+inline constexpr std::size_t kFlowEdgesMax = 65'536;         // of one graph
+inline constexpr std::uint32_t kFlowTimesMax = 1'000'000;    // the largest counter that can be written
+inline constexpr std::size_t kFlowPatternBytesMax = 4'096;   // of one pattern
+inline constexpr std::size_t kFlowConfigurationsMax = 64;    // in which one execution may be at once
+inline constexpr std::size_t kFlowTicketsMax = 256;          // requests of one execution whose answers are awaited
+inline constexpr std::size_t kFlowExpectedMax = 8;           // requests that a denial names as expected
+inline constexpr std::size_t kFlowHistoryMax = 16;           // requests of an execution that a denial tells of
+inline constexpr std::size_t kActionBytesMax = 512;          // of an API action
+inline constexpr std::size_t kActionBodyBytesMax = 1 << 20;  // of a body in which an action is looked for
+
+// Executions and traces.
+inline constexpr std::size_t kExecutionsOpenMax = 1'024;  // of one guard, for all of its workers
+inline constexpr seconds kExecutionTimeout{15 * 60};      // the longest that AWS lets a function run
+inline constexpr std::size_t kTraceFlowsMax = 10'000;     // of one trace; more are counted, and it is not learned from
+inline constexpr std::size_t kTraceBytesMax = 16 << 20;   // of one trace in a file
+inline constexpr std::size_t kTraceFileBytesMax = std::size_t{8} << 30;
 
 }  // namespace sallyport::limits

@@ -4,10 +4,12 @@
 #include <openssl/bio.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/provider.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 
+#include <array>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -27,7 +29,18 @@ struct OpensslFree {
 template <class T, auto kFree>
 using OpensslPtr = std::unique_ptr<T, OpensslFree<kFree>>;
 
-using LibCtxPtr = OpensslPtr<OSSL_LIB_CTX, OSSL_LIB_CTX_free>;
+// A context, and the providers that were loaded into it: they have to be let go of first.
+struct LibCtxFree {
+  std::array<OSSL_PROVIDER*, 2> loaded{};
+  void operator()(OSSL_LIB_CTX* lib) const {
+    for (OSSL_PROVIDER* provider : loaded) {
+      if (provider != nullptr) OSSL_PROVIDER_unload(provider);
+    }
+    OSSL_LIB_CTX_free(lib);
+  }
+};
+using LibCtxPtr = std::unique_ptr<OSSL_LIB_CTX, LibCtxFree>;
+
 using BioPtr = OpensslPtr<BIO, BIO_free_all>;
 using EvpPkeyPtr = OpensslPtr<EVP_PKEY, EVP_PKEY_free>;
 using EvpPkeyCtxPtr = OpensslPtr<EVP_PKEY_CTX, EVP_PKEY_CTX_free>;

@@ -21,6 +21,7 @@
 #include "policy-engine/credentials/secret.h"
 #include "proxy/guard/guard.h"
 #include "proxy/guard/policy_source.h"
+#include "proxy/net/tls_kdf.h"
 #include "proxy/run/guarded_command.h"
 #include "proxy/run/harden.h"
 #include "proxy/run/scratch_directory.h"
@@ -272,8 +273,9 @@ int guard_command(const Flags& flags, run::GuardedCommand& command, const std::f
   }
   if (!policy.snapshot) return complain(kExitUsage, "the policy can't be used; nothing was run");
   // Not OpenSSL's default context, which would cost as much again: nothing else needs that one.
-  const ca::LibCtxPtr lib(OSSL_LIB_CTX_new());
+  ca::LibCtxPtr lib(OSSL_LIB_CTX_new());
   if (!lib) return complain(kExitGuardFailed, "out of memory for OpenSSL; nothing was run");
+  net::provide_key_schedule(lib);
   Result<ca::Authority> authority = authority_of(lib.get(), flags);
   if (!authority) return complain(kExitUsage, authority.error().text);
   Result<Surroundings> surroundings = Surroundings::make(directory, authority->trust_pem(), policy);

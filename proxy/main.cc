@@ -11,6 +11,7 @@
 #include "policy-engine/credentials/secret.h"
 #include "proxy/guard/guard.h"
 #include "proxy/net/listen.h"
+#include "proxy/net/tls_kdf.h"
 #include "proxy/run/harden.h"
 
 namespace sallyport {
@@ -71,8 +72,9 @@ int serve(const Flags& flags) {
   for (const document::Diagnostic& diagnostic : policy.diagnostics) complain(0, diagnostic.to_string());
   if (!policy.snapshot) return complain(kExitUsage, "the policy can't be used");
   // Not OpenSSL's default context, which would cost as much again: nothing else needs that one.
-  const ca::LibCtxPtr lib(OSSL_LIB_CTX_new());
+  ca::LibCtxPtr lib(OSSL_LIB_CTX_new());
   if (!lib) return complain(kExitGuardFailed, "out of memory for OpenSSL");
+  net::provide_key_schedule(lib);
   Result<ca::Authority> authority = load_authority(lib.get(), flags);
   if (!authority) return complain(kExitUsage, authority.error().text);
   guard::GuardOptions options;

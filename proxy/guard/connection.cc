@@ -353,6 +353,7 @@ net::Task<bool> terminate_tls(Worker& worker, const Arrival& arrival, const requ
     report(worker, named, Outcome::error, Reason::downstream_tls, done.error().text);
     co_return false;
   }
+  worker.tls_accepted(stream.ssl());
   co_return true;
 }
 

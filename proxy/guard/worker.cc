@@ -6,6 +6,7 @@
 #include "base/limits.h"
 #include "base/random.h"
 #include "proxy/guard/connection.h"
+#include "proxy/net/tls_kdf.h"
 
 namespace sallyport::guard {
 namespace {
@@ -36,6 +37,7 @@ Result<std::unique_ptr<Worker>> Worker::create(const Parts& parts) {
     worker->lib_.reset(OSSL_LIB_CTX_new());
     lib = worker->lib_.get();
     if (lib == nullptr) return fail(ErrorSource::internal, ErrorKind::limit, "out of memory for OpenSSL");
+    net::provide_key_schedule(worker->lib_);
   }
   Result<ca::Authority> authority = parts.authority->clone_into(lib);
   if (!authority) return std::unexpected(authority.error());

@@ -111,6 +111,7 @@ class Worker {
   // TLS towards the function under this name: a leaf from the cache, or a new one. HTTP/2 is not chosen with a client
   // that takes HTTP/1, too, where the server is known to want that.
   Result<net::SslPtr> accept_tls(const std::string& host, std::uint16_t port);
+  void tls_accepted(const SSL* ssl) { server_tls_->completed(ssl); }
 
   void enter(InFlight& in_flight);
   void leave(InFlight& in_flight);

@@ -3,8 +3,10 @@
 #include <array>
 #include <span>
 
+#include "base/limits.h"
 #include "base/random.h"
 #include "ca/openssl_ptr.h"
+#include "proxy/net/tls_kdf.h"
 
 namespace sallyport::net {
 
@@ -38,7 +40,11 @@ struct ServerTls::Impl {
   std::string protocols;  // as ALPN writes them: each with its length before it
   std::string reversed;   // the same, the last first; for an SSL whose application data is not null
 
+  unsigned untaken = 0;  // tickets given out since one was taken up
+  unsigned without = 0;  // connections since then that got none
+
   bool configure(OSSL_LIB_CTX* lib);
+  bool gives_ticket();
   static int choose_protocol(SSL* ssl, const unsigned char** chosen, unsigned char* chosen_size,
                              const unsigned char* offered, unsigned int offered_size, void* self);
 };
@@ -56,6 +62,12 @@ bool ServerTls::Impl::configure(OSSL_LIB_CTX* lib) {
   return key && SSL_CTX_set_ciphersuites(c, kSuites13) == 1 && SSL_CTX_set_cipher_list(c, kSuites12) == 1 &&
          SSL_CTX_set1_groups_list(c, kGroups) == 1 && SSL_CTX_set_num_tickets(c, 1) == 1 &&
          SSL_CTX_set_tlsext_ticket_keys(c, key->data(), static_cast<long>(key->size())) == 1;
+}
+
+bool ServerTls::Impl::gives_ticket() {
+  if (untaken >= limits::kTicketsUntakenMax && ++without % limits::kTicketsUntakenEvery != 0) return false;
+  ++untaken;
+  return true;
 }
 
 // The first of ours that the client offers. A client that speaks none of them is refused here, where it can tell why,
@@ -90,7 +102,7 @@ Result<std::unique_ptr<ServerTls>> ServerTls::create(OSSL_LIB_CTX* lib, std::vec
     impl->protocols += written;
     impl->reversed.insert(0, written);
   }
-  impl->context.reset(SSL_CTX_new_ex(lib, nullptr, TLS_server_method()));
+  impl->context.reset(SSL_CTX_new_ex(lib, kOwnKeySchedule, TLS_server_method()));
   impl->sha256.reset(EVP_MD_fetch(lib, "SHA256", nullptr));
   if (!impl->context || !impl->sha256 || !impl->configure(lib)) {
     return ca::openssl_failure("setting up TLS towards the function");
@@ -111,8 +123,13 @@ Result<SslPtr> ServerTls::accept_for(const ca::Leaf& leaf, std::string_view host
   if (reversed && SSL_set_app_data(ssl.get(), impl_.get()) != 1) {
     return ca::openssl_failure("preparing TLS for " + std::string(host));
   }
+  if (!impl_->gives_ticket()) SSL_set_num_tickets(ssl.get(), 0);
   SSL_set_accept_state(ssl.get());
   return ssl;
+}
+
+void ServerTls::completed(const SSL* ssl) {
+  if (SSL_session_reused(ssl) == 1) impl_->untaken = impl_->without = 0;
 }
 
 }  // namespace sallyport::net

@@ -26,6 +26,9 @@ class ServerTls {
   // An SSL in accept state that shows this leaf. Tickets are bound to `host`: one that was given out under another name
   // is not accepted. `reversed`: of the protocols the last is the best.
   Result<SslPtr> accept_for(const ca::Leaf& leaf, std::string_view host, bool reversed = false);
+  // A handshake of this one has been completed: what it tells of the worth of tickets. A ticket is a tenth of what a
+  // connection costs, and many clients never come back with one: while nobody does, few are given out.
+  void completed(const SSL* ssl);
 
  private:
   struct Impl;

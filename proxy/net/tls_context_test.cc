@@ -4,6 +4,7 @@
 
 #include <future>
 
+#include "base/limits.h"
 #include "ca/leaf_cache.h"
 #include "proxy/net/test_peer.h"
 
@@ -82,6 +83,7 @@ class ServerTlsTest : public ::testing::Test {
     const Deadline deadline = Clock::now() + 20s;
     error_ = co_await stream.handshake(std::move(*ssl), {}, deadline);
     if (!error_) co_return;
+    tls_->completed(stream.ssl());
     alpn_ = stream.alpn();
     char byte;
     const auto asked = co_await stream.read_some({&byte, 1}, deadline);
@@ -128,6 +130,25 @@ TEST_F(ServerTlsTest, GivesOneTicketAndResumesUnderTheSameName) {
     EXPECT_TRUE(second.shaken);
     EXPECT_TRUE(second.resumed);
   }
+}
+
+TEST_F(ServerTlsTest, GivesFewTicketsWhileNobodyTakesThemUp) {
+  Seen last;
+  const auto given = [&](unsigned connections) {
+    int tickets = 0;
+    for (unsigned i = 0; i < connections; ++i) {
+      Seen seen = connect("api.example.com");
+      EXPECT_TRUE(seen.shaken);
+      tickets += seen.tickets;
+      if (seen.session) last = std::move(seen);
+    }
+    return tickets;
+  };
+  EXPECT_EQ(given(limits::kTicketsUntakenMax), static_cast<int>(limits::kTicketsUntakenMax));
+  EXPECT_EQ(given(3 * limits::kTicketsUntakenEvery), 3);
+  const Seen resumed = connect("api.example.com", last.session.get());
+  EXPECT_TRUE(resumed.resumed);
+  EXPECT_EQ(given(5), 5) << "somebody comes back: everybody gets one again";
 }
 
 TEST_F(ServerTlsTest, ATicketForOneNameIsWorthNothingUnderAnother) {

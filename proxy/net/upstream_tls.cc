@@ -13,6 +13,7 @@
 #include "proxy/net/certificate_failure.h"
 #include "proxy/net/server_rules.h"
 #include "proxy/net/system_roots.h"
+#include "proxy/net/tls_kdf.h"
 #include "proxy/net/tls_session_cache.h"
 #include "proxy/net/trust_store.h"
 
@@ -263,7 +264,7 @@ Result<std::unique_ptr<UpstreamTls>> UpstreamTls::create(OSSL_LIB_CTX* lib, Upst
     return fail(ErrorSource::internal, ErrorKind::invalid, "--upstream-ca: no certificate in the file");
   }
   auto impl = std::make_unique<Impl>(lib, std::move(options.more_roots_pem));
-  impl->context.reset(SSL_CTX_new_ex(lib, nullptr, TLS_client_method()));
+  impl->context.reset(SSL_CTX_new_ex(lib, kOwnKeySchedule, TLS_client_method()));
   if (!impl->context || peer_check_index() < 0 || !impl->configure(options.protocols)) {
     return ca::openssl_failure("setting up TLS towards upstream servers");
   }
