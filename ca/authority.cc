@@ -76,7 +76,8 @@ Result<EvpPkeyPtr> copy_key(OSSL_LIB_CTX* lib, EVP_PKEY* source) {
   return key;
 }
 
-// A certificate that was made is encoded anew by each handshake that shows it; one that was read has kept its bytes.
+// The copy is of its own, and keeps its bytes: a certificate that was made is encoded anew by each handshake that shows
+// it.
 X509Ptr read_again(X509* made, OSSL_LIB_CTX* lib) {
   unsigned char* bytes = nullptr;
   const int size = i2d_X509(made, &bytes);
@@ -218,10 +219,9 @@ Result<X509Ptr> Authority::leaf_form(EVP_PKEY* key) const {
   X509Ptr form = new_certificate(lib_);
   const std::array usage{kDigitalSignature, kKeyEncipherment};
   const std::size_t usages = EVP_PKEY_is_a(key, "RSA") == 1 ? 2 : 1;
-  if (!form || !set_random_serial(form.get(), lib_) || !set_validity(form.get(), not_before_, not_after_) ||
-      X509_set_pubkey(form.get(), key) != 1 || !add_basic_constraints(form.get(), false, std::nullopt) ||
+  if (!form || X509_set_pubkey(form.get(), key) != 1 || !add_basic_constraints(form.get(), false, std::nullopt) ||
       !add_key_usage(form.get(), std::span(usage).first(usages)) || !add_server_auth(form.get()) ||
-      !name_issuer(form.get()) || !sign(form.get())) {
+      !name_issuer(form.get())) {
     return openssl_failure("preparing a certificate");
   }
   return form;
@@ -237,13 +237,12 @@ Result<X509Ptr> Authority::complete_leaf(X509* form, std::span<const std::string
   for (const std::string_view host : hosts) {
     if (!is_certificate_host(host)) return not_a_host(host);
   }
-  X509Ptr leaf(X509_dup(form));
-  if (!leaf || !set_random_serial(leaf.get(), lib_) ||
-      !set_validity(leaf.get(), backdated(now), std::min(not_after_, now + lifetime)) ||
-      !add_subject_alt_names(leaf.get(), hosts) || !sign(leaf.get())) {
+  const X509ExtensionPtr names_before(X509_delete_ext(form, X509_get_ext_by_NID(form, NID_subject_alt_name, -1)));
+  if (!set_random_serial(form, lib_) || !set_validity(form, backdated(now), std::min(not_after_, now + lifetime)) ||
+      !add_subject_alt_names(form, hosts) || !sign(form)) {
     return openssl_failure("issuing a certificate");
   }
-  leaf = read_again(leaf.get(), lib_);
+  X509Ptr leaf = read_again(form, lib_);
   if (!leaf) return openssl_failure("issuing a certificate");
   return leaf;
 }

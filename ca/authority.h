@@ -86,9 +86,8 @@ class Authority {
   static Result<Authority> assemble(OSSL_LIB_CTX* lib, EvpPkeyPtr key, std::vector<X509Ptr> certificates);
   friend class LeafCache;
 
-  // A leaf in all but its names, dates and serial. Copying it costs half of what building one costs: encoding and
-  // decoding the public key is what is dear. Signed, as OpenSSL copies no certificate that lacks a signature; never
-  // served.
+  // A leaf in all but its names, dates and serial, which complete_leaf writes into it for each that it makes: building
+  // one anew, or copying it, costs twice as much, as encoding and decoding the public key is what is dear.
   Result<X509Ptr> leaf_form(EVP_PKEY* key) const;
   Result<X509Ptr> complete_leaf(X509* form, std::span<const std::string_view> hosts, std::chrono::seconds lifetime,
                                 TimePoint now) const;
