@@ -91,7 +91,7 @@ void end(Direction& direction) {
 }
 
 // The guard's own close frame, unless the sender's has passed, and the end.
-net::Task<void> tell(Direction& direction) {
+net::Task<void> tell(Direction& direction, std::uint16_t code) {
   const bool closed = direction.said_all;
   direction.said_all = true;
   if (closed || direction.ended) {
@@ -99,19 +99,19 @@ net::Task<void> tell(Direction& direction) {
     co_return;
   }
   direction.ended = true;
-  const std::string frame = close_frame(direction.sender, *direction.relay.close_code);
+  const std::string frame = close_frame(direction.sender, code);
   Result<void> told = co_await direction.to.write_all(frame, direction.to.loop().in(limits::kLingerIdleTimeout));
   if (told) direction.to.shutdown_write();  // nobody is left to tell when it fails
 }
 
 // Tells both sides why it ends: the receiver of what broke the rules, and its sender as soon as no frame of the other
 // one is half sent, which that direction sees to when there is one.
-net::Task<void> close_both(Direction& direction) {
+net::Task<void> close_both(Direction& direction, std::uint16_t code) {
   Direction& other = *direction.other;
-  direction.relay.close_code = direction.problem->close_code;
+  direction.relay.close_code = code;
   set_over(direction);
-  co_await tell(direction);
-  if (!other.writing && other.checker.at_boundary()) co_await tell(other);
+  co_await tell(direction, code);
+  if (!other.writing && other.checker.at_boundary()) co_await tell(other, code);
 }
 
 // Of a side that failed: is it one that had said everything, in the direction `said`? Once a close frame has passed it
@@ -159,9 +159,9 @@ net::Task<Result<std::size_t>> pass(Direction& direction, std::string_view bytes
   }
   if (direction.checker.closed()) direction.said_all = true;
   if (direction.relay.close_code) {
-    if (direction.checker.at_boundary()) co_await tell(direction);
+    if (direction.checker.at_boundary()) co_await tell(direction, *direction.relay.close_code);
   } else if (direction.problem) {
-    co_await close_both(direction);
+    co_await close_both(direction, direction.problem->close_code);
   }
   if (direction.said_all && direction.other->said_all) set_over(direction);
   if (!direction.said_all) co_return passes;
