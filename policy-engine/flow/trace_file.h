@@ -1,0 +1,25 @@
+#pragma once
+// Traces as files: JSON lines (protobuf's JSON, one trace a line), or protobuf's varint-delimited messages behind the 8
+// bytes "SLPTRC1\n".
+
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "base/error.h"
+#include "policy-engine/api/flow.pb.h"
+
+namespace sallyport::flow {
+
+enum class TraceForm : std::uint8_t { json_lines, binary };
+
+// Appends one trace; `first` where the file begins, as the binary form has a mark there.
+void append_trace(std::string& out, const v1alpha1::Trace& trace, TraceForm form, bool first);
+
+// Reads every trace of `bytes`, in either form, and gives each to `take`. ErrorKind::malformed names the line (or the
+// message by its number and offset). A last trace that was cut off (no line end, or fewer bytes than its length says),
+// as after a crash, is left out and `cut` set: that is no error.
+Result<void> read_traces(std::string_view bytes, const std::string& file,
+                         const std::function<Result<void>(v1alpha1::Trace&&)>& take, bool& cut);
+
+}  // namespace sallyport::flow
