@@ -68,12 +68,11 @@ class Execution {
   // often, or not in the graph. Fails closed: past limits::kFlowConfigurationsMax configurations the rest is forgotten,
   // which can only make it refuse more.
   bool request(const Operation& operation, Ticket& ticket);
-  // The answer to an allowed request, or its absence: what a retry or a redirect may follow. Answers of parallel requests
-  // may come in any order.
+  // The answer to an allowed request, or its absence: what a retry or a redirect may follow. Answers of parallel
+  // requests may come in any order.
   void answered(const Ticket& ticket, Answer answer);
   // Whether the execution may end here: some configuration has an edge to the exit, and its lower counters are reached.
   bool complete() const;
-
 
   // "PUT s3.us-east-1.amazonaws.com/thumbnails/*, or the end": for a person, at most limits::kFlowExpectedMax of them.
   std::string expected() const;
@@ -82,6 +81,9 @@ class Execution {
 
  private:
   struct State;
+
+  bool could_come(std::uint32_t symbol) const;
+
   std::shared_ptr<const Graph> graph_;
   std::unique_ptr<State> state_;
 };

@@ -7,12 +7,15 @@
 //                and also nothing
 //   query      = "key=value" joined by "&", values with placeholders; "?*" alone: any query
 //   placeholder = {int} decimal digits · {uuid} RFC 9562, either case · {hex} 4 or more hexadecimal digits ·
-//                {date} 2024-01-31, 20240131, or either with a time behind "T" · {word} one or more of A-Z a-z 0-9 . _ ~ - ·
-//                {any} one or more bytes without "/" (in a query: without "&")
+//                {date} 2024-01-31, 20240131, or either with a time behind "T" · {word} one or more of A-Z a-z 0-9 . _
+//                ~ - · {any} one or more bytes without "/" (in a query: without "&"; an escape is never split)
 //
-// Without a query in the pattern the request must have none. A literal "{", "}" or "*" of a path is written %7B, %7D and
-// %2A, which is what canonical targets have for the first two; "%2A" stands for both forms of the third.
+// In a host no placeholder stands for a ".", nor for the port. Between two placeholders there is literal text. Without
+// a query in the pattern the request must have none. A literal "{", "}" or "*" is written %7B, %7D or %2A, which stands
+// for both forms of the byte. The rest is as canonical targets and hosts are (request/target.h, request/host.h): what
+// no request could have is refused.
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -48,9 +51,13 @@ struct Pattern {
 // ErrorKind::invalid, with what is wrong, at which byte, and what to write instead.
 Result<Pattern> parse_pattern(std::string_view text, std::string_view action);
 
-// The most specific first: a literal before a placeholder, a narrower class before a wider one, "*" last, a longer
-// literal beginning before a shorter one. Total on patterns that differ. A request that several patterns of a graph
-// match is taken for the first of them alone (exact nodes first, then the longest prefix).
+// The most specific first: a literal before a placeholder, a narrower class before a wider one ({date}, {uuid}, {int},
+// {hex}, {word}, {any}), "*" last, a longer literal beginning before a shorter one; from the left, host, path, query.
+// Total on patterns that differ. A request that several patterns of a graph match is taken for the first of them alone
+// (exact nodes first, then the longest prefix).
 bool more_specific(const Pattern& a, const Pattern& b);
+
+// The pattern that matches exactly this operation, but for its action.
+std::string pattern_text(const Operation& operation);
 
 }  // namespace sallyport::flow
