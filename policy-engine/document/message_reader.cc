@@ -2,6 +2,9 @@
 
 #include <google/protobuf/descriptor.h>
 
+#include <charconv>
+#include <cstdint>
+#include <limits>
 #include <map>
 #include <set>
 #include <string>
@@ -145,6 +148,7 @@ class Reader {
   }
 
   static std::string empty_list_hint(const FieldDescriptor& field) {
+    if (const std::string& hint = field.options().GetExtension(api::empty_hint); !hint.empty()) return hint;
     if (field.cpp_type() == FieldDescriptor::CPPTYPE_STRING) return "an empty list is nothing; everything is [any]";
     return "an empty list is nothing; remove the field or add an element";
   }
@@ -166,6 +170,10 @@ class Reader {
         break;
       case FieldDescriptor::CPPTYPE_ENUM:
         read_enum(field, value);
+        break;
+      case FieldDescriptor::CPPTYPE_UINT32:
+      case FieldDescriptor::CPPTYPE_UINT64:
+        read_number(field, value);
         break;
       default:
         // A type that the schema has no use for yet: the document is refused rather than read half.
@@ -208,6 +216,10 @@ class Reader {
         return "true or false";
       case FieldDescriptor::CPPTYPE_ENUM:
         return words_of(*field.enum_type());
+      case FieldDescriptor::CPPTYPE_UINT32:
+        return "a whole number up to 4294967295";
+      case FieldDescriptor::CPPTYPE_UINT64:
+        return "a whole number up to 18446744073709551615";
       default:
         break;
     }
@@ -234,6 +246,23 @@ class Reader {
       return error(value.place, quoted(field.json_name()) + " must be true or false, but this is " + describe(value));
     }
     message_.GetReflection()->SetBool(&message_, &field, value.text == "true");
+  }
+
+  // In decimal digits alone: readers of YAML differ on what else is a number ("010", "1_000", "1e3").
+  void read_number(const FieldDescriptor& field, const YamlNode& value) {
+    std::uint64_t number = 0;
+    const char* const end = value.text.data() + value.text.size();
+    const auto [last, failed] = std::from_chars(value.text.data(), end, number);
+    const bool wide = field.cpp_type() == FieldDescriptor::CPPTYPE_UINT64;
+    const bool zeros = value.text.size() > 1 && value.text.front() == '0';
+    const bool fits = wide || number <= std::numeric_limits<std::uint32_t>::max();
+    if (!value.plain || zeros || failed != std::errc() || last != end || !fits) {
+      return error(value.place,
+                   quoted(field.json_name()) + " must be " + expected(field) + ", but this is " + describe(value));
+    }
+    const Reflection& reflection = *message_.GetReflection();
+    if (wide) return reflection.SetUInt64(&message_, &field, number);
+    reflection.SetUInt32(&message_, &field, static_cast<std::uint32_t>(number));
   }
 
   void read_enum(const FieldDescriptor& field, const YamlNode& value) {

@@ -33,7 +33,8 @@ class TreeBuilder : public YAML::EventHandler {
 
   void OnDocumentStart(const YAML::Mark& mark) override {
     if (documents_++ > 0) {
-      throw Refused{place_of(mark), "a second YAML document starts here", "a file holds one policy; make it two files"};
+      throw Refused{place_of(mark), "a second YAML document starts here",
+                    "a file holds one document; make it two files"};
     }
   }
   void OnDocumentEnd() override {}
@@ -44,7 +45,7 @@ class TreeBuilder : public YAML::EventHandler {
   }
 
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
-    throw Refused{place_of(mark), "aliases are not supported in policies", "write the value out"};
+    throw Refused{place_of(mark), "aliases are not supported here", "write the value out"};
   }
 
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
@@ -82,13 +83,13 @@ class TreeBuilder : public YAML::EventHandler {
   }
 
   static void refuse_anchor(const YAML::Mark& mark, YAML::anchor_t anchor) {
-    if (anchor != 0) throw Refused{place_of(mark), "anchors are not supported in policies", "write the value out"};
+    if (anchor != 0) throw Refused{place_of(mark), "anchors are not supported here", "write the value out"};
   }
 
   // "?" and "!" are what yaml-cpp reports for values without a tag: plain and quoted.
   static void refuse_tag(const YAML::Mark& mark, const std::string& tag) {
     if (tag.empty() || tag == "?" || tag == "!") return;
-    throw Refused{place_of(mark), "tags are not supported in policies: " + quoted(tag), "remove the tag"};
+    throw Refused{place_of(mark), "tags are not supported here: " + quoted(tag), "remove the tag"};
   }
 
   void open(YamlNode::Kind kind, const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor) {
@@ -228,7 +229,7 @@ std::optional<YamlNode> parse_yaml(std::string_view text, Diagnostics& diagnosti
   try {
     YAML::Parser parser(stream);
     if (!parser.HandleNextDocument(builder)) {
-      diagnostics.error({}, "the file is empty", "a policy starts with apiVersion: sallyport.dev/v1alpha1");
+      diagnostics.error({}, "the file is empty", "a document starts with apiVersion: sallyport.dev/v1alpha1");
       return std::nullopt;
     }
     // A second document makes the builder refuse; anything else after the first is a syntax error.
