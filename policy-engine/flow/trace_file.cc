@@ -1,0 +1,159 @@
+#include "policy-engine/flow/trace_file.h"
+
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
+#include <google/protobuf/util/json_util.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <utility>
+
+#include "base/limits.h"
+#include "policy-engine/flow/learning/trace_check.h"
+
+namespace sallyport::flow {
+
+namespace {
+
+using v1alpha1::Trace;
+using Take = std::function<Result<void>(Trace&&)>;
+
+constexpr std::string_view kMark = "SLPTRC1\n";
+constexpr std::size_t kQuotedBytesMax = 200;  // of what protobuf says about a mistake
+constexpr std::size_t kVarintBytesMax = 5;    // a length has 32 bits
+
+std::unexpected<Error> malformed(const std::string& where, std::string_view what, std::string_view remedy) {
+  return fail(ErrorSource::policy, ErrorKind::malformed, where + ": " + std::string(what) + "; " + std::string(remedy));
+}
+
+// What protobuf quotes may be hostile bytes, and goes to a terminal.
+std::string printable(std::string_view text) {
+  std::string out(text.substr(0, kQuotedBytesMax));
+  std::ranges::replace_if(out, [](char c) { return c < 0x20 || c > 0x7e; }, ' ');
+  return out;
+}
+
+std::optional<std::string> parse_json(std::string_view line, Trace& trace) {
+  const auto status = google::protobuf::util::JsonStringToMessage(
+      google::protobuf::stringpiece_internal::StringPiece(line.data(), line.size()), &trace);
+  if (status.ok()) return std::nullopt;
+  return printable(std::string_view(status.message().data(), status.message().size()));
+}
+
+bool is_blank(std::string_view line) { return line.find_first_not_of(" \t\r") == std::string_view::npos; }
+
+Result<void> give(Trace&& trace, const std::string& where, const Take& take) {
+  if (auto checked = learning::check_trace(trace); !checked) {
+    return malformed(where, checked.error().text, "the trace was not written by a guard, or has been changed");
+  }
+  return take(std::move(trace));
+}
+
+Result<void> read_json_lines(std::string_view bytes, const std::string& file, const Take& take, bool& cut) {
+  std::size_t number = 0;
+  while (!bytes.empty()) {
+    const std::string where = file + ":" + std::to_string(++number);
+    const std::size_t end = bytes.find('\n');
+    const std::string_view line = bytes.substr(0, end);
+    bytes.remove_prefix(end == std::string_view::npos ? bytes.size() : end + 1);
+    if (line.size() > limits::kTraceBytesMax) {
+      return malformed(where, "the line is longer than " + std::to_string(limits::kTraceBytesMax) + " bytes",
+                       "one trace stands on each line");
+    }
+    if (is_blank(line)) continue;
+    Trace trace;
+    if (const auto mistake = parse_json(line, trace)) {
+      // No prefix of a JSON object is one: what has no line end and cannot be read was not written to its end.
+      if (end == std::string_view::npos) {
+        cut = true;
+        return {};
+      }
+      return malformed(where, "not a trace: " + *mistake, "remove the line, or collect the traces again");
+    }
+    if (auto given = give(std::move(trace), where, take); !given) return given;
+  }
+  return {};
+}
+
+// The length before a message. Nothing with `cut` set: the file ends within it.
+std::optional<std::uint32_t> read_length(std::string_view& bytes, bool& cut) {
+  std::uint64_t value = 0;
+  for (std::size_t i = 0; i < kVarintBytesMax; ++i) {
+    if (i == bytes.size()) {
+      cut = true;
+      return std::nullopt;
+    }
+    const auto byte = static_cast<unsigned char>(bytes[i]);
+    value |= static_cast<std::uint64_t>(byte & 0x7fU) << (7 * i);
+    if ((byte & 0x80U) != 0) continue;
+    bytes.remove_prefix(i + 1);
+    // Past 32 bits: the caller finds it too long in any case.
+    return static_cast<std::uint32_t>(std::min<std::uint64_t>(value, UINT32_MAX));
+  }
+  return std::nullopt;
+}
+
+Result<void> read_binary(std::string_view bytes, const std::string& file, const Take& take, bool& cut) {
+  const char* const begin = bytes.data();
+  bytes.remove_prefix(kMark.size());
+  for (std::size_t number = 1; !bytes.empty(); ++number) {
+    const std::string where =
+        file + ": trace " + std::to_string(number) + " at byte " + std::to_string(bytes.data() - begin);
+    const auto length = read_length(bytes, cut);
+    if (cut) return {};
+    if (!length || *length > limits::kTraceBytesMax) {
+      return malformed(where, "its length is more than " + std::to_string(limits::kTraceBytesMax),
+                       "from here on the file is damaged: cut it off there, or collect the traces again");
+    }
+    if (bytes.size() < *length) {
+      cut = true;
+      return {};
+    }
+    Trace trace;
+    if (!trace.ParseFromArray(bytes.data(), static_cast<int>(*length))) {
+      return malformed(where, "not a trace", "cut the file off there, or collect the traces again");
+    }
+    bytes.remove_prefix(*length);
+    if (auto given = give(std::move(trace), where, take); !given) return given;
+  }
+  return {};
+}
+
+}  // namespace
+
+void append_trace(std::string& out, const Trace& trace, TraceForm form, bool first) {
+  if (form == TraceForm::json_lines) {
+    std::string line;
+    // It fails for strings that are not UTF-8 and times out of range. A line that is no trace would make all that
+    // follows unreadable, so there is none.
+    if (!google::protobuf::util::MessageToJsonString(trace, &line).ok()) return;
+    out += line;
+    out += '\n';
+    return;
+  }
+  if (first) out += kMark;
+  std::string bytes;
+  if (!trace.SerializeToString(&bytes)) return;
+  google::protobuf::io::StringOutputStream stream(&out);
+  google::protobuf::io::CodedOutputStream coded(&stream);
+  coded.WriteVarint32(static_cast<std::uint32_t>(bytes.size()));
+  coded.WriteString(bytes);
+}
+
+Result<void> read_traces(std::string_view bytes, const std::string& file, const Take& take, bool& cut) {
+  cut = false;
+  if (bytes.size() > limits::kTraceFileBytesMax) {
+    return fail(ErrorSource::policy, ErrorKind::limit,
+                file + ": larger than " + std::to_string(limits::kTraceFileBytesMax) + " bytes; split it");
+  }
+  if (bytes.starts_with(kMark)) return read_binary(bytes, file, take, cut);
+  if (!bytes.empty() && kMark.starts_with(bytes)) {  // a crash within the mark
+    cut = true;
+    return {};
+  }
+  return read_json_lines(bytes, file, take, cut);
+}
+
+}  // namespace sallyport::flow

@@ -1,0 +1,222 @@
+#include "policy-engine/flow/trace_file.h"
+
+#include <gmock/gmock.h>
+#include <google/protobuf/util/message_differencer.h>
+#include <gtest/gtest.h>
+
+#include <random>
+#include <vector>
+
+#include "base/limits.h"
+#include "policy-engine/flow/learning/trace_check.h"
+#include "policy-engine/flow/trace_builder.h"
+
+namespace sallyport::flow {
+namespace {
+
+using google::protobuf::util::MessageDifferencer;
+using testing::HasSubstr;
+using v1alpha1::Trace;
+
+struct Read {
+  std::vector<Trace> traces;
+  Result<void> result;
+  bool cut = false;
+};
+
+Read read(std::string_view bytes) {
+  Read out;
+  out.result = read_traces(
+      bytes, "t",
+      [&](Trace&& trace) -> Result<void> {
+        out.traces.push_back(std::move(trace));
+        return {};
+      },
+      out.cut);
+  return out;
+}
+
+Trace full() {
+  Trace trace = TraceBuilder("resize")
+                    .request("POST", "dynamodb.us-east-1.amazonaws.com", "/", "", "DynamoDB_20120810.PutItem")
+                    .get("http://s3.amazonaws.com:8080", "/b/%2Fkey", "versionId=3&x=%7B")
+                    .status(503)
+                    .put("s3.amazonaws.com", "/b/1")
+                    .redirects(307, "s3.eu-west-1.amazonaws.com", "/b/1")
+                    .done();
+  trace.set_execution("0123456789abcdef0123456789abcdef");
+  trace.set_image_digest("sha256:0123");
+  trace.mutable_began()->set_seconds(1'790'000'000);
+  trace.mutable_inbound()->set_method("POST");
+  trace.mutable_inbound()->set_host("resize.example");
+  trace.mutable_inbound()->set_path("/");
+  trace.mutable_flows(0)->set_bytes_up(UINT64_MAX);
+  return trace;
+}
+
+std::string file_of(const std::vector<Trace>& traces, TraceForm form) {
+  std::string out;
+  for (const Trace& trace : traces) append_trace(out, trace, form, out.empty());
+  return out;
+}
+
+class EachForm : public testing::TestWithParam<TraceForm> {};
+INSTANTIATE_TEST_SUITE_P(TraceFile, EachForm, testing::Values(TraceForm::json_lines, TraceForm::binary));
+
+TEST_P(EachForm, GivesBackWhatWasWritten) {
+  const std::vector<Trace> traces = {full(), TraceBuilder().letters("AB").done(), TraceBuilder().done()};
+  const Read got = read(file_of(traces, GetParam()));
+  ASSERT_TRUE(got.result) << got.result.error().text;
+  EXPECT_FALSE(got.cut);
+  ASSERT_EQ(got.traces.size(), 3U);
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_TRUE(MessageDifferencer::Equals(got.traces[i], traces[i])) << i;
+}
+
+TEST_P(EachForm, IsReadWhereverItWasCutOffAndSaysSo) {
+  const std::string one = file_of({full()}, GetParam());
+  const std::string bytes = file_of({full(), full()}, GetParam());
+  for (std::size_t size = 0; size < bytes.size(); ++size) {
+    const Read got = read(std::string_view(bytes).substr(0, size));
+    ASSERT_TRUE(got.result) << size << ": " << got.result.error().text;
+    // A line without its end is complete if its last brace is there.
+    const bool complete = GetParam() == TraceForm::json_lines && (size == one.size() - 1 || size == bytes.size() - 1);
+    EXPECT_EQ(got.traces.size(),
+              size >= one.size() - (complete ? 1 : 0) ? (size == bytes.size() - 1 && complete ? 2U : 1U) : 0U);
+    const bool at_border = size == 0 || size == one.size() || complete;
+    const bool mark_alone = GetParam() == TraceForm::binary && size == 8;
+    EXPECT_EQ(got.cut, !at_border && !mark_alone) << size;
+  }
+}
+
+TEST_P(EachForm, NamesThePlaceOfWhatIsNoTrace) {
+  std::string bytes = file_of({full()}, GetParam());
+  const std::size_t second = bytes.size();
+  if (GetParam() == TraceForm::json_lines) {
+    bytes += "{\"function\": \x1b[31m}\n";
+  } else {
+    bytes += "\x03\xff\xff\xff";
+  }
+  bytes += file_of({full()}, TraceForm::json_lines);
+  const Read got = read(bytes);
+  ASSERT_FALSE(got.result);
+  EXPECT_EQ(got.result.error().kind, ErrorKind::malformed);
+  EXPECT_EQ(got.traces.size(), 1U);
+  const std::string& text = got.result.error().text;
+  EXPECT_THAT(text, HasSubstr(GetParam() == TraceForm::json_lines ? "t:2: not a trace"
+                                                                  : "trace 2 at byte " + std::to_string(second)));
+  EXPECT_THAT(text, HasSubstr("collect the traces again"));
+  EXPECT_EQ(text.find('\x1b'), std::string::npos) << "hostile bytes do not reach a terminal";
+}
+
+TEST(TraceFile, SkipsBlankLinesAndTakesAnEmptyFile) {
+  EXPECT_TRUE(read("").result);
+  const Read got = read("\n  \r\n" + file_of({full()}, TraceForm::json_lines) + "\n");
+  ASSERT_TRUE(got.result);
+  EXPECT_EQ(got.traces.size(), 1U);
+}
+
+TEST(TraceFile, RefusesFieldsThatItDoesNotKnow) {
+  const Read got = read("{\"function\": \"f\", \"flowz\": []}\n{}\n");
+  ASSERT_FALSE(got.result);
+  EXPECT_THAT(got.result.error().text, HasSubstr("t:1: not a trace"));
+}
+
+TEST(TraceFile, RefusesALengthBeyondTheLimitAndOneWithoutEnd) {
+  std::string bytes = "SLPTRC1\n";
+  bytes += "\xff\xff\xff\x7f";
+  bytes += "x";
+  EXPECT_THAT(read(bytes).result.error().text, HasSubstr("trace 1 at byte 8: its length is more than"));
+  EXPECT_FALSE(read("SLPTRC1\n\xff\xff\xff\xff\xff\xff\xff\xff").result);
+}
+
+TEST(TraceFile, RefusesALineBeyondTheLimit) {
+  EXPECT_THAT(read(std::string(limits::kTraceBytesMax + 1, ' ')).result.error().text, HasSubstr("longer than"));
+}
+
+TEST(TraceFile, StopsWhereItsReaderDoes) {
+  bool cut = false;
+  const auto result = read_traces(
+      file_of({full(), full()}, TraceForm::binary), "t",
+      [](Trace&&) -> Result<void> { return fail(ErrorSource::policy, ErrorKind::limit, "enough"); }, cut);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().text, "enough");
+}
+
+TEST(TraceFile, SurvivesRandomBytesAndRandomDamage) {
+  const unsigned seed = std::random_device()();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  std::mt19937 random(seed);
+  for (int round = 0; round < 2'000; ++round) {
+    std::string bytes = file_of({full(), full()}, round % 2 == 0 ? TraceForm::binary : TraceForm::json_lines);
+    for (int i = 0; i < 3; ++i) bytes[random() % bytes.size()] = static_cast<char>(random());
+    read(bytes);  // any answer, and no sanitizer's complaint
+  }
+}
+
+struct BadTrace {
+  std::string what;
+  void (*spoil)(Trace&);
+};
+
+class EachMistake : public testing::TestWithParam<BadTrace> {};
+
+TEST_P(EachMistake, IsRefusedAtItsPlace) {
+  Trace trace = full();
+  GetParam().spoil(trace);
+  const Read got = read(file_of({full(), trace}, TraceForm::binary));
+  ASSERT_FALSE(got.result);
+  EXPECT_THAT(got.result.error().text, HasSubstr("trace 2 at byte"));
+  EXPECT_THAT(got.result.error().text, HasSubstr(GetParam().what));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    TraceFile, EachMistake,
+    testing::Values(
+        BadTrace{"the function has no name", [](Trace& trace) { trace.clear_function(); }},
+        BadTrace{"flow 2: the method",
+                 [](Trace& trace) { trace.mutable_flows(1)->mutable_operation()->set_method("get"); }},
+        BadTrace{"flow 2: the host",
+                 [](Trace& trace) { trace.mutable_flows(1)->mutable_operation()->set_host("A.com"); }},
+        BadTrace{"flow 2: the host",
+                 [](Trace& trace) { trace.mutable_flows(1)->mutable_operation()->set_host("{word}.com"); }},
+        BadTrace{"flow 2: the path", [](Trace& trace) { trace.mutable_flows(1)->mutable_operation()->set_path("x"); }},
+        BadTrace{"flow 2: the path",
+                 [](Trace& trace) { trace.mutable_flows(1)->mutable_operation()->set_path("/\n"); }},
+        BadTrace{"flow 2: the path", [](Trace& trace) { trace.mutable_flows(1)->mutable_operation()->set_path("/?"); }},
+        BadTrace{"flow 1: the action",
+                 [](Trace& trace) { trace.mutable_flows(0)->mutable_operation()->set_action("a\nb"); }},
+        BadTrace{"flow 3: in the redirect",
+                 [](Trace& trace) { trace.mutable_flows(2)->mutable_redirect()->clear_path(); }},
+        BadTrace{"flow 1: a time",
+                 [](Trace& trace) { trace.mutable_flows(0)->mutable_began()->set_nanos(1'000'000'000); }},
+        BadTrace{"flow 1: a time",
+                 [](Trace& trace) { trace.mutable_flows(0)->mutable_ended()->set_seconds(INT64_MIN); }},
+        BadTrace{"flow 1: there is no operation", [](Trace& trace) { trace.mutable_flows(0)->clear_operation(); }}));
+
+TEST(Clock, ThatJumpedIsPutRight) {
+  Trace trace = TraceBuilder().letters("ABC").done();
+  trace.mutable_flows(0)->mutable_began()->set_nanos(50'000'000);  // ended before it began, and behind C
+  trace.mutable_flows(1)->mutable_began()->set_seconds(-3);
+  trace.mutable_flows(1)->mutable_began()->set_nanos(0);
+  EXPECT_TRUE(learning::repair_clock(trace));
+  std::string order;
+  std::int64_t before = 0;
+  for (const auto& flow : trace.flows()) {
+    order += flow.operation().path().substr(1);
+    EXPECT_GE(learning::nanoseconds(flow.began()), before);
+    EXPECT_GE(learning::nanoseconds(flow.ended()), learning::nanoseconds(flow.began()));
+    before = learning::nanoseconds(flow.began());
+  }
+  EXPECT_EQ(order, "BCA");
+  EXPECT_FALSE(learning::repair_clock(trace)) << "once is enough";
+}
+
+TEST(Clock, ThatDidNotJumpIsLeftAlone) {
+  Trace trace = TraceBuilder().letters("ABC").done();
+  const Trace before = trace;
+  EXPECT_FALSE(learning::repair_clock(trace));
+  EXPECT_EQ(trace.SerializeAsString(), before.SerializeAsString());
+}
+
+}  // namespace
+}  // namespace sallyport::flow
