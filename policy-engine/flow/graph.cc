@@ -449,42 +449,45 @@ bool Execution::complete() const {
   return false;
 }
 
-std::string Execution::expected() const {
+// All that stands in the nodes where it is, and of the nodes behind a complete one; whether the counters allow it, a
+// step says. The most specific first.
+std::vector<std::uint32_t> Execution::candidates() const {
   const Compiled& graph = *graph_->compiled_;
   const State& state = *state_;
-  std::vector<bool> candidates(graph.symbols.size());
-  const auto propose = [&](std::uint32_t symbol) {
-    if (symbol < candidates.size()) candidates[symbol] = true;
+  std::vector<bool> found(graph.symbols.size());
+  const auto add_steps = [&](const CompiledNode& node) {
+    for (const CompiledStep& step : node.steps) {
+      if (step.symbol < found.size()) found[step.symbol] = true;
+    }
   };
-  // All that stands in the nodes where it is; of the nodes behind a complete one, all that may come first. Whether the
-  // counters allow it, the step itself says.
   for (std::size_t i = 0; i < state.now.size(); ++i) {
     const ConstConfiguration at = state.now[i];
     const CompiledNode& node = graph.nodes[at.head.node];
-    for (const CompiledStep& step : node.steps) propose(step.symbol);
-    for (const std::uint32_t symbol : node.redirect_symbols) propose(symbol);
-    if (!node_complete(node, at)) continue;
-    for (const std::uint32_t next : node.next) {
-      for (const CompiledStep& step : graph.nodes[next].steps) propose(step.symbol);
+    add_steps(node);
+    for (const std::uint32_t symbol : node.redirect_symbols) {
+      if (symbol < found.size()) found[symbol] = true;
     }
+    if (!node_complete(node, at)) continue;
+    for (const std::uint32_t next : node.next) add_steps(graph.nodes[next]);
   }
-  for (const Slot& slot : state.slots) {
-    if (slot.status == Slot::Status::failed) propose(slot.symbol);
+  std::vector<std::uint32_t> out;
+  for (std::uint32_t symbol = 0; symbol < found.size(); ++symbol) {
+    if (found[symbol]) out.push_back(symbol);
   }
-  std::vector<std::uint32_t> order;
-  for (std::uint32_t symbol = 0; symbol < candidates.size(); ++symbol) {
-    if (candidates[symbol]) order.push_back(symbol);
-  }
-  std::ranges::sort(order, {}, [&](std::uint32_t symbol) { return graph.ranks[symbol]; });
+  std::ranges::sort(out, {}, [&](std::uint32_t symbol) { return graph.ranks[symbol]; });
+  return out;
+}
+
+std::string Execution::expected() const {
   std::string out;
   std::size_t named = 0;
-  for (const std::uint32_t symbol : order) {
+  for (const std::uint32_t symbol : candidates()) {
     if (!could_come(symbol)) continue;
     if (++named > limits::kFlowExpectedMax) {
       out += ", …";
       break;
     }
-    const Pattern& pattern = graph.symbols[symbol];
+    const Pattern& pattern = graph_->compiled_->symbols[symbol];
     if (!out.empty()) out += ", ";
     out += pattern.to_string();
     if (!pattern.action.empty()) out += " (" + pattern.action + ")";

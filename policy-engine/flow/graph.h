@@ -82,6 +82,7 @@ class Execution {
  private:
   struct State;
 
+  std::vector<std::uint32_t> candidates() const;
   bool could_come(std::uint32_t symbol) const;
 
   std::shared_ptr<const Graph> graph_;

@@ -429,41 +429,40 @@ void GraphChecker::check_edges(const Message& message, int field, const Names& l
 void GraphChecker::check_cycles() {
   enum class Mark : std::uint8_t { fresh, open, done };
   std::vector<Mark> marks(next_.size(), Mark::fresh);
-  struct Visit {
-    std::size_t node, edge;
-  };
-  const auto name = [&](std::size_t node) { return document_.spec().nodes(static_cast<int>(node)).name(); };
+  std::vector<std::size_t> edge(next_.size());  // of each node, the next one to follow
   for (std::size_t root = 0; root + 1 < next_.size(); ++root) {
-    if (marks[root] != Mark::fresh) continue;
-    std::vector<Visit> stack = {{root, 0}};
-    marks[root] = Mark::open;
-    while (!stack.empty()) {
-      Visit& top = stack.back();
-      if (top.edge == next_[top.node].size()) {
-        marks[top.node] = Mark::done;
-        stack.pop_back();
+    std::vector<std::size_t> way;
+    if (marks[root] == Mark::fresh) way.push_back(root);
+    while (!way.empty()) {
+      const std::size_t at = way.back();
+      marks[at] = Mark::open;
+      if (edge[at] == next_[at].size()) {
+        marks[at] = Mark::done;
+        way.pop_back();
         continue;
       }
-      const std::size_t to = next_[top.node][top.edge++];
-      if (marks[to] == Mark::fresh) {
-        marks[to] = Mark::open;
-        stack.push_back({to, 0});
-      } else if (marks[to] == Mark::open) {
-        constexpr std::size_t kNamedMax = 8;
-        const auto first = std::ranges::find(stack, to, &Visit::node);
-        const auto length = static_cast<std::size_t>(stack.end() - first);
-        std::string way;
-        for (std::size_t i = 0; i < length; ++i) {
-          if (i == kNamedMax - 1 && length > kNamedMax) way += "… → ";
-          if (i < kNamedMax - 1 || i + 1 == length) way += name((first + static_cast<std::ptrdiff_t>(i))->node) + " → ";
-        }
-        const auto& node = document_.spec().nodes(static_cast<int>(stack.back().node));
-        diagnostics_.error(places_.of(node, api::Node::kNextFieldNumber), "the graph goes round: " + way + name(to),
-                           length == 1 ? "write 'times', which says how often it comes"
-                                       : "make what comes again a group with 'times', or a loop");
-      }
+      const std::size_t to = next_[at][edge[at]++];
+      if (marks[to] == Mark::fresh) way.push_back(to);
+      if (marks[to] == Mark::open) report_cycle({std::ranges::find(way, to), way.end()});
     }
   }
+}
+
+void GraphChecker::report_cycle(const std::vector<std::size_t>& way) {
+  constexpr std::size_t kNamedMax = 8;
+  const auto node = [&](std::size_t index) -> const api::Node& {
+    return document_.spec().nodes(static_cast<int>(index));
+  };
+  std::string text;
+  for (std::size_t i = 0; i < way.size(); ++i) {
+    const bool last = i + 1 == way.size(), named = i + 1 < kNamedMax || last;
+    if (named) text += node(way[i]).name() + " → ";
+    if (i + 1 == kNamedMax && !last) text += "… → ";
+  }
+  diagnostics_.error(places_.of(node(way.back()), api::Node::kNextFieldNumber),
+                     "the graph goes round: " + text + node(way.front()).name(),
+                     way.size() == 1 ? "write 'times', which says how often it comes"
+                                     : "make what comes again a group with 'times', or a loop");
 }
 
 void GraphChecker::check_ways() {

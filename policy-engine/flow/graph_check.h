@@ -5,7 +5,7 @@
 #include <map>
 #include <string>
 #include <string_view>
-#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "policy-engine/api/flow.pb.h"
@@ -54,6 +54,7 @@ class GraphChecker {
   void check_edges(const Message& message, int field, const Names& list, const std::string& from,
                    std::vector<std::size_t>& out);
   void check_cycles();
+  void report_cycle(const std::vector<std::size_t>& way);  // from a node to one that leads to it
   void check_ways();
   void check_hidden();
   void check_hosts();

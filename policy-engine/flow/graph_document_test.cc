@@ -380,6 +380,23 @@ spec:
   EXPECT_EQ(*again, *merged);
 }
 
+TEST(GraphDocument, CommentsOfAFieldThatIsGoneStayWithItsNode) {
+  const std::string text = kHead +
+                           loop("starts: [x]\n      ends: [x]\n      total: 4",
+                                "      - name: x\n        request: GET a.com/x\n        # Not too often.\n"
+                                "        times: 2  # or three\n") +
+                           "    # It failed in May.\n    retries: 1\n";
+  v1alpha1::FlowGraph document = load_graph(text, "g.yaml").document;
+  ASSERT_EQ(document.spec().nodes_size(), 1);
+  auto& changed = *document.mutable_spec()->mutable_nodes(0);
+  changed.clear_retries();
+  changed.mutable_loop()->mutable_steps(0)->clear_times();
+  const auto merged = write_graph_over(text, document);
+  ASSERT_TRUE(merged) << merged.error().text;
+  EXPECT_THAT(*merged, HasSubstr("  nodes:\n  # It failed in May.\n  - name: a\n"));
+  EXPECT_THAT(*merged, HasSubstr("      # Not too often.\n      # or three\n      - name: x\n"));
+}
+
 TEST(GraphDocument, WhatIsNoYamlIsNotWrittenOver) {
   const auto merged = write_graph_over("a: [", load_graph(kAll, "g.yaml").document);
   ASSERT_FALSE(merged);

@@ -40,7 +40,7 @@ std::vector<std::vector<Piece>> split(const std::vector<Piece>& pieces, char sep
 }  // namespace
 
 std::uint32_t& SegmentIndex::at(std::vector<Piece> pieces, bool open, Part part) {
-  if (!open && is_exact(pieces)) return exact_.try_emplace(literal_of(pieces), kNone).first->second;
+  if (!open && is_exact(pieces)) return exact_.at(literal_of(pieces), kNone);
   std::string prefix;
   if (!pieces.empty() && !pieces.front().literal.empty()) {
     prefix = std::move(pieces.front().literal);
@@ -50,7 +50,7 @@ std::uint32_t& SegmentIndex::at(std::vector<Piece> pieces, bool open, Part part)
     prefix_sizes_.push_back(prefix.size());
     std::ranges::sort(prefix_sizes_, std::greater<>());
   }
-  std::vector<Partial>& same = partial_[prefix];
+  std::vector<Partial>& same = partial_.at(prefix, {});
   const auto order = [&](const Partial& other) { return compare_pieces(other.rest, other.open, pieces, open, part); };
   const auto place = std::ranges::find_if(same, [&](const Partial& other) { return order(other) >= 0; });
   if (place != same.end() && order(*place) == 0) return place->value;
@@ -98,7 +98,7 @@ void SymbolIndex::add(const Pattern& pattern, std::uint32_t symbol) {
     path = static_cast<std::uint32_t>(leaves_.size());
     leaves_.emplace_back();
   }
-  SegmentIndex& queries = leaves_[path].queries[OwnLabel{pattern.method, pattern.action}];
+  SegmentIndex& queries = leaves_[path].queries.at({pattern.method, pattern.action}, {});
   queries.at(pattern.query, pattern.any_query, Part::query) = symbol;
 }
 
@@ -106,9 +106,9 @@ template <class Visit>
 bool SymbolIndex::each_path(const HostEntry& host, std::string_view path, std::string_view query, const Label& label,
                             Visit& visit) const {
   const auto at_leaf = [&](std::uint32_t leaf) {
-    const auto found = leaves_[leaf].queries.find(label);
-    if (found == leaves_[leaf].queries.end()) return false;
-    return found->second.each(query, query, Part::query, [&](std::uint32_t symbol, bool) { return visit(symbol); });
+    const SegmentIndex* queries = leaves_[leaf].queries.find(label);
+    if (queries == nullptr) return false;
+    return queries->each(query, query, Part::query, [&](std::uint32_t symbol, bool) { return visit(symbol); });
   };
   if (const auto found = host.exact_paths.find(path); found != host.exact_paths.end() && at_leaf(found->second)) {
     return true;

@@ -5,10 +5,11 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "policy-engine/flow/operation.h"
@@ -23,6 +24,54 @@ struct StringHash {
 };
 using StringIndex = std::unordered_map<std::string, std::uint32_t, StringHash, std::equal_to<>>;
 
+// A map of which most have one entry or a few, and some have thousands: a few are looked through where they lie, side
+// by side, which costs less memory to touch than a hash does.
+template <class Key, class View, class Value, class Hash, class Equal>
+class Table {
+ public:
+  const Value* find(const View& key) const {
+    const std::size_t at = position_of(key);
+    return at < entries_.size() ? &entries_[at].value : nullptr;
+  }
+
+  // Finds it, or makes it with `fresh`.
+  Value& at(const Key& key, Value fresh) {
+    if (const std::size_t at = position_of(key); at < entries_.size()) return entries_[at].value;
+    entries_.push_back({key, std::move(fresh)});
+    if (index_) {
+      index_->emplace(key, static_cast<std::uint32_t>(entries_.size() - 1));
+    } else if (entries_.size() > kFew) {
+      index_ = std::make_unique<Index>();
+      for (const Entry& entry : entries_) index_->emplace(entry.key, static_cast<std::uint32_t>(index_->size()));
+    }
+    return entries_.back().value;
+  }
+
+ private:
+  static constexpr std::size_t kFew = 6;
+  struct Entry {
+    Key key;
+    Value value;
+  };
+  using Index = std::unordered_map<Key, std::uint32_t, Hash, Equal>;
+
+  // The number of entries where it is not among them.
+  std::size_t position_of(const View& key) const {
+    if (index_) {
+      const auto found = index_->find(key);
+      return found == index_->end() ? entries_.size() : found->second;
+    }
+    std::size_t at = 0;
+    while (at < entries_.size() && !Equal{}(entries_[at].key, key)) ++at;
+    return at;
+  }
+
+  std::vector<Entry> entries_;
+  std::unique_ptr<Index> index_;
+};
+template <class Value>
+using StringTable = Table<std::string, std::string_view, Value, StringHash, std::equal_to<>>;
+
 // Texts of one segment → what was put in for them. Patterns of a segment are ordered as more_specific() orders them.
 class SegmentIndex {
  public:
@@ -35,12 +84,12 @@ class SegmentIndex {
   // segment and holds what follows it too, which an open one may take.
   template <class Visit>
   bool each(std::string_view segment, std::string_view rest, Part part, Visit&& visit) const {
-    if (const auto found = exact_.find(segment); found != exact_.end() && visit(found->second, false)) return true;
+    if (const std::uint32_t* found = exact_.find(segment); found != nullptr && visit(*found, false)) return true;
     for (const std::size_t size : prefix_sizes_) {
       if (size > segment.size()) continue;
-      const auto found = partial_.find(segment.substr(0, size));
-      if (found == partial_.end()) continue;
-      for (const Partial& partial : found->second) {
+      const std::vector<Partial>* found = partial_.find(segment.substr(0, size));
+      if (found == nullptr) continue;
+      for (const Partial& partial : *found) {
         const std::string_view text = partial.open ? rest : segment;
         if (match_pieces(partial.rest, text.substr(size), part, partial.open) && visit(partial.value, partial.open)) {
           return true;
@@ -57,9 +106,9 @@ class SegmentIndex {
     std::uint32_t value = kNone;
   };
 
-  StringIndex exact_;
-  std::vector<std::size_t> prefix_sizes_;  // of the literal beginnings, the longest first
-  std::unordered_map<std::string, std::vector<Partial>, StringHash, std::equal_to<>> partial_;
+  StringTable<std::uint32_t> exact_;
+  std::vector<std::size_t> prefix_sizes_;      // of the literal beginnings, the longest first
+  StringTable<std::vector<Partial>> partial_;  // by literal beginning
 };
 
 // Patterns of hosts or of paths, by segment.
@@ -110,7 +159,6 @@ class SymbolIndex {
   std::vector<std::uint32_t> find_all(const Operation& operation) const;
 
  private:
-  // Method and action, as one text without ambiguity: a method has no space.
   struct Label {
     std::string_view method, action;
     bool operator==(const Label&) const = default;
@@ -131,7 +179,7 @@ class SymbolIndex {
   };
 
   struct Leaf {  // the end of a path
-    std::unordered_map<OwnLabel, SegmentIndex, LabelHash, LabelEqual> queries;
+    Table<OwnLabel, Label, SegmentIndex, LabelHash, LabelEqual> queries;
   };
   struct HostEntry {
     StringIndex exact_paths;  // to leaves

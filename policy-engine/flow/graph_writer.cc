@@ -289,21 +289,20 @@ class CommentReader {
 
 // Comments whose line is gone go to that of what it was part of; those of a node that is gone are gone with it.
 void settle(std::map<std::string, Comments>& comments, const std::vector<Line>& lines) {
-  std::set<std::string> there = {""}, nodes;
+  constexpr std::string_view kName = "/name";
+  std::set<std::string> own = {""}, named;
   for (const Line& line : lines) {
-    there.insert(line.path);
-    if (line.path.ends_with("/name")) there.insert(line.path.substr(0, line.path.size() - 5));
+    own.insert(line.path);
+    if (line.path.ends_with(kName)) named.insert(line.path.substr(0, line.path.size() - kName.size()));
   }
   std::map<std::string, Comments> out;
   for (auto& [path, found] : comments) {
     std::string to = path;
-    while (!there.contains(to)) {
-      const std::size_t slash = to.rfind('/');
-      if (slash == std::string::npos) break;
-      to.resize(slash);
+    while (!own.contains(to) && !named.contains(to) && to.find('/') != std::string::npos) to.resize(to.rfind('/'));
+    if (!own.contains(to)) {
+      if (!named.contains(to)) continue;
+      to += kName;
     }
-    if (!there.contains(to)) continue;
-    if (to.starts_with("node:") && to.find('/') == std::string::npos) to += "/name";
     Comments& here = out[to];
     here.above.insert(here.above.end(), found.above.begin(), found.above.end());
     if (to == path) {
