@@ -165,16 +165,20 @@ inline constexpr std::size_t kSecretBytesMax = 16'384;
 
 // Flow graphs.
 inline constexpr std::size_t kFlowNodesMax = 4'096;
-inline constexpr std::size_t kFlowStepsMax = 64;             // of one group, set or loop
-inline constexpr std::size_t kFlowEdgesMax = 65'536;         // of one graph
-inline constexpr std::uint32_t kFlowTimesMax = 1'000'000;    // the largest counter that can be written
-inline constexpr std::size_t kFlowPatternBytesMax = 4'096;   // of one pattern
-inline constexpr std::size_t kFlowConfigurationsMax = 64;    // in which one execution may be at once
-inline constexpr std::size_t kFlowTicketsMax = 256;          // requests of one execution whose answers are awaited
-inline constexpr std::size_t kFlowExpectedMax = 8;           // requests that a denial names as expected
-inline constexpr std::size_t kFlowHistoryMax = 16;           // requests of an execution that a denial tells of
-inline constexpr std::size_t kActionBytesMax = 512;          // of an API action
-inline constexpr std::size_t kActionBodyBytesMax = 1 << 20;  // of a body in which an action is looked for
+inline constexpr std::size_t kFlowStepsMax = 64;              // of one group, set or loop
+inline constexpr std::size_t kFlowEdgesMax = 65'536;          // of one graph
+inline constexpr std::uint32_t kFlowTimesMax = 1'000'000;     // the largest counter that can be written
+inline constexpr std::size_t kFlowPatternBytesMax = 4'096;    // of one pattern
+inline constexpr std::size_t kFlowConfigurationsMax = 64;     // in which one execution may be at once
+inline constexpr std::size_t kFlowTicketsMax = 256;           // requests of one execution whose answers are awaited
+inline constexpr std::size_t kFlowExpectedMax = 8;            // requests that a denial names as expected
+inline constexpr std::size_t kFlowHistoryMax = 16;            // requests of an execution that a denial tells of
+inline constexpr std::size_t kActionBytesMax = 512;           // of an API action
+inline constexpr std::size_t kActionBodyBytesMax = 1 << 20;   // of a body in which an action is looked for
+inline constexpr std::size_t kActionBytesHeldMax = 64 << 20;  // of such bodies, per worker
+inline constexpr seconds kActionBodyTimeout{60};              // for all of such a body
+inline constexpr std::size_t kActionJsonDepthMax = 128;       // values inside each other
+inline constexpr std::size_t kPolicyActionsPerRuleMax = 256;
 
 // Executions and traces.
 inline constexpr std::size_t kExecutionsOpenMax = 1'024;  // of one guard, for all of its workers

@@ -14,6 +14,8 @@ std::string_view to_string(Reason reason) {
       return "method-not-allowed";
     case Reason::path_not_allowed:
       return "path-not-allowed";
+    case Reason::action_not_allowed:
+      return "action-not-allowed";
     case Reason::address_not_allowed:
       return "address-not-allowed";
     case Reason::host_mismatch:
@@ -38,6 +40,8 @@ std::string_view to_string(Reason reason) {
       return "malformed-websocket";
     case Reason::malformed_target:
       return "malformed-target";
+    case Reason::malformed_action:
+      return "malformed-action";
     case Reason::head_too_large:
       return "head-too-large";
     case Reason::unsupported_method:
@@ -102,6 +106,7 @@ int http_status(Reason reason) {
     case Reason::port_not_allowed:
     case Reason::method_not_allowed:
     case Reason::path_not_allowed:
+    case Reason::action_not_allowed:
     case Reason::address_not_allowed:
     case Reason::host_mismatch:
     case Reason::opaque_not_allowed:
@@ -115,6 +120,7 @@ int http_status(Reason reason) {
     case Reason::malformed_http:
     case Reason::malformed_websocket:
     case Reason::malformed_target:
+    case Reason::malformed_action:
     case Reason::downstream_tls:
     case Reason::downstream_closed:
       return 400;

@@ -13,6 +13,7 @@ enum class Reason {
   port_not_allowed,       // an endpoint has the host, on other ports or with another scheme
   method_not_allowed,     // no rule of the endpoint has this method for any path
   path_not_allowed,       // no rule of the endpoint has this method and path
+  action_not_allowed,     // no rule of the endpoint has this method, path and action
   address_not_allowed,    // the name resolves to an address that the endpoint does not allow
   host_mismatch,          // SNI, Host and the request target do not name one destination
   opaque_not_allowed,     // neither TLS nor HTTP
@@ -26,6 +27,7 @@ enum class Reason {
   malformed_http,
   malformed_websocket,  // a frame of the function breaks RFC 6455, or a message is too large
   malformed_target,     // host or path that cannot be made canonical
+  malformed_action,     // the API's action could be read in more than one way, or cannot be read
   head_too_large,
   unsupported_method,  // CONNECT, and methods with small letters
   downstream_tls,      // the handshake with the function failed: usually it does not trust the CA

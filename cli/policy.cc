@@ -75,7 +75,8 @@ void print_text(const Answer& answer, const std::string& file) {
               << answer.rule.line << "): " << answer.rule.text << "\n";
   }
   const std::string url = answer.evaluation.url();
-  if (!url.empty() && answer.request != answer.evaluation.method + " " + url) {
+  const std::string action = answer.evaluation.action.empty() ? "" : " " + answer.evaluation.action;
+  if (!url.empty() && answer.request != answer.evaluation.method + " " + url + action) {
     std::cout << "       " << (decision.allowed ? "sent as " : "understood as ") << url << "\n";
   }
 }
@@ -161,7 +162,9 @@ void add_policy_command(CLI::App& app, int& exit_code) {
 
   CLI::App* test_command = policy->add_subcommand("test", "Say what a policy decides about requests, and why");
   test_command->add_option("FILE", flags->file, "The policy; - reads standard input")->required();
-  test_command->add_option("--request", flags->requests, "A method and a URL, or tcp://HOST:PORT; repeatable")
+  test_command
+      ->add_option("--request", flags->requests,
+                   "A method and a URL, and its API action if it has one; or tcp://HOST:PORT; repeatable")
       ->required()
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);

@@ -12,11 +12,15 @@ namespace sallyport::document {
 namespace {
 
 // What must be equal among endpoints that can be reached by one connection.
-using Nature = std::tuple<Protocol, Inspection, request::Scheme, bool, bool>;
+using Nature = std::tuple<Protocol, Inspection, request::Scheme, bool, bool, std::string>;
 
 Nature nature_of(const Endpoint& endpoint) {
-  return {endpoint.protocol, endpoint.inspection, endpoint.scheme, endpoint.target.encoded_slashes,
-          endpoint.target.merge_slashes};
+  return {endpoint.protocol,
+          endpoint.inspection,
+          endpoint.scheme,
+          endpoint.target.encoded_slashes,
+          endpoint.target.merge_slashes,
+          endpoint.operations.to_string()};
 }
 
 bool can_coexist(const Nature& a, const Nature& b) {
@@ -87,11 +91,13 @@ void check_conflicts(const std::vector<Endpoint>& endpoints, std::span<const Pla
       if (other == nullptr) continue;
       const bool protocol = endpoint.protocol != other->protocol;
       const bool inspection = protocol || endpoint.inspection != other->inspection;
+      const bool operations = endpoint.operations != other->operations;
       diagnostics.error(places[endpoint.index],
                         "endpoints " + quoted(other->name) + " and " + quoted(endpoint.name) +
                             " have the same host and port, but " +
                             (protocol     ? "one has protocol: tcp and the other has not"
                              : inspection ? "one is inspected and the other is not"
+                             : operations ? "not the same operations"
                                           : "not the same allowEncodedSlashes and mergeSlashes"),
                         "the first is in line " + std::to_string(other->line) +
                             (inspection ? "; give them different ports" : "; give both the same values"));

@@ -10,6 +10,7 @@
 
 #include "base/limits.h"
 #include "policy-engine/document/names.h"
+#include "policy-engine/document/operations_compiler.h"
 #include "policy-engine/document/path_match.h"
 #include "policy-engine/document/rule.h"
 
@@ -42,6 +43,7 @@ class EndpointCompiler {
     compile_files();
     compile_target();
     compile_websocket();
+    compile_operations();
     compile_rules();
     check_credential();
     out_.endpoint.line = places_.of(source_).line;
@@ -97,6 +99,10 @@ class EndpointCompiler {
       error(api::Endpoint::kClientCertificateFieldNumber, "'clientCertificate'" + why, uninspected);
     }
     if (source_.has_websocket()) error(api::Endpoint::kWebsocketFieldNumber, "'websocket'" + why, uninspected);
+    if (source_.has_operations()) error(api::Endpoint::kOperationsFieldNumber, "'operations'" + why, uninspected);
+    if (source_.query() != api::QUERY_RULE_UNSPECIFIED) {
+      error(api::Endpoint::kQueryFieldNumber, "'query'" + why, uninspected);
+    }
     if (source_.has_allow_encoded_slashes()) {
       error(api::Endpoint::kAllowEncodedSlashesFieldNumber, "'allowEncodedSlashes'" + why, uninspected);
     }
@@ -246,6 +252,13 @@ class EndpointCompiler {
     out_.endpoint.websocket_message_bytes_max = bytes;
   }
 
+  void compile_operations() {
+    if (source_.query() == api::QUERY_RULE_KEEP) out_.endpoint.query = QueryRule::keep;
+    if (source_.query() == api::QUERY_RULE_SORT) out_.endpoint.query = QueryRule::sort;
+    if (!source_.has_operations() || places_.broken(source_.operations())) return;
+    out_.endpoint.operations = document::compile_operations(source_.operations(), places_, diagnostics_);
+  }
+
   void compile_rules() {
     if (out_.endpoint.inspection == Inspection::none) return;
     if (source_.rules_size() == 0) {
@@ -261,6 +274,7 @@ class EndpointCompiler {
       compiled.line = places_.of(rule).line;
       compile_methods(rule, compiled.methods);
       compiled.path = compile_path(rule.path(), out_.endpoint.target, places_, diagnostics_, regexes_);
+      compiled.actions = compile_actions(rule, source_.has_operations(), places_, diagnostics_);
       out_.endpoint.rules.push_back(std::move(compiled));
     }
   }

@@ -71,9 +71,16 @@ Evaluation decide(const Snapshot& snapshot, Evaluation evaluation, std::string_v
   }
   if (!target) return denied(std::move(evaluation), Reason::malformed_target, std::move(target.error().text));
   evaluation.target = std::move(*target);
-  evaluation.decision = snapshot.decide_request(destination, evaluation.method, evaluation.target.path());
+  const Endpoint* reading = snapshot.reading(destination);
+  if (!evaluation.action.empty() && (reading == nullptr || reading->operations.protocol == action::Protocol::none)) {
+    return denied(std::move(evaluation), Reason::action_not_allowed,
+                  "No endpoint says where the action of such a request stands. Give it operations.");
+  }
+  evaluation.decision =
+      snapshot.decide_request(destination, evaluation.method, evaluation.target.path(), evaluation.action);
   if (!evaluation.decision.allowed) {
-    evaluation.text = snapshot.explain(evaluation.decision, destination, evaluation.method, evaluation.target.path());
+    evaluation.text = snapshot.explain(evaluation.decision, destination, evaluation.method, evaluation.target.path(),
+                                       evaluation.action);
     return evaluation;
   }
   return with_address_checked(std::move(evaluation));
@@ -97,7 +104,15 @@ Result<Evaluation> evaluate(const Snapshot& snapshot, std::string_view request) 
   Evaluation evaluation;
   evaluation.method = request.substr(0, space);
   if (!is_token(evaluation.method)) return not_a_request(request, quoted(evaluation.method) + " is not a method");
-  const auto url = request::split_absolute_form(request.substr(space + 1));
+  std::string_view rest = request.substr(space + 1);
+  if (const std::size_t second = rest.find(' '); second != std::string_view::npos) {
+    evaluation.action = rest.substr(second + 1);
+    rest = rest.substr(0, second);
+    if (!action::is_action(evaluation.action)) {
+      return not_a_request(request, quoted(evaluation.action) + " is not an action");
+    }
+  }
+  const auto url = request::split_absolute_form(rest);
   if (!url) return not_a_request(request, url.error().text);
   evaluation.scheme =
       url->scheme.size() == std::string_view("http").size() ? request::Scheme::http : request::Scheme::https;

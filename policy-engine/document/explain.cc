@@ -66,10 +66,23 @@ std::string explain_path(const Endpoint& endpoint, std::string_view method, std:
          std::string(method) + ". What it has is " + list_of(paths) + ". To allow it, add a rule for this path.";
 }
 
+std::string explain_action(const Endpoint& endpoint, std::string_view method, std::string_view path,
+                           std::string_view action) {
+  const MethodKey key(method);
+  std::set<std::string> actions;
+  for (const Rule& rule : endpoint.rules) {
+    if (rule.methods.contains(key) && rule.path.matches(path)) actions.insert(rule.actions.begin(), rule.actions.end());
+  }
+  return "No rule of endpoint " + quoted(endpoint.name) + " for " + std::string(method) + " on " + quoted(path) +
+         (action.empty() ? " has a request without an action" : " has the action " + quoted(action)) +
+         " (operations: " + endpoint.operations.to_string() + "). What it has is " + list_of(actions) +
+         ". To allow it, add the action to the rule.";
+}
+
 }  // namespace
 
 std::string Snapshot::explain(const RequestDecision& decision, const Destination& destination, std::string_view method,
-                              std::string_view path) const {
+                              std::string_view path, std::string_view action) const {
   if (decision.allowed) return {};
   if (decision.reason == Reason::host_not_allowed) return explain_host(destination, function_);
   if (decision.reason == Reason::method_not_allowed && decision.endpoint != nullptr) {
@@ -77,6 +90,9 @@ std::string Snapshot::explain(const RequestDecision& decision, const Destination
   }
   if (decision.reason == Reason::path_not_allowed && decision.endpoint != nullptr) {
     return explain_path(*decision.endpoint, method, path);
+  }
+  if (decision.reason == Reason::action_not_allowed && decision.endpoint != nullptr) {
+    return explain_action(*decision.endpoint, method, path, action);
   }
   if (decision.reason != Reason::port_not_allowed) {
     return "The request was refused: " + std::string(sallyport::to_string(decision.reason)) + ".";

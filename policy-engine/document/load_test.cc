@@ -147,7 +147,7 @@ INSTANTIATE_TEST_SUITE_P(
                 R"(p.yaml:6:41: error: unknown field 'method' in a rule (hint: did you mean 'methods'?))"},
         Mistake{
             "UnknownFieldFarFromAll", endpoint("host: a.example, inspection: none, timeout: 3"),
-            R"(p.yaml:6:50: error: unknown field 'timeout' in an endpoint (hint: it has the fields name, host, ports, scheme, rules, inspection, addresses, caBundle, crl, allowEncodedSlashes, mergeSlashes, credential, protocol, clientCertificate, upstreamProxy and websocket))"},
+            R"(p.yaml:6:50: error: unknown field 'timeout' in an endpoint (hint: it has the fields name, host, ports, scheme, rules, inspection, addresses, caBundle, crl, allowEncodedSlashes, mergeSlashes, credential, protocol, clientCertificate, upstreamProxy, websocket, operations and query))"},
         Mistake{"SnakeCaseField", endpoint("host: a.example, inspection: none, ca_bundle: {file: x}"),
                 R"(p.yaml:6:50: error: unknown field 'ca_bundle' in an endpoint (hint: did you mean 'caBundle'?))"},
         Mistake{"FieldTwice", endpoint("host: a.example, inspection: none, host: b.example"),
@@ -199,7 +199,7 @@ INSTANTIATE_TEST_SUITE_P(
                 R"(p.yaml:6:21: error: a control character stands in 'host' (hint: remove it))"},
         Mistake{
             "EscapesInAKey", endpoint("host: a.example, inspection: none, \"\\e[31m\": 1"),
-            R"(p.yaml:6:50: error: unknown field '\x1b[31m' in an endpoint (hint: it has the fields name, host, ports, scheme, rules, inspection, addresses, caBundle, crl, allowEncodedSlashes, mergeSlashes, credential, protocol, clientCertificate, upstreamProxy and websocket))"},
+            R"(p.yaml:6:50: error: unknown field '\x1b[31m' in an endpoint (hint: it has the fields name, host, ports, scheme, rules, inspection, addresses, caBundle, crl, allowEncodedSlashes, mergeSlashes, credential, protocol, clientCertificate, upstreamProxy, websocket, operations and query))"},
         Mistake{"NullElement", rule("methods: [GET, ~], path: {prefix: /}"),
                 R"(p.yaml:6:56: error: 'methods' must be a string, but this is nothing)"}),
     [](const auto& info) { return std::string(info.param.name); });
@@ -699,6 +699,49 @@ TEST(LoadPlaceholders, SurviveAReloadAsTheFunctionHoldsThem) {
 TEST(LoadPlaceholders, ThatAreTooShortAreRefused) {
   EXPECT_THAT(diagnose(credential("secret: {env: C}, inject: {header: X}, placeholder: {value: short}")),
               HasSubstr("p.yaml:8:75: error: credential c: a placeholder has at least 16 characters"));
+}
+
+TEST(LoadOperations, APresetMayStandAloneAndAFieldInAMapping) {
+  const auto operations_of = [](const std::string& text) {
+    return load_clean(kHead + "  - {name: a, host: a.example, operations: " + text +
+                      ", rules: [{methods: [POST], path: {exact: /}, actions: [x, y.Z#1]}]}\n")
+        ->endpoints()[0]
+        .operations.to_string();
+  };
+  for (const std::string text :
+       {"aws-json", "aws-query", "graphql", "json-rpc", "soap", "{header: X-Op}", "{form: op}", "{json: /a/b~1c}"}) {
+    EXPECT_EQ(operations_of(text), text);
+  }
+  EXPECT_EQ(operations_of("{preset: soap}"), "soap");
+}
+
+TEST(LoadOperations, MistakesAreSaidWithTheirPlace) {
+  const auto said = [](const std::string& fields, const std::string& actions = "[x]") {
+    return diagnose(kHead + "  - {name: a, host: a.example" + fields +
+                    ", rules: [{methods: [POST], path: {exact: /}, actions: " + actions + "}]}\n");
+  };
+  using testing::HasSubstr;
+  EXPECT_THAT(said(""),
+              HasSubstr("p.yaml:6:76: error: the rule has actions, but its endpoint does not say where they stand"));
+  EXPECT_THAT(said(", operations: aws-jsn"), HasSubstr("did you mean 'aws-json'?"));
+  EXPECT_THAT(said(", operations: [soap]"), HasSubstr("an operations rule must be a mapping, but this is a list"));
+  EXPECT_THAT(said(", operations: {}"), HasSubstr("an operations rule has none of preset, header, form and json"));
+  EXPECT_THAT(said(", operations: {header: X-A, form: b}"), HasSubstr("has either 'header' or 'form', not both"));
+  EXPECT_THAT(said(", operations: {header: Host}"), HasSubstr("the header 'Host' cannot tell an action"));
+  EXPECT_THAT(said(", operations: {header: Sallyport-Tag}"), HasSubstr("cannot tell an action"));
+  EXPECT_THAT(said(", operations: {form: 'a[]'}"), HasSubstr("the form field 'a[]' is not valid"));
+  EXPECT_THAT(said(", operations: {json: a}"), HasSubstr("'a' is not a JSON pointer"));
+  EXPECT_THAT(said(", operations: soap", "[]"), HasSubstr("'actions' is empty"));
+  EXPECT_THAT(said(", operations: soap", "['a b']"), HasSubstr("no request has the action 'a b'"));
+  EXPECT_THAT(said(", query: all"), HasSubstr("'query' must be drop, keep or sort"));
+  EXPECT_THAT(diagnose(kHead + "  - {name: a, host: a.example, inspection: none, operations: soap, query: keep}\n"),
+              testing::AllOf(HasSubstr("'operations' cannot be used with inspection: none"),
+                             HasSubstr("'query' cannot be used with inspection: none")));
+  EXPECT_THAT(
+      diagnose(kHead +
+               "  - {name: a, host: a.example, operations: soap, rules: [{methods: [any], path: {prefix: /}}]}\n"
+               "  - {name: b, host: a.example, rules: [{methods: [any], path: {prefix: /}}]}\n"),
+      HasSubstr("have the same host and port, but not the same operations"));
 }
 
 }  // namespace

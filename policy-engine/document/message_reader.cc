@@ -71,7 +71,12 @@ class Reader {
   // False if anything inside was wrong.
   bool read() {
     places_.set(message_, node_.place);
-    if (node_.kind != YamlNode::Kind::map) {
+    if (const FieldDescriptor* field = short_form(); field != nullptr && node_.kind == YamlNode::Kind::scalar) {
+      choices_.emplace(field->real_containing_oneof() == nullptr ? -1 : field->real_containing_oneof()->index(), field);
+      seen_.emplace(field->number(), node_.place);
+      read_value(*field, node_, -1);
+      check_required();
+    } else if (node_.kind != YamlNode::Kind::map) {
       error(node_.place, noun(message_) + " must be a mapping, but this is " + describe(node_), mapping_hint());
     } else {
       for (std::size_t i = 0; i < node_.keys.size(); ++i) read_entry(node_.keys[i], node_.items[i]);
@@ -82,6 +87,13 @@ class Reader {
   }
 
  private:
+  // The field that a value stands for where it stands in place of the mapping; null: there is none.
+  const FieldDescriptor* short_form() const {
+    const Descriptor& type = *message_.GetDescriptor();
+    const std::string& name = type.options().GetExtension(api::short_form);
+    return name.empty() ? nullptr : type.FindFieldByName(name);
+  }
+
   void error(Place place, std::string message, std::string hint = {}) {
     good_ = false;
     diagnostics_.error(place, std::move(message), std::move(hint));

@@ -104,7 +104,13 @@ std::string Rule::to_string() const {
     if (!out.empty()) out += ", ";
     out += name;
   }
-  return out + " on " + path.to_string();
+  out += " on " + path.to_string();
+  for (const std::string& action : actions) out += (&action == actions.data() ? " with " : ", ") + action;
+  return out;
+}
+
+bool Rule::has_action(std::string_view action) const {
+  return actions.empty() || std::ranges::find(actions, action) != actions.end();
 }
 
 }  // namespace sallyport::document

@@ -1,5 +1,5 @@
 #pragma once
-// One rule of an endpoint, compiled: which methods, which paths.
+// One rule of an endpoint, compiled: which methods, which paths, which actions.
 
 #include <cstdint>
 #include <memory>
@@ -68,12 +68,11 @@ class Rule {
  public:
   MethodSet methods;
   PathMatcher path;
-  int line = 0;  // in the document; 0 when it had no lines
+  std::vector<std::string> actions;  // empty: whatever the request has
+  int line = 0;                      // in the document; 0 when it had no lines
 
-  bool matches(const MethodKey& method, std::string_view canonical_path) const {
-    return methods.contains(method) && path.matches(canonical_path);
-  }
-  // "GET, HEAD on prefix: /photos", for people.
+  bool has_action(std::string_view action) const;
+  // "GET, HEAD on prefix: /photos", "POST on exact: / with GetItem, PutItem", for people.
   std::string to_string() const;
 };
 

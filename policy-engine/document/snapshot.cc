@@ -23,8 +23,10 @@ bool same_options(const request::TargetOptions& a, const request::TargetOptions&
 // Looks at endpoints in matching order, and keeps the best explanation of a denial until one allows.
 class RequestDecider {
  public:
-  RequestDecider(const Destination& destination, std::string_view method, std::string_view path)
-      : destination_(destination), method_(method), path_(path) {}
+  // Without `action`: whatever action it has.
+  RequestDecider(const Destination& destination, std::string_view method, std::string_view path,
+                 std::optional<std::string_view> action)
+      : destination_(destination), method_(method), path_(path), action_(action) {}
 
   // True once the request is allowed.
   bool try_endpoint(const Endpoint& endpoint) {
@@ -34,8 +36,8 @@ class RequestDecider {
     port_is_inspected_ = true;
     if (endpoint.scheme != destination_.scheme) return false;
     if (first_ == nullptr) first_ = &endpoint;
-    // Fails closed: the path was made canonical for the first endpoint, and could mean something else to this one.
-    if (!same_options(first_->target, endpoint.target)) return false;
+    // Fails closed: path and action were read as the first endpoint says, and could mean something else to this one.
+    if (!same_options(first_->target, endpoint.target) || first_->operations != endpoint.operations) return false;
     return try_rules(endpoint);
   }
 
@@ -43,12 +45,19 @@ class RequestDecider {
 
  private:
   bool try_rules(const Endpoint& endpoint) {
-    bool has_method = false;
+    bool has_method = false, has_path = false;
     for (std::size_t i = 0; i < endpoint.rules.size(); ++i) {
       const Rule& rule = endpoint.rules[i];
       if (!rule.methods.contains(method_)) continue;
       has_method = true;
-      if (rule.path.matches(path_)) return allow(endpoint, static_cast<int>(i));
+      if (!rule.path.matches(path_)) continue;
+      if (!action_ || rule.has_action(*action_)) return allow(endpoint, static_cast<int>(i));
+      has_path = true;
+    }
+    if (out_.reason == Reason::action_not_allowed) return false;  // nothing can be nearer
+    if (has_path) {
+      out_ = {false, Reason::action_not_allowed, &endpoint, -1};
+      return false;
     }
     if (has_method && out_.reason != Reason::path_not_allowed) out_ = {false, Reason::path_not_allowed, &endpoint, -1};
     if (out_.endpoint == nullptr) out_ = {false, Reason::method_not_allowed, &endpoint, -1};
@@ -63,6 +72,7 @@ class RequestDecider {
   const Destination& destination_;
   const MethodKey method_;
   const std::string_view path_;
+  const std::optional<std::string_view> action_;
   const Endpoint* first_ = nullptr;  // the first that matches host, port and scheme and is inspected
   bool port_is_inspected_ = false;   // by an endpoint that was tried before, with either scheme
   RequestDecision out_;
@@ -137,16 +147,22 @@ const Endpoint* Snapshot::decide_tcp(std::string_view host, std::uint16_t port) 
   return first != nullptr && first->protocol == Protocol::tcp ? first : nullptr;
 }
 
-RequestDecision Snapshot::decide_request(const Destination& destination, std::string_view method,
-                                         std::string_view path) const {
-  RequestDecider decider(destination, method, path);
+RequestDecision Snapshot::decide_request(const Destination& destination, std::string_view method, std::string_view path,
+                                         std::string_view action) const {
+  RequestDecider decider(destination, method, path, action);
   index_->hosts.visit(destination.host, [&](std::uint32_t index) { return decider.try_endpoint(endpoints_[index]); });
   return decider.decision();
 }
 
+bool Snapshot::could_allow(const Destination& destination, std::string_view method, std::string_view path) const {
+  RequestDecider decider(destination, method, path, std::nullopt);
+  return index_->hosts.visit(destination.host,
+                             [&](std::uint32_t index) { return decider.try_endpoint(endpoints_[index]); });
+}
+
 request::TargetOptions Snapshot::target_options(const Destination& destination) const {
-  const ConnectionDecision decision = decide_connection(destination);
-  return decision.endpoint == nullptr ? request::TargetOptions{} : decision.endpoint->target;
+  const Endpoint* endpoint = reading(destination);
+  return endpoint == nullptr ? request::TargetOptions{} : endpoint->target;
 }
 
 bool Snapshot::resolves(std::string_view host) const {

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/limits.h"
 #include "base/reason.h"
+#include "policy-engine/action/action.h"
 #include "policy-engine/credentials/secret.h"
 #include "policy-engine/request/address.h"
 #include "policy-engine/request/head.h"
@@ -42,6 +43,9 @@ enum class Protocol : std::uint8_t {
   tcp,   // relayed unread from the first byte on, also where the server speaks first
 };
 
+// What becomes of queries in the operations that flow graphs look at.
+enum class QueryRule : std::uint8_t { drop, keep, sort };
+
 // Where connections to servers are asked for by CONNECT.
 struct UpstreamProxy {
   std::string host;                           // canonical
@@ -64,10 +68,12 @@ struct Endpoint {
   Protocol protocol = Protocol::http;
   std::vector<request::Cidr> addresses;  // special ranges that this endpoint may reach
   request::TargetOptions target;         // how its paths are made canonical
-  std::string ca_bundle_file;            // PEM; replaces the system's roots for this endpoint. Empty: the system's.
-  std::string crl_file;                  // PEM; certificates of the chain are checked against it. Empty: none.
-  std::string client_certificate_file;   // PEM; shown to the server, with client_key_file. Empty: none.
-  std::string client_key_file;           // PEM; a secret
+  action::Source operations;             // where the actions of its requests stand
+  QueryRule query = QueryRule::drop;
+  std::string ca_bundle_file;           // PEM; replaces the system's roots for this endpoint. Empty: the system's.
+  std::string crl_file;                 // PEM; certificates of the chain are checked against it. Empty: none.
+  std::string client_certificate_file;  // PEM; shown to the server, with client_key_file. Empty: none.
+  std::string client_key_file;          // PEM; a secret
   std::vector<Rule> rules;
   const credentials::Binding* credential = nullptr;  // owned by the Snapshot's BindingSet
   bool websocket_allowed = true;
@@ -137,12 +143,18 @@ class Snapshot {
   // May this request be sent? `path` is canonical and without its query. Exact hosts are tried before wildcards, longer
   // wildcards before shorter, `any` last; among endpoints of one host pattern the document's order decides, and the
   // first endpoint with a matching rule wins. Where decide_connection would pass the connection through, every request
-  // is allowed. Endpoints whose target options are not target_options() are passed over: `path` is not canonical for
-  // them.
-  RequestDecision decide_request(const Destination& destination, std::string_view method, std::string_view path) const;
+  // is allowed. `action` is what was found by the operations of reading(), empty for none. Endpoints with other target
+  // options or operations than reading() are passed over: `path` is not canonical for them, or `action` not theirs.
+  RequestDecision decide_request(const Destination& destination, std::string_view method, std::string_view path,
+                                 std::string_view action = {}) const;
 
-  // The options for canonicalising targets of this destination: of the first endpoint that matches it, else the
-  // defaults.
+  // Whether decide_request would allow it with some action, or with none.
+  bool could_allow(const Destination& destination, std::string_view method, std::string_view path) const;
+
+  // The endpoint that says how targets and actions of this destination are read: the first that matches it, or null.
+  const Endpoint* reading(const Destination& destination) const { return decide_connection(destination).endpoint; }
+
+  // The options for canonicalising targets of this destination: of reading(), else the defaults.
   request::TargetOptions target_options(const Destination& destination) const;
 
   // May this canonical name be looked up? True if some endpoint's host pattern matches it.
@@ -164,7 +176,7 @@ class Snapshot {
   // A sentence for the denied client and for `policy test`: names the host, method and path, what would have matched,
   // and the remedy.
   std::string explain(const RequestDecision& decision, const Destination& destination, std::string_view method,
-                      std::string_view path) const;
+                      std::string_view path, std::string_view action = {}) const;
   // The same for a connection that is neither TLS nor HTTP, where decide_tcp() found nothing.
   std::string explain_tcp(std::string_view host, std::uint16_t port) const;
 

@@ -47,6 +47,39 @@ TEST(Snapshot, EmptyDeniesEverything) {
   EXPECT_EQ(snapshot->summary(), "learn, 0 endpoints, 0 rules, 0 credentials");
 }
 
+TEST(Snapshot, ARuleMayNameActions) {
+  const auto snapshot = load_clean(
+      kHead +
+      "  - name: table\n    host: a.example\n    operations: aws-json\n    query: sort\n    rules:\n"
+      "    - {methods: [POST], path: {exact: /}, actions: [D.Get, D.Query]}\n"
+      "    - {methods: [GET], path: {prefix: /}}\n"
+      "  - {name: more, host: a.example, operations: aws-json, rules: [{methods: [POST], path: {exact: /}, actions: "
+      "[D.Put]}]}\n"
+      "  - {name: other, host: any, operations: {json: /a/b}, rules: [{methods: [any], path: {prefix: /}}]}\n");
+  const Destination to{kHttps, "a.example", 443};
+  const auto asked = [&](std::string_view method, std::string_view path, std::string_view action) {
+    const RequestDecision decision = snapshot->decide_request(to, method, path, action);
+    if (!decision.allowed) return std::string(sallyport::to_string(decision.reason));
+    return decision.endpoint->name + "/" + std::to_string(decision.rule);
+  };
+  EXPECT_EQ(asked("POST", "/", "D.Get"), "table/0");
+  EXPECT_EQ(asked("POST", "/", "D.Put"), "more/0");
+  EXPECT_EQ(asked("POST", "/", "D.Drop"), "action-not-allowed")
+      << "`any` reads actions elsewhere, so it is passed over";
+  EXPECT_EQ(asked("POST", "/", "D.get"), "action-not-allowed");
+  EXPECT_EQ(asked("POST", "/", ""), "action-not-allowed");
+  EXPECT_EQ(asked("GET", "/", ""), "table/1");
+  EXPECT_EQ(asked("GET", "/", "D.Drop"), "table/1") << "a rule without actions has every one";
+  EXPECT_EQ(asked("POST", "/x", "D.Get"), "path-not-allowed");
+  EXPECT_TRUE(snapshot->could_allow(to, "POST", "/"));
+  EXPECT_FALSE(snapshot->could_allow(to, "POST", "/x"));
+  EXPECT_EQ(snapshot->endpoints()[0].query, QueryRule::sort);
+  EXPECT_EQ(snapshot->endpoints()[1].query, QueryRule::drop);
+  EXPECT_EQ(snapshot->endpoints()[2].operations.to_string(), "{json: /a/b}");
+  const RequestDecision refused = snapshot->decide_request(to, "POST", "/", "D.Drop");
+  EXPECT_THAT(snapshot->explain(refused, to, "POST", "/", "D.Drop"), HasSubstr("has the action 'D.Drop'"));
+}
+
 TEST(Snapshot, TcpIsDecidedByHostAndPortAlone) {
   const auto snapshot = load_clean(
       kHead +

@@ -64,7 +64,8 @@ std::optional<Verdict> settle_target(const request::RequestHead& head, Route& ro
       return refuse(Reason::host_mismatch, "the request target and the Host field name different destinations");
     raw = absolute->origin;
   }
-  Result<request::Target> target = request::canonical_target(raw, route.policy->target_options(route.destination()));
+  const request::TargetOptions options = route.reading == nullptr ? request::TargetOptions{} : route.reading->target;
+  Result<request::Target> target = request::canonical_target(raw, options);
   if (!target) return refuse(Reason::malformed_target, target.error().text);
   route.target = std::move(*target);
   return std::nullopt;
@@ -115,27 +116,49 @@ void strip_request(request::RequestHead& head) {
   }
 }
 
+// Whether it matters which action the request has.
+bool has_action(const Route& route, const request::RequestHead& head) {
+  return route.reading != nullptr && route.reading->operations.protocol != action::Protocol::none &&
+         route.policy->could_allow(route.destination(), head.method, route.target.path());
+}
+
 }  // namespace
 
-Verdict decide(const ConnectionFacts& facts, std::shared_ptr<const document::Snapshot> policy,
-               request::RequestHead& head, Route& route, bool websocket) {
+std::optional<Verdict> settle(const ConnectionFacts& facts, std::shared_ptr<const document::Snapshot> policy,
+                              const request::RequestHead& head, Route& route) {
   route.policy = std::move(policy);
   // It may have been another request's before: nothing of that is to be told of this one.
   route.host.clear();
   route.literal.reset();
   route.authority.clear();
   route.target = {};
+  route.reading = nullptr;
+  route.action.clear();
   route.endpoint = nullptr;
   route.binding = nullptr;
   route.rule = -1;
-  if (auto refused = settle_destination(facts, head.authority, route)) return std::move(*refused);
+  if (auto refused = settle_destination(facts, head.authority, route)) return refused;
   route.authority = authority_of(route);
-  if (auto refused = settle_target(head, route)) return std::move(*refused);
+  route.reading = route.policy->reading(route.destination());
+  return settle_target(head, route);
+}
 
+bool needs_body(const Route& route, const request::RequestHead& head) {
+  return has_action(route, head) && route.reading->operations.in_body();
+}
+
+Verdict decide(request::RequestHead& head, Route& route, bool websocket, std::string_view body) {
+  if (has_action(route, head)) {
+    Result<std::string> action =
+        action::find_action(route.reading->operations, {head.headers, route.target.query(), body});
+    if (!action) return refuse(Reason::malformed_action, "API action: " + action.error().text);
+    route.action = std::move(*action);
+  }
   const document::Snapshot& snapshot = *route.policy;
   const bool enforce = snapshot.mode() == document::Mode::enforce;
   Verdict verdict{Outcome::allow, Reason::none, {}};
-  document::RequestDecision decision = snapshot.decide_request(route.destination(), head.method, route.target.path());
+  document::RequestDecision decision =
+      snapshot.decide_request(route.destination(), head.method, route.target.path(), route.action);
   route.endpoint = decision.endpoint;
   route.rule = decision.rule;
   const bool no_websocket = websocket && decision.allowed && !decision.endpoint->websocket_allowed;
@@ -148,8 +171,9 @@ Verdict decide(const ConnectionFacts& facts, std::shared_ptr<const document::Sna
   const bool nothing_to_break = snapshot.mode() == document::Mode::learn && snapshot.endpoints().empty();
   if (!decision.allowed && !nothing_to_break) {
     verdict = {enforce ? Outcome::deny : Outcome::would_deny, decision.reason,
-               no_websocket ? "Endpoint '" + route.endpoint->name + "' has websocket: {allow: false}."
-                            : snapshot.explain(decision, route.destination(), head.method, route.target.path())};
+               no_websocket
+                   ? "Endpoint '" + route.endpoint->name + "' has websocket: {allow: false}."
+                   : snapshot.explain(decision, route.destination(), head.method, route.target.path(), route.action)};
     if (enforce) return verdict;
   }
 

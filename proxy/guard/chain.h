@@ -1,6 +1,7 @@
 #pragma once
 // The request side of the chain: what may be sent, to whom, with which credential. No sockets. The stages run in a
-// fixed order, and the first denial ends it: destination → canonical target → endpoint rule → credentials → hygiene.
+// fixed order, and the first denial ends it: destination → canonical target → API action → endpoint rule → credentials
+// → hygiene.
 
 #include <cstdint>
 #include <memory>
@@ -26,7 +27,7 @@ struct ConnectionFacts {
   bool one_host = false;
 };
 
-// Where an allowed request goes. Filled by decide(), kept for the life of the exchange.
+// Where an allowed request goes. Filled by settle() and decide(), kept for the life of the exchange.
 struct Route {
   std::shared_ptr<const document::Snapshot> policy;  // keeps endpoint and binding alive
   const document::Endpoint* endpoint = nullptr;      // null in learn and audit when none matches
@@ -36,6 +37,8 @@ struct Route {
   std::uint16_t port = 0;
   std::string authority;   // what is sent as Host: the port is left out when it is the scheme's default
   request::Target target;  // what is sent
+  const document::Endpoint* reading = nullptr;  // says how target and action are read; null: nobody does
+  std::string action;                           // of the API; empty: none
   int rule = -1;
   const credentials::Binding* binding = nullptr;  // injected
   document::Destination destination() const { return {scheme, host, port}; }
@@ -47,11 +50,19 @@ struct Verdict {
   std::string text;
 };
 
-// Edits `head` (credential, stripped fields) when the verdict lets the request through. What would have to be guessed
-// at is denied in every mode: a target or host without canonical form, hosts that contradict each other.
-// `websocket`: the request asks for one, which its endpoint may forbid.
-Verdict decide(const ConnectionFacts& facts, std::shared_ptr<const document::Snapshot> policy,
-               request::RequestHead& head, Route& route, bool websocket = false);
+// The first stages: one destination, and a canonical target. What would have to be guessed at is denied in every mode:
+// a target or host without canonical form, hosts that contradict each other. Nothing: decide() is next.
+std::optional<Verdict> settle(const ConnectionFacts& facts, std::shared_ptr<const document::Snapshot> policy,
+                              const request::RequestHead& head, Route& route);
+
+// Whether the action of a settled request stands in its body, so that all of it must be here before decide(). Not for
+// one that would be denied whatever its action.
+bool needs_body(const Route& route, const request::RequestHead& head);
+
+// The other stages. Edits `head` (credential, stripped fields) when the verdict lets the request through. An action
+// that can be read in more than one way is denied in every mode, too. `websocket`: the request asks for one, which its
+// endpoint may forbid. `body`: all of it, where needs_body() asked.
+Verdict decide(request::RequestHead& head, Route& route, bool websocket, std::string_view body);
 
 // Response side: takes out what must not reach the function (Alt-Svc, which would lead around the guard).
 void clean_response(request::ResponseHead& head);

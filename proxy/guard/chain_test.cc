@@ -61,13 +61,45 @@ void run(Decided& decided, const ConnectionFacts& facts, std::string_view method
   decided.head.method = method;
   decided.head.target = target;
   decided.head.authority = authority;
-  decided.verdict = decide(facts, std::move(snapshot), decided.head, decided.route);
+  auto refused = settle(facts, std::move(snapshot), decided.head, decided.route);
+  decided.verdict = refused ? *refused : decide(decided.head, decided.route, false, {});
 }
 
 Reason reason_of(const ConnectionFacts& facts, std::string_view target, std::string_view authority) {
   Decided decided;
   run(decided, facts, "GET", target, authority);
   return decided.verdict.reason;
+}
+
+TEST(Chain, AnActionInTheBodyIsAskedForOnlyWhereItDecides) {
+  const auto snapshot = [] {
+    document::LoadResult loaded = document::load_policy(
+        "apiVersion: sallyport.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {name: test}\nspec:\n  endpoints:\n"
+        "  - {name: rpc, host: api.example.com, operations: json-rpc, rules: [{methods: [POST], path: {exact: /}, "
+        "actions: [list]}]}\n",
+        "test.yaml", nullptr);
+    for (const auto& diagnostic : loaded.diagnostics) ADD_FAILURE() << diagnostic.to_string();
+    return loaded.snapshot;
+  }();
+  const auto settled = [&](Decided& decided, std::string_view target) {
+    decided.head.method = "POST";
+    decided.head.target = target;
+    decided.head.headers.add("content-type", "application/json");
+    EXPECT_FALSE(settle(https_facts(), snapshot, decided.head, decided.route));
+  };
+  Decided listed, dropped, twice, elsewhere;
+  settled(listed, "/");
+  EXPECT_TRUE(needs_body(listed.route, listed.head));
+  EXPECT_EQ(decide(listed.head, listed.route, false, R"({"method":"list"})").outcome, Outcome::allow);
+  EXPECT_EQ(listed.route.action, "list");
+  settled(dropped, "/");
+  EXPECT_EQ(decide(dropped.head, dropped.route, false, R"({"method":"drop"})").reason, Reason::action_not_allowed);
+  settled(twice, "/");
+  EXPECT_EQ(decide(twice.head, twice.route, false, R"({"method":"list","method":"drop"})").reason,
+            Reason::malformed_action);
+  settled(elsewhere, "/x");
+  EXPECT_FALSE(needs_body(elsewhere.route, elsewhere.head));
+  EXPECT_EQ(decide(elsewhere.head, elsewhere.route, false, {}).reason, Reason::path_not_allowed);
 }
 
 TEST(Chain, AnAllowedRequestGetsItsRouteAndItsCredential) {

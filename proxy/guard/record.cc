@@ -89,6 +89,7 @@ char* write_json(char* at, const Record& record, std::string_view function) {
   if (record.port != 0) line.number(",\"port\":", record.port);
   line.text(",\"method\":", record.method);
   line.text(",\"path\":", record.path);
+  line.text(",\"action\":", record.action);
   line.text(",\"endpoint\":", record.endpoint);
   if (record.rule >= 0) line.number(",\"rule\":", static_cast<std::uint64_t>(record.rule));
   line.text(",\"credential\":", record.credential);
@@ -109,8 +110,8 @@ char* write_json(char* at, const Record& record, std::string_view function) {
 
 std::size_t json_bytes_max(const Record& record, std::string_view function) {
   std::size_t strings = 0;
-  for (const std::string* text : {&record.host, &record.method, &record.path, &record.endpoint, &record.credential,
-                                  &record.upstream, &record.text}) {
+  for (const std::string* text : {&record.host, &record.method, &record.path, &record.action, &record.endpoint,
+                                  &record.credential, &record.upstream, &record.text}) {
     strings += json_string_bytes_max(*text);
   }
   return kFixedBytesMax + strings + json_string_bytes_max(function);

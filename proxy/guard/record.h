@@ -37,7 +37,8 @@ struct Record {
   std::string host;  // canonical; empty if never known
   std::uint16_t port = 0;
   std::string method;
-  std::string path;  // canonical, never with the query
+  std::string path;    // canonical, never with the query
+  std::string action;  // of the API, where the endpoint says where it stands
   std::string endpoint;
   std::string credential;  // name of the binding that was injected or misused
   std::string text;        // for a person; empty when there is nothing to say

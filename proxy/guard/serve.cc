@@ -53,6 +53,7 @@ class Service final : public InFlight {
         facts_(facts),
         started_(net::Clock::now()),
         record_(worker.new_record()),
+        held_(worker.held_bytes()),
         upload_(worker.loop()) {
     record_.scheme = facts.scheme;
     record_.port = facts.port;
@@ -75,7 +76,14 @@ class Service final : public InFlight {
   }
 
   net::Task<void> run(ConnectionLease* connection) {
-    Verdict verdict = decide(facts_, worker_.policy(), exchange_.head(), route_, exchange_.wants_websocket());
+    std::optional<Verdict> refused = settle(facts_, worker_.policy(), exchange_.head(), route_);
+    if (!refused && has_content() && needs_body(route_, exchange_.head())) {
+      describe({Outcome::error, Reason::none, {}});
+      const bool held = co_await hold(connection);
+      if (!held) co_return;
+    }
+    Verdict verdict =
+        refused ? std::move(*refused) : decide(exchange_.head(), route_, exchange_.wants_websocket(), held_.body());
     describe(verdict);
     if (verdict.outcome == Outcome::deny) {
       co_await answer_denial();
@@ -83,13 +91,8 @@ class Service final : public InFlight {
     }
     decided_ = verdict.outcome;
     record_.outcome = Outcome::error;  // until an answer has been relayed
-    if (connection != nullptr) {
-      const bool placed = co_await connection->claim_place();
-      if (!placed) {
-        co_await turn_away();
-        co_return;
-      }
-    }
+    const bool placed = co_await take_place(connection);
+    if (!placed) co_return;
     bool sent = false;
     if (peer_gone_) {  // of HTTP/2: the request was taken back before it was looked at
       co_await give_up(Reason::downstream_closed, {});
@@ -122,10 +125,36 @@ class Service final : public InFlight {
   }
 
  private:
+  bool has_content() const { return exchange_.body().kind != http::BodyInfo::Kind::empty; }
+
+  net::Task<bool> take_place(ConnectionLease* connection) {
+    if (connection == nullptr) co_return true;
+    const bool placed = co_await connection->claim_place();
+    if (!placed) co_await turn_away();
+    co_return placed;
+  }
+
+  // Waits for all of the body, in which the action is looked for. False: the exchange is over.
+  net::Task<bool> hold(ConnectionLease* connection) {
+    const bool placed = co_await take_place(connection);
+    if (!placed) co_return false;
+    Result<void> read = co_await held_.read(exchange_, worker_.loop().in(limits::kActionBodyTimeout));
+    if (read) co_return true;
+    exchange_.close_after();
+    if (read.error().source == ErrorSource::policy) {  // fails closed: the action may stand behind what was read
+      describe({Outcome::deny, Reason::malformed_action, read.error().text});
+      co_await answer_denial();
+    } else {
+      const bool no_room = read.error().kind == ErrorKind::unavailable;
+      co_await give_up(no_room ? Reason::overloaded : reason_of(read.error()), read.error().text);
+    }
+    co_return false;
+  }
+
   // Why the policy would not let this exchange go on to the address that it is connected to; nothing if it would.
   std::optional<Reason> objection_of(const document::Snapshot& policy) const {
     document::RequestDecision decision =
-        policy.decide_request(route_.destination(), record_.method, route_.target.path());
+        policy.decide_request(route_.destination(), record_.method, route_.target.path(), route_.action);
     if (!decision.allowed) return decision.reason;
     if (exchange_.wants_websocket() && !decision.endpoint->websocket_allowed) return Reason::websocket_not_allowed;
     // Through a proxy nobody here knows where the name led.
@@ -147,6 +176,7 @@ class Service final : public InFlight {
     record_.method = exchange_.head().method;
     record_.host = route_.host.empty() ? facts_.host.name : route_.host;
     if (verdict.reason != Reason::malformed_target) record_.path = route_.target.path();
+    record_.action = route_.action;
     record_.rule = route_.rule;
     if (route_.endpoint != nullptr) record_.endpoint = route_.endpoint->name;
     if (route_.binding != nullptr) record_.credential = route_.binding->name;
@@ -256,12 +286,12 @@ class Service final : public InFlight {
     request.head = &exchange_.head();
     request.target = route_.target.text;
     request.authority = route_.authority;
-    request.body = exchange_.body();
+    request.body = held_.held() ? held_.info(exchange_) : exchange_.body();
     request.websocket = exchange_.wants_websocket();
     request.te_trailers = exchange_.accepts_trailers();
     if (request.websocket) offer_extensions();
     request.trailers = trailers();
-    Result<Chunk> first = exchange_.buffered_body();
+    Result<Chunk> first = held_.held() ? Result<Chunk>(Chunk{held_.body(), true}) : exchange_.buffered_body();
     if (!first) {
       co_await give_up(reason_of(first.error()), first.error().text);
       co_return false;
@@ -619,6 +649,7 @@ class Service final : public InFlight {
   const net::Deadline started_;
   net::Deadline moved_ = started_;  // when a byte of a body was last passed on, in either direction
   Record record_;
+  HeldRequest held_;
   Outcome decided_ = Outcome::allow;
   std::unique_ptr<net::UpstreamConnection> connection_;  // of HTTP/1
   std::shared_ptr<SharedUpstream> shared_;               // of HTTP/2

@@ -15,6 +15,7 @@
 #include "policy-engine/document/snapshot.h"
 #include "proxy/guard/capacity.h"
 #include "proxy/guard/chain.h"
+#include "proxy/guard/held_request.h"
 #include "proxy/guard/record.h"
 #include "proxy/guard/recorder.h"
 #include "proxy/guard/shared_upstreams.h"
@@ -101,6 +102,7 @@ class Worker {
   SharedUpstreams& shared_upstreams() { return *shared_upstreams_; }
   net::DnsTable* names() { return names_; }
   WorkerCounters& counters() { return counters_; }
+  HeldBytes& held_bytes() { return held_bytes_; }
   bool draining() const { return draining_; }
   // A place beside those of the connections, for an exchange that shares one with others; none when all are taken.
   bool has_place() const { return !places_.full(); }
@@ -140,6 +142,7 @@ class Worker {
   Recorder* recorder_;
   net::DnsTable* names_;
   WorkerCounters counters_;
+  HeldBytes held_bytes_;
   std::vector<Record> batch_;
   std::uint64_t id_base_;
   bool flush_pending_ = false;
