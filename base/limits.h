@@ -187,4 +187,11 @@ inline constexpr std::size_t kTraceFlowsMax = 10'000;     // of one trace; more 
 inline constexpr std::size_t kTraceBytesMax = 16 << 20;   // of one trace in a file
 inline constexpr std::size_t kTraceFileBytesMax = std::size_t{8} << 30;
 
+// Tags.
+inline constexpr std::size_t kTagApplicationBytesMax = 63;
+inline constexpr std::size_t kTagFunctionBytesMax = 253;
+inline constexpr std::size_t kTagBytesMax = 530;  // the text of the longest
+inline constexpr seconds kTagLifetime{15 * 60};   // an execution may take as long
+inline constexpr seconds kTagSkew{60};            // between the clocks of two guards
+
 }  // namespace sallyport::limits

@@ -93,6 +93,8 @@ bool same_field(std::string_view a, std::string_view b) {
   return std::ranges::equal(a, b, {}, folded, folded);
 }
 
+bool is_ours(std::string_view name) { return name.size() > 10 && same_field(name.substr(0, 10), "sallyport-"); }
+
 bool must_not_leave(std::string_view name) {
   static constexpr std::string_view kOverrides[] = {"x-http-method-override", "x-http-method", "x-method-override",
                                                     "x-original-url", "x-rewrite-url"};
@@ -100,7 +102,7 @@ bool must_not_leave(std::string_view name) {
     case 'x':
       return std::ranges::any_of(kOverrides, [name](std::string_view one) { return same_field(name, one); });
     case 's':  // tags and the guard's own fields can't be forged by the function
-      return name.size() > 10 && same_field(name.substr(0, 10), "sallyport-");
+      return is_ours(name);
     default:
       return false;
   }
@@ -210,8 +212,7 @@ void clean_response(request::ResponseHead& head) {
     std::string_view name = head.headers[i].name;
     char first = name.empty() ? '\0' : static_cast<char>(name[0] | 0x20);
     if (first == 'a' && request::name_equals(name, "alt-svc")) head.headers.erase_at(i);
-    if (first == 's' && name.size() > 10 && request::name_equals(name.substr(0, 10), "sallyport-"))
-      head.headers.erase_at(i);
+    if (first == 's' && is_ours(name)) head.headers.erase_at(i);
   }
 }
 
