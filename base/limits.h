@@ -185,6 +185,7 @@ inline constexpr std::size_t kExecutionsOpenMax = 1'024;  // of one guard, for a
 inline constexpr seconds kExecutionTimeout{15 * 60};      // the longest that AWS lets a function run
 inline constexpr std::size_t kTraceFlowsMax = 10'000;     // of one trace; more are counted, and it is not learned from
 inline constexpr std::size_t kTraceBytesMax = 16 << 20;   // of one trace in a file
+inline constexpr std::size_t kTraceBytesHeldMax = 256 << 20;  // of all executions that are open, about
 inline constexpr std::size_t kTraceFileBytesMax = std::size_t{8} << 30;
 
 // Tags.

@@ -30,7 +30,7 @@ namespace sallyport::cli {
 namespace {
 
 struct Flags {
-  std::string policy, mode, learn, record, admin, upstream_ca, ca_cert, ca_key;
+  std::string policy, mode, learn, record, traces, admin, upstream_ca, ca_cert, ca_key;
   bool quiet = false, verbose = false;
   std::vector<std::string> command;
 };
@@ -177,6 +177,7 @@ guard::GuardOptions options_of(const Flags& flags) {
   options.function = std::filesystem::path(flags.command[0]).filename();
   options.record_file = flags.record;
   options.draft_file = flags.learn;
+  options.trace_file = flags.traces;
   options.admin_socket = flags.admin;
   options.upstream_ca_file = flags.upstream_ca;
   const bool terminal = isatty(STDERR_FILENO) == 1;
@@ -242,6 +243,7 @@ std::vector<run::Shield> shields_of(const Flags& flags, const guard::PolicyFile&
   };
   add(flags.policy, Kind::read_only);
   add(flags.record, Kind::read_only);
+  add(flags.traces, Kind::read_only);
   for (const document::Endpoint& endpoint : policy.snapshot->endpoints()) {
     add(endpoint.ca_bundle_file, Kind::read_only);
     add(endpoint.crl_file, Kind::read_only);
@@ -300,7 +302,7 @@ int guard_command(const Flags& flags, run::GuardedCommand& command, const std::f
   if (Result<void> released = run::release_standard_streams(); !released) complain(0, released.error().text);
   Result<int> status = command.wait();
   // The command and everything it left have ended: what is still open has nobody at its other end.
-  (*guard)->stop(std::chrono::milliseconds(200));
+  (*guard)->stop(std::chrono::milliseconds(200), flow::v1alpha1::EXECUTION_END_COMPLETE);
   if (!status) return complain(kExitGuardFailed, status.error().text);
   return *status;
 }
@@ -326,6 +328,8 @@ void add_run_command(CLI::App& app, int& exit_code) {
   run->add_option("--learn", flags->learn, "Write a policy draft from what was seen; implies --mode learn")
       ->type_name("FILE");
   run->add_option("--record", flags->record, "Append one JSON line per exchange")->type_name("FILE");
+  run->add_option("--traces", flags->traces, "Append what the command does as one execution (docs/executions.md)")
+      ->type_name("FILE");
   run->add_option("--admin", flags->admin, "Serve /metrics, /healthz and /readyz on this unix socket")
       ->type_name("SOCKET");
   run->add_option("--upstream-ca", flags->upstream_ca, "More root certificates for upstream servers (PEM)")

@@ -18,7 +18,7 @@ namespace sallyport {
 namespace {
 
 struct Flags {
-  std::string policy, ca_cert, ca_key, admin, record, upstream_ca;
+  std::string policy, ca_cert, ca_key, admin, record, traces, upstream_ca;
   std::vector<std::string> listen, proxy_listen;
   std::size_t workers = 1;
   unsigned grace_seconds = 30;
@@ -80,6 +80,7 @@ int serve(const Flags& flags) {
   guard::GuardOptions options;
   options.policy_file = flags.policy;
   options.record_file = flags.record;
+  options.trace_file = flags.traces;
   options.admin_socket = flags.admin;
   options.upstream_ca_file = flags.upstream_ca;
   options.workers = flags.workers;
@@ -119,6 +120,8 @@ int main(int argc, char** argv) {
   app.add_option("--admin", flags.admin, "Serve /metrics, /healthz and /readyz on this unix socket")
       ->type_name("SOCKET");
   app.add_option("--record", flags.record, "Append one JSON line per exchange")->type_name("FILE");
+  app.add_option("--traces", flags.traces, "Append what the function does as one execution (docs/executions.md)")
+      ->type_name("FILE");
   app.add_option("--upstream-ca", flags.upstream_ca, "More root certificates for upstream servers (PEM)")
       ->type_name("FILE");
   app.add_option("--workers", flags.workers, "Worker threads")->check(CLI::Range(1, 256))->capture_default_str();

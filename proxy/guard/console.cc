@@ -114,6 +114,10 @@ std::string Console::line_of(const Record& record) {
     case RecordKind::dns:
       line += "name " + record.host;
       break;
+    case RecordKind::execution:
+      line += "execution " + std::string(record.end) + ", " + std::to_string(record.flows) +
+              (record.flows == 1 ? " request " : " requests ") + milliseconds_text(record.duration);
+      break;
   }
   if (!record.credential.empty() && record.outcome == Outcome::allow) line += " [credential " + record.credential + "]";
   if (record.reason != Reason::none) line += " (" + std::string(to_string(record.reason)) + ")";
@@ -144,6 +148,8 @@ void Console::show(const Record& record) {
       break;
     case RecordKind::dns:
       ++refused_names_;
+      return;
+    case RecordKind::execution:
       return;
   }
   if (record.kind == RecordKind::exchange &&

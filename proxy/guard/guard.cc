@@ -25,6 +25,17 @@ std::string date_text() {
   return text;
 }
 
+std::string_view end_text(flow::v1alpha1::ExecutionEnd end) {
+  switch (end) {
+    case flow::v1alpha1::EXECUTION_END_COMPLETE:
+      return "complete";
+    case flow::v1alpha1::EXECUTION_END_TIMEOUT:
+      return "timeout";
+    default:
+      return "cut";
+  }
+}
+
 }  // namespace
 
 Guard::Guard(const GuardOptions& options, std::shared_ptr<const document::Snapshot> policy, ca::Authority authority)
@@ -61,6 +72,15 @@ Result<std::unique_ptr<Guard>> Guard::create(const GuardOptions& options,
                   "--learn " + options.draft_file + ": " + std::strerror(errno));
     }
   }
+  if (!options.trace_file.empty()) {
+    auto traces =
+        TraceWriter::open(options.trace_file, [raw = guard.get()](const std::string& text) { raw->say(text); });
+    if (!traces) return std::unexpected(traces.error());
+    guard->traces_ = std::move(*traces);
+    guard->executions_ = std::make_unique<ExecutionTable>(
+        ExecutionTable::Options{.function = guard->function_, .traces = true},
+        [raw = guard.get()](EndedExecution&& ended) { raw->write_execution(std::move(ended)); });
+  }
   guard->recorder_ = std::make_unique<Recorder>(guard->sinks(), [raw = guard.get()] {
     raw->flush_log();
     raw->console_.flush();
@@ -71,6 +91,7 @@ Result<std::unique_ptr<Guard>> Guard::create(const GuardOptions& options,
   parts.recorder = guard->recorder_.get();
   parts.names = &guard->names_;
   parts.authority = &guard->authority_;
+  parts.executions = guard->executions_.get();
   // The command that is guarded was forked before, and keeps its own limit.
   const std::size_t workers = std::max<std::size_t>(options.workers, 1);
   parts.capacity = capacity_per_worker(raise_descriptor_limit(), workers);
@@ -149,13 +170,17 @@ Result<void> Guard::start() {
     if (!admin) return std::unexpected(admin.error());
     admin_ = std::move(*admin);
   }
+  // The whole process is one execution. Without randomness for its id nothing is told of it, and nothing depends on it.
+  if (executions_) {
+    [[maybe_unused]] const auto begun = executions_->begin({.process = true}, Moment::now());
+  }
   give_back_start_pages();
   for (auto& worker : workers_) threads_.emplace_back([raw = worker.get()] { raw->run(); });
   ready_ = true;
   return {};
 }
 
-void Guard::stop(std::chrono::milliseconds grace) {
+void Guard::stop(std::chrono::milliseconds grace, flow::v1alpha1::ExecutionEnd process) {
   if (!recorder_) return;
   ready_ = false;
   watcher_.reset();
@@ -171,7 +196,9 @@ void Guard::stop(std::chrono::milliseconds grace) {
   admin_.reset();  // it reads the workers' counters
   dns_.reset();
   workers_.clear();
-  recorder_.reset();  // every record has been written now
+  if (executions_) executions_->end_all(process, Moment::now());  // every flow of it has ended
+  recorder_.reset();                                              // every record has been written now
+  traces_.reset();
   write_draft();
   console_.summarise();
 }
@@ -220,6 +247,11 @@ std::vector<RecordSink> Guard::sinks() {
     sinks.push_back([this](const Record& record) { console_.show(record); });
   }
   if (!options_.draft_file.empty()) sinks.push_back([this](const Record& record) { learn(record); });
+  if (traces_) {
+    sinks.push_back([this](const Record& record) {
+      if (record.trace) traces_->write(*record.trace);
+    });
+  }
   return sinks;
 }
 
@@ -244,9 +276,37 @@ void Guard::flush_log() {
   log_pending_.clear();
 }
 
+// On the thread that ended it.
+void Guard::write_execution(EndedExecution&& ended) {
+  Record record;
+  record.kind = RecordKind::execution;
+  record.outcome = ended.end == flow::v1alpha1::EXECUTION_END_COMPLETE ? Outcome::allow : Outcome::error;
+  record.mode = policy()->mode();
+  record.time = ended.began;
+  for (std::size_t i = 0; i < sizeof record.id; ++i) record.id = (record.id << 8) | ended.id[i];
+  record.duration = ended.duration;
+  record.execution = to_hex(ended.id);
+  record.end = end_text(ended.end);
+  record.flows = ended.flows;
+  if (ended.inbound) {
+    record.method = ended.inbound->method();
+    record.host = ended.inbound->host();
+    record.path = ended.inbound->path();
+  }
+  if (ended.left_out > 0) {
+    record.text = "its trace lacks the last " + std::to_string(ended.left_out) + " of its requests: there was no room";
+  } else if (!ended.attributed) {
+    record.text = "others were open at the same time, and it could not be told of each request whose it was";
+  }
+  record.trace = std::move(ended.trace);
+  std::vector<Record> batch;
+  batch.push_back(std::move(record));
+  recorder_->submit(batch);
+}
+
 // Only what worked teaches: a failed lookup or a refused connection says nothing of what the function needs.
 void Guard::learn(const Record& record) {
-  if (record.kind == RecordKind::dns || record.host.empty()) return;
+  if (record.kind == RecordKind::dns || record.kind == RecordKind::execution || record.host.empty()) return;
   if (record.outcome != Outcome::allow && record.outcome != Outcome::would_deny) return;
   document::Observation observation;
   observation.scheme = record.scheme.value_or(request::Scheme::https);

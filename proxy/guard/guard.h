@@ -15,9 +15,11 @@
 #include "policy-engine/document/load.h"
 #include "proxy/guard/admin.h"
 #include "proxy/guard/console.h"
+#include "proxy/guard/execution_table.h"
 #include "proxy/guard/metrics.h"
 #include "proxy/guard/policy_source.h"
 #include "proxy/guard/recorder.h"
+#include "proxy/guard/trace_writer.h"
 #include "proxy/guard/worker.h"
 #include "proxy/net/dns_service.h"
 
@@ -32,6 +34,7 @@ struct GuardOptions {
   std::string function;                // for records, when the policy names none
   std::string record_file;             // empty: none
   std::string draft_file;              // --learn; empty: none
+  std::string trace_file;              // --traces; empty: none, and executions are not tracked
   std::string admin_socket;            // empty: none
   std::string upstream_ca_file;        // more roots for upstream servers; empty: none
   std::size_t workers = 1;
@@ -55,8 +58,9 @@ class Guard {
   void serve_dns(std::vector<UniqueFd> udp, std::vector<UniqueFd> tcp);
   // Makes the threads: workers, recorder, policy watch, admin.
   Result<void> start();
-  // Stops accepting, lets open exchanges end within `grace`, writes every record, the draft and the summary. Once.
-  void stop(std::chrono::milliseconds grace);
+  // Stops accepting, lets open exchanges end within `grace`, writes every record, the draft, the traces and the
+  // summary. Once. `process`: how the execution ends that the whole process is.
+  void stop(std::chrono::milliseconds grace, flow::v1alpha1::ExecutionEnd process = flow::v1alpha1::EXECUTION_END_CUT);
 
   std::shared_ptr<const document::Snapshot> policy();
 
@@ -66,6 +70,7 @@ class Guard {
   void write_log(const Record& record);
   void flush_log();
   void learn(const Record& record);
+  void write_execution(EndedExecution&& ended);
   void write_draft();
   void reload();
   std::string policy_opened_as() const;
@@ -84,7 +89,9 @@ class Guard {
   UniqueFd log_;
   std::string log_pending_;
   document::Draft draft_;
+  std::unique_ptr<TraceWriter> traces_;
   std::unique_ptr<Recorder> recorder_;
+  std::unique_ptr<ExecutionTable> executions_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::unique_ptr<net::DnsService> dns_;
   std::vector<std::thread> threads_;

@@ -172,6 +172,7 @@ Metrics::~Metrics() = default;
 
 void Metrics::count(const Record& record) {
   const std::lock_guard lock(impl_->mutex);
+  if (record.kind == RecordKind::execution) return;  // its exchanges are counted
   if (record.kind == RecordKind::dns) {
     ++impl_->names_refused;
     return;

@@ -94,15 +94,19 @@ char* write_json(char* at, const Record& record, std::string_view function) {
   if (record.rule >= 0) line.number(",\"rule\":", static_cast<std::uint64_t>(record.rule));
   line.text(",\"credential\":", record.credential);
   if (record.status != 0) line.number(",\"status\":", static_cast<std::uint64_t>(record.status));
-  if (record.kind != RecordKind::dns) {
+  if (record.kind == RecordKind::exchange || record.kind == RecordKind::connection) {
     line.number(",\"bytes_up\":", record.bytes_up);
     line.number(",\"bytes_down\":", record.bytes_down);
-    line.milliseconds(",\"duration_ms\":", record.duration);
   }
+  if (record.kind != RecordKind::dns) line.milliseconds(",\"duration_ms\":", record.duration);
   if (record.first_byte) line.milliseconds(",\"first_byte_ms\":", *record.first_byte);
   line.text(",\"upstream\":", record.upstream);
   if (!record.upstream.empty()) line.raw(record.reused ? ",\"reused\":true" : ",\"reused\":false");
   line.text(",\"protocol\":", record.protocol);
+  line.text(",\"execution\":", record.execution);
+  line.text(",\"attributed\":", record.attribution);
+  line.text(",\"end\":", record.end);
+  if (record.kind == RecordKind::execution) line.number(",\"flows\":", record.flows);
   line.text(",\"text\":", record.text);
   line.raw("}");
   return line.end();
@@ -111,7 +115,7 @@ char* write_json(char* at, const Record& record, std::string_view function) {
 std::size_t json_bytes_max(const Record& record, std::string_view function) {
   std::size_t strings = 0;
   for (const std::string* text : {&record.host, &record.method, &record.path, &record.action, &record.endpoint,
-                                  &record.credential, &record.upstream, &record.text}) {
+                                  &record.credential, &record.upstream, &record.text, &record.execution}) {
     strings += json_string_bytes_max(*text);
   }
   return kFixedBytesMax + strings + json_string_bytes_max(function);
@@ -127,6 +131,8 @@ std::string_view to_string(RecordKind kind) {
       return "connection";
     case RecordKind::dns:
       return "dns";
+    case RecordKind::execution:
+      return "execution";
   }
   return "exchange";
 }

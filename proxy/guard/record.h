@@ -1,9 +1,11 @@
 #pragma once
-// The decision record: exactly one per exchange, per connection that ended without one, and per refused name. Log line,
+// The decision record: exactly one per exchange, per connection that ended without one, per refused name, and per
+// execution where those are tracked. Log line,
 // metrics, terminal line, policy draft and summary are all made from it.
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -11,12 +13,17 @@
 #include "policy-engine/document/snapshot.h"
 #include "policy-engine/request/address.h"
 
+namespace sallyport::flow::v1alpha1 {
+class Trace;
+}
+
 namespace sallyport::guard {
 
 enum class RecordKind : std::uint8_t {
   exchange,    // one HTTP request and its response
   connection,  // a connection that carried no HTTP: passed through, opaque, or ended before a request
   dns,         // a name that was not resolved
+  execution,   // one execution of the function, when it and all that it sent have ended
 };
 
 enum class Outcome : std::uint8_t {
@@ -52,8 +59,13 @@ struct Record {
   std::optional<request::IpAddress> upstream_address;
   bool reused = false;
   bool inspected = true;
-  bool tcp = false;           // relayed, and neither TLS nor HTTP
-  const char* protocol = "";  // "HTTP/1.1", "WebSocket", "TCP"
+  bool tcp = false;                                    // relayed, and neither TLS nor HTTP
+  const char* protocol = "";                           // "HTTP/1.1", "WebSocket", "TCP"
+  std::string execution;                               // its id, where executions are tracked and it belongs to one
+  std::string_view attribution;                        // how that is known: "only", "trace-context", "set"
+  std::string_view end;                                // of an execution: "complete", "timeout", "cut"
+  std::uint64_t flows = 0;                             // of an execution: requests that it has sent
+  std::shared_ptr<const flow::v1alpha1::Trace> trace;  // of an execution, for the file of traces; null: none is kept
 };
 
 // "0123456789abcdef"

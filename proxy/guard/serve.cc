@@ -2,6 +2,7 @@
 
 #include "base/limits.h"
 #include "proxy/guard/denial.h"
+#include "proxy/guard/operation_label.h"
 #include "proxy/guard/websocket_relay.h"
 #include "proxy/net/concurrent.h"
 
@@ -72,6 +73,7 @@ class Service final : public InFlight {
     worker_.leave(*this);
     exchange_.watch_peer(nullptr);
     record_.duration = std::chrono::duration_cast<std::chrono::microseconds>(net::Clock::now() - started_);
+    flow_.end({flow_end(), flow_status_, std::move(redirect_), record_.bytes_up, record_.bytes_down}, Moment::now());
     worker_.submit(std::move(record_));
   }
 
@@ -85,6 +87,7 @@ class Service final : public InFlight {
     Verdict verdict =
         refused ? std::move(*refused) : decide(exchange_.head(), route_, exchange_.wants_websocket(), held_.body());
     describe(verdict);
+    attribute();
     if (verdict.outcome == Outcome::deny) {
       co_await answer_denial();
       co_return;
@@ -141,6 +144,7 @@ class Service final : public InFlight {
     Result<void> read = co_await held_.read(exchange_, worker_.loop().in(limits::kActionBodyTimeout));
     if (read) co_return true;
     exchange_.close_after();
+    attribute();
     if (read.error().source == ErrorSource::policy) {  // fails closed: the action may stand behind what was read
       describe({Outcome::deny, Reason::malformed_action, read.error().text});
       co_await answer_denial();
@@ -149,6 +153,30 @@ class Service final : public InFlight {
       co_await give_up(no_room ? Reason::overloaded : reason_of(read.error()), read.error().text);
     }
     co_return false;
+  }
+
+  // To which execution the request belongs. What has no canonical form is no operation that anybody could send.
+  void attribute() {
+    ExecutionTable* executions = worker_.executions();
+    if (executions == nullptr || !route_.target.text.starts_with('/')) return;
+    const OperationLabel label(route_, record_.method);
+    flow_ = executions->send(label.view(), trace_id_of(exchange_.head().headers), started_, Moment::now());
+    if (flow_.attribution() == Attribution::none) return;
+    record_.execution = to_hex(flow_.execution());
+    record_.attribution = to_string(flow_.attribution());
+  }
+
+  flow::v1alpha1::FlowEnd flow_end() const {
+    switch (record_.outcome) {
+      case Outcome::deny:
+        return flow::v1alpha1::FLOW_END_DENIED;
+      case Outcome::error:
+        return flow::v1alpha1::FLOW_END_FAILED;
+      case Outcome::allow:
+      case Outcome::would_deny:
+        break;
+    }
+    return flow::v1alpha1::FLOW_END_ANSWERED;
   }
 
   // Why the policy would not let this exchange go on to the address that it is connected to; nothing if it would.
@@ -435,6 +463,8 @@ class Service final : public InFlight {
   net::Task<void> relay_response() {
     bool final_head = co_await relay_informational();
     if (!final_head) co_return;
+    flow_status_ = head_.status;
+    if (flow_.attribution() != Attribution::none) redirect_ = redirect_of(route_, record_.method, response_);
     record_.first_byte = std::chrono::duration_cast<std::chrono::microseconds>(net::Clock::now() - started_);
     clean_response(response_);
     if (head_.status == 101) {
@@ -650,6 +680,9 @@ class Service final : public InFlight {
   net::Deadline moved_ = started_;  // when a byte of a body was last passed on, in either direction
   Record record_;
   HeldRequest held_;
+  ExecutionTable::Flow flow_;
+  int flow_status_ = 0;
+  std::optional<flow::v1alpha1::Operation> redirect_;
   Outcome decided_ = Outcome::allow;
   std::unique_ptr<net::UpstreamConnection> connection_;  // of HTTP/1
   std::shared_ptr<SharedUpstream> shared_;               // of HTTP/2

@@ -26,6 +26,7 @@ Worker::Worker(const Parts& parts)
     : policy_(parts.policy),
       recorder_(parts.recorder),
       names_(parts.names),
+      executions_(parts.executions),
       id_base_(random_id()),
       limit_(parts.capacity.places + parts.capacity.reserve),
       places_(parts.capacity.places) {}

@@ -15,6 +15,7 @@
 #include "policy-engine/document/snapshot.h"
 #include "proxy/guard/capacity.h"
 #include "proxy/guard/chain.h"
+#include "proxy/guard/execution_table.h"
 #include "proxy/guard/held_request.h"
 #include "proxy/guard/record.h"
 #include "proxy/guard/recorder.h"
@@ -79,6 +80,7 @@ class Worker {
     std::string upstream_ca_pem;  // more roots; may be empty
     Capacity capacity{limits::kPlacesPerWorkerMax, limits::kReservePerWorkerMax};
     net::ResolverOptions resolver;
+    ExecutionTable* executions = nullptr;  // null: executions are not tracked
   };
   // On any thread, before run().
   static Result<std::unique_ptr<Worker>> create(const Parts& parts);
@@ -103,6 +105,7 @@ class Worker {
   net::DnsTable* names() { return names_; }
   WorkerCounters& counters() { return counters_; }
   HeldBytes& held_bytes() { return held_bytes_; }
+  ExecutionTable* executions() { return executions_; }
   bool draining() const { return draining_; }
   // A place beside those of the connections, for an exchange that shares one with others; none when all are taken.
   bool has_place() const { return !places_.full(); }
@@ -143,6 +146,7 @@ class Worker {
   net::DnsTable* names_;
   WorkerCounters counters_;
   HeldBytes held_bytes_;
+  ExecutionTable* executions_;
   std::vector<Record> batch_;
   std::uint64_t id_base_;
   bool flush_pending_ = false;

@@ -1,0 +1,136 @@
+#pragma once
+// The executions of the function that are open: each from its m_in to its m_out (SecLambda S34), with what they have
+// sent so far. Shared by the workers of one guard and locked: it is asked once or twice an exchange, and only where
+// executions are tracked at all.
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "policy-engine/api/flow.pb.h"
+#include "policy-engine/flow/operation.h"
+#include "policy-engine/request/head.h"
+#include "proxy/net/loop.h"
+
+namespace sallyport::guard {
+
+using ExecutionId = std::array<unsigned char, 16>;
+std::string to_hex(const ExecutionId& id);
+
+// The trace-id of a W3C traceparent, 32 lower-case hexadecimal digits. Nothing where there is none, more than one, or
+// one that is malformed: then it says nothing.
+std::optional<std::string> trace_id_of(const request::HeaderList& headers);
+
+// How it is known which execution sent a request.
+enum class Attribution : std::uint8_t {
+  none,           // no execution was open
+  only,           // one was
+  trace_context,  // of several, one has the trace-id that the request bears
+  set,            // of several, it cannot be told which
+};
+std::string_view to_string(Attribution attribution);  // empty for none
+
+struct Moment {
+  net::Deadline steady;  // for durations: it does not jump
+  std::chrono::system_clock::time_point wall;
+  static Moment now() { return {net::Clock::now(), std::chrono::system_clock::now()}; }
+};
+
+// What is told of an execution when it is over, and all of its flows have ended.
+struct EndedExecution {
+  ExecutionId id{};
+  std::chrono::system_clock::time_point began;
+  std::chrono::microseconds duration{0};
+  flow::v1alpha1::ExecutionEnd end = flow::v1alpha1::EXECUTION_END_UNSPECIFIED;
+  std::uint64_t flows = 0;     // that it has sent
+  std::uint64_t left_out = 0;  // of those, that its trace does not hold
+  bool attributed = true;
+  std::optional<flow::v1alpha1::Operation> inbound;
+  std::shared_ptr<flow::v1alpha1::Trace> trace;  // null where none is kept
+};
+
+class ExecutionTable {
+  struct Execution;
+
+ public:
+  struct Options {
+    std::string function;
+    bool traces = false;  // keep what each execution sends
+  };
+  // `on_end` is called on the thread that ends an execution or the last of its flows, never under the lock.
+  using OnEnd = std::function<void(EndedExecution&&)>;
+  ExecutionTable(Options options, OnEnd on_end) : options_(std::move(options)), on_end_(std::move(on_end)) {}
+  ExecutionTable(const ExecutionTable&) = delete;
+  ExecutionTable& operator=(const ExecutionTable&) = delete;
+
+  struct Begin {
+    bool process = false;  // a whole process, which no limit on time ends
+    std::optional<flow::v1alpha1::Operation> inbound = std::nullopt;
+    std::optional<std::string> trace_id = std::nullopt;
+  };
+  // Any thread, as all that follows. Nothing when limits::kExecutionsOpenMax are open, or the machine has no
+  // randomness: its m_in must be refused. What has been open for limits::kExecutionTimeout is ended by begin() and
+  // send(): until one of them is called it makes no difference.
+  std::optional<ExecutionId> begin(Begin begin, Moment now);
+  // m_out. An execution that is not open any more is left alone.
+  void end(const ExecutionId& id, flow::v1alpha1::ExecutionEnd how, Moment now);
+  void end_all(flow::v1alpha1::ExecutionEnd how, Moment now);
+
+  // How a flow ended.
+  struct Outcome {
+    flow::v1alpha1::FlowEnd end = flow::v1alpha1::FLOW_END_FAILED;
+    int status = 0;
+    std::optional<flow::v1alpha1::Operation> redirect;
+    std::uint64_t bytes_up = 0, bytes_down = 0;
+  };
+
+  // One exchange: it belongs to an execution until it has ended.
+  class Flow {
+   public:
+    Flow() = default;
+    Flow(Flow&& other) noexcept;
+    Flow& operator=(Flow&& other) noexcept;
+    ~Flow() { end({}, Moment::now()); }
+    Attribution attribution() const { return attribution_; }
+    const ExecutionId& execution() const { return id_; }  // where attribution() is not none
+    void end(Outcome outcome, Moment now);                // once; without it the flow has failed
+
+   private:
+    friend class ExecutionTable;
+    ExecutionTable* table_ = nullptr;
+    std::shared_ptr<Execution> of_;
+    int index_ = -1;  // in the trace; -1: not held there
+    Attribution attribution_ = Attribution::none;
+    ExecutionId id_{};
+  };
+  // A request, whose head was complete at `began`. One that cannot be attributed is noted with the execution that began
+  // first, and every execution that is open is known from then on not to be told apart.
+  Flow send(const flow::Operation& operation, const std::optional<std::string>& trace_id, net::Deadline began,
+            Moment now);
+
+  std::size_t open() const;
+
+ private:
+  using List = std::list<std::shared_ptr<Execution>>;
+  std::shared_ptr<Execution> choose(const std::optional<std::string>& trace_id, Attribution& how);
+  void note(Execution& execution, const flow::Operation& operation, net::Deadline began, Flow& flow);
+  void close(List::iterator which, flow::v1alpha1::ExecutionEnd how, Moment now, List& over);
+  void expire(Moment now, List& over);
+  void end_flow(Flow& flow, Outcome&& outcome, Moment now);
+  void tell(Execution& execution);
+
+  const Options options_;
+  const OnEnd on_end_;
+  mutable std::mutex mutex_;
+  List open_;                   // in the order in which they began
+  std::size_t bytes_held_ = 0;  // of all traces, about
+};
+
+}  // namespace sallyport::guard

@@ -1,0 +1,214 @@
+#include "proxy/guard/execution_table.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/limits.h"
+
+namespace sallyport::guard {
+namespace {
+
+namespace api = sallyport::flow::v1alpha1;
+using std::chrono::milliseconds;
+
+constexpr std::string_view kTraceA = "0af7651916cd43dd8448eb211c80319c", kTraceB = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+Moment at(milliseconds since) {
+  return {net::Deadline(std::chrono::hours(1) + since),
+          std::chrono::system_clock::time_point(std::chrono::hours(500'000) + since)};
+}
+
+class Executions : public testing::Test {
+ protected:
+  std::vector<EndedExecution> ended;
+  ExecutionTable table{{.function = "f", .traces = true},
+                       [this](EndedExecution&& one) { ended.push_back(std::move(one)); }};
+
+  static flow::Operation get(std::string_view path) { return {"GET", "api.example.com", path, {}, {}}; }
+  static api::Operation inbound(const std::string& path) {
+    api::Operation out;
+    out.set_method("POST");
+    out.set_host("f.example.com");
+    out.set_path(path);
+    return out;
+  }
+  ExecutionTable::Flow send(std::string_view path, std::optional<std::string_view> trace = {}, milliseconds when = {}) {
+    return table.send(get(path), trace ? std::optional<std::string>(*trace) : std::nullopt, at(when).steady, at(when));
+  }
+  static ExecutionTable::Outcome answered(int status) { return {api::FLOW_END_ANSWERED, status, {}, 3, 5}; }
+};
+
+TEST_F(Executions, OneExecutionHasAllThatIsSentWhileItIsOpen) {
+  const auto id = table.begin({}, at(milliseconds(0)));
+  ASSERT_TRUE(id);
+  auto first = send("/a", {}, milliseconds(10)), second = send("/b", {}, milliseconds(20));
+  EXPECT_EQ(first.attribution(), Attribution::only);
+  EXPECT_EQ(first.execution(), *id);
+  second.end(answered(500), at(milliseconds(30)));
+  first.end(answered(200), at(milliseconds(40)));
+  EXPECT_TRUE(ended.empty());
+  table.end(*id, api::EXECUTION_END_COMPLETE, at(milliseconds(1'050)));
+  ASSERT_EQ(ended.size(), 1U);
+  const api::Trace& trace = *ended[0].trace;
+  EXPECT_EQ(trace.function(), "f");
+  EXPECT_EQ(trace.execution(), to_hex(*id));
+  EXPECT_EQ(trace.end(), api::EXECUTION_END_COMPLETE);
+  EXPECT_TRUE(trace.attributed());
+  EXPECT_FALSE(trace.has_inbound());
+  EXPECT_EQ(trace.duration().seconds(), 1);
+  EXPECT_EQ(trace.duration().nanos(), 50'000'000);
+  ASSERT_EQ(trace.flows_size(), 2);
+  EXPECT_EQ(trace.flows(0).operation().path(), "/a");
+  EXPECT_EQ(trace.flows(0).began().nanos(), 10'000'000);
+  EXPECT_EQ(trace.flows(0).ended().nanos(), 40'000'000);
+  EXPECT_EQ(trace.flows(1).status(), 500U);
+  EXPECT_EQ(trace.flows(1).bytes_up(), 3U);
+  EXPECT_EQ(trace.flows(1).bytes_down(), 5U);
+}
+
+TEST_F(Executions, NothingIsToldBeforeTheLastFlowHasEnded) {
+  const auto id = table.begin({}, at(milliseconds(0)));
+  {
+    auto open = send("/a");
+    table.end(*id, api::EXECUTION_END_COMPLETE, at(milliseconds(5)));
+    EXPECT_EQ(table.open(), 0U);
+    EXPECT_TRUE(ended.empty());
+    EXPECT_EQ(send("/late").attribution(), Attribution::none);
+  }
+  ASSERT_EQ(ended.size(), 1U);
+  ASSERT_EQ(ended[0].trace->flows_size(), 1);
+  EXPECT_EQ(ended[0].trace->flows(0).end(), api::FLOW_END_FAILED) << "nobody said how it ended";
+}
+
+TEST_F(Executions, SeveralAreToldApartByTheTraceThatTheyBear) {
+  const auto a = table.begin({.inbound = inbound("/a"), .trace_id = std::string(kTraceA)}, at(milliseconds(0)));
+  const auto b = table.begin({.inbound = inbound("/b"), .trace_id = std::string(kTraceB)}, at(milliseconds(1)));
+  auto of_b = send("/1", kTraceB), of_a = send("/2", kTraceA);
+  EXPECT_EQ(of_b.attribution(), Attribution::trace_context);
+  EXPECT_EQ(of_b.execution(), *b);
+  EXPECT_EQ(of_a.execution(), *a);
+  of_a.end(answered(200), at(milliseconds(3)));
+  of_b.end(answered(200), at(milliseconds(3)));
+  table.end_all(api::EXECUTION_END_CUT, at(milliseconds(9)));
+  ASSERT_EQ(ended.size(), 2U);
+  for (const EndedExecution& one : ended) EXPECT_TRUE(one.attributed);
+  EXPECT_EQ(ended[0].inbound->path(), "/a");
+  EXPECT_EQ(ended[0].trace->flows(0).operation().path(), "/2");
+}
+
+TEST_F(Executions, WhatCannotBeToldApartSpoilsEveryTraceThatIsOpen) {
+  const auto before = table.begin({.inbound = inbound("/x")}, at(milliseconds(0)));
+  table.end(*before, api::EXECUTION_END_COMPLETE, at(milliseconds(0)));
+  ASSERT_TRUE(table.begin({.inbound = inbound("/a"), .trace_id = std::string(kTraceA)}, at(milliseconds(1))));
+  ASSERT_TRUE(table.begin({.inbound = inbound("/b"), .trace_id = std::string(kTraceA)}, at(milliseconds(2))));
+  EXPECT_EQ(send("/1").attribution(), Attribution::set);
+  EXPECT_EQ(send("/2", kTraceB).attribution(), Attribution::set) << "a trace that nobody has";
+  EXPECT_EQ(send("/3", kTraceA).attribution(), Attribution::set) << "a trace that two have";
+  table.end_all(api::EXECUTION_END_COMPLETE, at(milliseconds(9)));
+  ASSERT_EQ(ended.size(), 3U);
+  EXPECT_TRUE(ended[0].attributed);
+  EXPECT_FALSE(ended[1].attributed);
+  EXPECT_FALSE(ended[2].attributed);
+  EXPECT_EQ(ended[1].trace->flows_size(), 3) << "with the one that began first";
+  EXPECT_FALSE(ended[1].trace->attributed());
+}
+
+TEST_F(Executions, ATimeLimitEndsRequestsButNoProcess) {
+  ASSERT_TRUE(table.begin({.process = true}, at(milliseconds(0))));
+  ASSERT_TRUE(table.begin({.inbound = inbound("/a")}, at(milliseconds(0))));
+  EXPECT_EQ(send("/1", {}, limits::kExecutionTimeout - milliseconds(1)).attribution(), Attribution::set);
+  EXPECT_EQ(send("/2", {}, limits::kExecutionTimeout).attribution(), Attribution::only);
+  EXPECT_EQ(table.open(), 1U);
+  ASSERT_EQ(ended.size(), 1U);
+  EXPECT_EQ(ended[0].end, api::EXECUTION_END_TIMEOUT);
+}
+
+TEST_F(Executions, OnlySoManyCanBeOpen) {
+  for (std::size_t i = 0; i < limits::kExecutionsOpenMax; ++i) ASSERT_TRUE(table.begin({}, at(milliseconds(0))));
+  EXPECT_FALSE(table.begin({}, at(milliseconds(0))));
+}
+
+TEST_F(Executions, ATraceThatHasNoRoomIsCutAndSaysHowMuchItLacks) {
+  const auto id = table.begin({}, at(milliseconds(0)));
+  for (std::size_t i = 0; i < limits::kTraceFlowsMax + 7; ++i) send("/a").end(answered(200), at(milliseconds(1)));
+  table.end(*id, api::EXECUTION_END_COMPLETE, at(milliseconds(2)));
+  ASSERT_EQ(ended.size(), 1U);
+  EXPECT_EQ(ended[0].end, api::EXECUTION_END_CUT);
+  EXPECT_EQ(ended[0].flows, limits::kTraceFlowsMax + 7);
+  EXPECT_EQ(ended[0].left_out, 7U);
+  EXPECT_EQ(static_cast<std::size_t>(ended[0].trace->flows_size()), limits::kTraceFlowsMax);
+}
+
+TEST_F(Executions, LongPathsTakeNoMoreThanATraceMay) {
+  const auto id = table.begin({}, at(milliseconds(0)));
+  const std::string path = "/" + std::string(limits::kRequestTargetBytesMax - 1, 'x');
+  for (int i = 0; i < 1'000; ++i) send(path).end(answered(200), at(milliseconds(1)));
+  table.end(*id, api::EXECUTION_END_COMPLETE, at(milliseconds(2)));
+  ASSERT_EQ(ended.size(), 1U);
+  EXPECT_LE(ended[0].trace->ByteSizeLong(), limits::kTraceBytesMax);
+  EXPECT_EQ(ended[0].left_out + static_cast<std::uint64_t>(ended[0].trace->flows_size()), 1'000U);
+}
+
+TEST_F(Executions, FlowsStandInTheOrderInWhichTheirHeadsCame) {
+  const auto id = table.begin({}, at(milliseconds(0)));
+  auto later = send("/later", {}, milliseconds(20)), held = send("/held", {}, milliseconds(10));
+  held.end(answered(200), at(milliseconds(30)));
+  later.end(answered(200), at(milliseconds(30)));
+  table.end(*id, api::EXECUTION_END_COMPLETE, at(milliseconds(40)));
+  EXPECT_EQ(ended.at(0).trace->flows(0).operation().path(), "/held");
+}
+
+TEST(ExecutionThreads, WorkersMaySendAtOnce) {
+  std::vector<EndedExecution> ended;
+  ExecutionTable table({.function = "f", .traces = true},
+                       [&](EndedExecution&& one) { ended.push_back(std::move(one)); });
+  const auto id = table.begin({}, Moment::now());
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 500; ++i) {
+        auto flow = table.send({"GET", "a.example", "/", {}, {}}, std::nullopt, net::Clock::now(), Moment::now());
+        flow.end({api::FLOW_END_ANSWERED, 200, {}, 0, 0}, Moment::now());
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  table.end(*id, api::EXECUTION_END_COMPLETE, Moment::now());
+  ASSERT_EQ(ended.size(), 1U);
+  EXPECT_EQ(ended[0].trace->flows_size(), 2'000);
+}
+
+std::optional<std::string> parsed(std::initializer_list<std::string_view> values) {
+  request::HeaderList headers;
+  for (const std::string_view value : values) headers.add("TraceParent", value);
+  return trace_id_of(headers);
+}
+
+TEST(TraceParent, TheTraceIdOfAWellFormedOneIsTaken) {
+  EXPECT_EQ(parsed({"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}), kTraceA);
+  EXPECT_EQ(parsed({"cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more"}), kTraceA) << "a later version";
+}
+
+TEST(TraceParent, AMalformedOneCountsAsNone) {
+  EXPECT_FALSE(parsed({}));
+  for (const std::string_view text : {"", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
+                                      "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+                                      "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+                                      "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+                                      "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+                                      "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-x",
+                                      "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01x",
+                                      "00_0af7651916cd43dd8448eb211c80319c_b7ad6b7169203331_01",
+                                      "00-0af7651916cd43dd8448eb211c80319g-b7ad6b7169203331-01",
+                                      "0-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-011"}) {
+    EXPECT_FALSE(parsed({text})) << text;
+  }
+  const std::string_view good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+  EXPECT_FALSE(parsed({good, good})) << "two of them";
+}
+
+}  // namespace
+}  // namespace sallyport::guard
