@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 
 #include "cli/ca.h"
+#include "cli/flow.h"
 #include "cli/policy.h"
 #include "cli/run.h"
 
@@ -13,6 +14,7 @@ int main(int argc, char** argv) {
   int exit_code = 0;
   sallyport::cli::add_run_command(app, exit_code);
   sallyport::cli::add_policy_command(app, exit_code);
+  sallyport::cli::add_flow_command(app, exit_code);
   sallyport::cli::add_ca_command(app, exit_code);
   try {
     app.parse(argc, argv);
