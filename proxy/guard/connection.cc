@@ -388,11 +388,15 @@ net::Task<std::optional<ConnectionFacts>> open_tls(Worker& worker, ConnectionLea
   co_return ConnectionFacts{request::Scheme::https, host, arrival.destination.port};
 }
 
+// On the ports of HTTP no server speaks first. A client that says nothing there is a slow one: some read their roots
+// only once they are connected, which takes seconds on a busy machine.
+bool client_begins(const Arrival& arrival) { return arrival.destination.port == 80 || arrival.destination.port == 443; }
+
 // Reads until it is known what the connection speaks. Where it is let through anyway, a client that says nothing is
 // soon taken for one that waits for the server: learning must not stall it. A client that is merely slow then passes
 // uninspected, which those modes allow.
-net::Task<Result<net::Sniffed>> look_at(Worker& worker, net::Stream& stream, Opening& opening) {
-  if (worker.policy()->mode() != Mode::enforce) {
+net::Task<Result<net::Sniffed>> look_at(Worker& worker, net::Stream& stream, Opening& opening, const Arrival& arrival) {
+  if (worker.policy()->mode() != Mode::enforce && !client_begins(arrival)) {
     net::Wait wait = co_await stream.wait_readable(worker.loop().in(limits::kServerFirstSilence));
     if (wait == net::Wait::timeout) {
       net::Sniffed silent;
@@ -421,7 +425,7 @@ struct Beginning {
                           Reason::none);
     co_return std::nullopt;
   }
-  auto sniffed = co_await look_at(worker, stream, opening);
+  auto sniffed = co_await look_at(worker, stream, opening, arrival);
   if (!sniffed) {
     if (sniffed.error().kind == ErrorKind::malformed) {
       report(worker, arrival, Outcome::deny, Reason::malformed_tls, sniffed.error().text);

@@ -65,6 +65,24 @@ def test_learning_needs_no_policy_and_looks_names_up(user_bench, world):
     assert outcome.exchanges[0]["decision"] == "allow"
 
 
+SLOW_CLIENT = """
+    import socket, ssl, time
+    context = ssl.create_default_context()
+    with socket.create_connection(("v4.example.com", 443), 20) as raw:
+        time.sleep(1.5)
+        with context.wrap_socket(raw, server_hostname="v4.example.com") as stream:
+            stream.sendall(b"GET /echo HTTP/1.1\\r\\nHost: v4.example.com\\r\\nConnection: close\\r\\n\\r\\n")
+            print(stream.recv(100).split()[1].decode())
+"""
+
+
+def test_a_client_that_is_slow_to_begin_is_learned_too(bench, world):
+    """botocore reads its roots after it has connected, which takes long on a busy machine."""
+    outcome = bench.python(SLOW_CLIENT, flags=["--mode", "learn"])
+    assert outcome.out.strip() == "200", outcome.err
+    assert [(r["kind"], r["host"], r["path"]) for r in outcome.records] == [("exchange", "v4.example.com", "/echo")]
+
+
 def test_learning_still_verifies_the_upstream(bench, world):
     outcome = bench.run(
         ["curl", "-sS", "-o", "/dev/null", "-w", "%header{sallyport-denied}", "https://expired.example.com/"],
