@@ -45,7 +45,7 @@ Trace full() {
                     .redirects(307, "s3.eu-west-1.amazonaws.com", "/b/1")
                     .done();
   trace.set_execution("0123456789abcdef0123456789abcdef");
-  trace.set_image_digest("sha256:0123");
+  trace.set_image_digest("sha256:" + std::string(64, '0'));
   trace.mutable_began()->set_seconds(1'790'000'000);
   trace.mutable_inbound()->set_method("POST");
   trace.mutable_inbound()->set_host("resize.example");
@@ -172,7 +172,9 @@ TEST_P(EachMistake, IsRefusedAtItsPlace) {
 INSTANTIATE_TEST_SUITE_P(
     TraceFile, EachMistake,
     testing::Values(
-        BadTrace{"the function has no name", [](Trace& trace) { trace.clear_function(); }},
+        BadTrace{"the function is none", [](Trace& trace) { trace.clear_function(); }},
+        BadTrace{"the function is none", [](Trace& trace) { trace.set_function("My_Function"); }},
+        BadTrace{"the image digest", [](Trace& trace) { trace.set_image_digest("sha256:0a"); }},
         BadTrace{"flow 2: the method",
                  [](Trace& trace) { trace.mutable_flows(1)->mutable_operation()->set_method("get"); }},
         BadTrace{"flow 2: the host",

@@ -67,6 +67,22 @@ bool is_duration(const Duration& duration) {
   return duration.seconds() == 0 || duration.nanos() == 0 || (duration.seconds() < 0) == (duration.nanos() < 0);
 }
 
+// As a policy and a graph name it.
+bool is_function(std::string_view text) {
+  const auto is_end = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
+  return !text.empty() && text.size() <= kNameBytesMax && is_end(text.front()) && is_end(text.back()) &&
+         std::ranges::all_of(text, [&](char c) { return is_end(c) || c == '.' || c == '-'; });
+}
+
+// Empty: not known. Any other form a graph could not have.
+bool is_digest(std::string_view text) {
+  constexpr std::string_view kAlgorithm = "sha256:";
+  constexpr std::size_t kDigits = 64;
+  if (text.empty()) return true;
+  return text.size() == kAlgorithm.size() + kDigits && text.starts_with(kAlgorithm) &&
+         text.find_first_not_of("0123456789abcdef", kAlgorithm.size()) == std::string_view::npos;
+}
+
 std::string mistake_of(const Flow& flow) {
   if (!flow.has_operation()) return "there is no operation";
   if (auto mistake = mistake_of(flow.operation()); !mistake.empty()) return mistake;
@@ -86,12 +102,11 @@ void set_nanoseconds(Duration& duration, std::int64_t value) {
 }  // namespace
 
 Result<void> check_trace(const v1alpha1::Trace& trace) {
-  if (trace.function().empty() || trace.function().size() > kNameBytesMax ||
-      std::ranges::any_of(trace.function(), is_control)) {
-    return invalid("the function has no name, or one that is too long or has control characters");
+  if (!is_function(trace.function())) {
+    return invalid("the function is none: it is up to 253 of a-z, 0-9, '.' and '-', a letter or digit at both ends");
   }
-  if (trace.image_digest().size() > kNameBytesMax || !std::ranges::all_of(trace.image_digest(), is_graphic)) {
-    return invalid("the image digest is none");
+  if (!is_digest(trace.image_digest())) {
+    return invalid("the image digest is none: it is sha256: and 64 hexadecimal digits in lower case");
   }
   if (!is_duration(trace.duration())) return invalid("the duration is out of range");
   if (trace.has_inbound()) {
