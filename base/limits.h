@@ -188,6 +188,17 @@ inline constexpr std::size_t kTraceBytesMax = 16 << 20;   // of one trace in a f
 inline constexpr std::size_t kTraceBytesHeldMax = 256 << 20;  // of all executions that are open, about
 inline constexpr std::size_t kTraceFileBytesMax = std::size_t{8} << 30;
 
+// Learning a flow graph: what is beyond these is refused, as no graph that a person can review comes of it.
+inline constexpr std::size_t kLearnExecutionsMax = 10'000'000;
+inline constexpr std::size_t kLearnFlowsMax = 200'000'000;     // of all executions
+inline constexpr std::size_t kLearnOperationsMax = 4'000'000;  // different ones
+inline constexpr std::size_t kLearnPathDepthMax = 48;          // segments that are looked at one by one
+inline constexpr std::size_t kLearnTextBytesMax = 2'048;       // of a path or a query that is looked at at all
+inline constexpr std::size_t kLearnQueryValuesMax = 24;        // of one query that are looked at one by one
+inline constexpr std::size_t kLearnParallelMax = 256;          // requests beside one that are compared with it
+inline constexpr std::size_t kLearnFormsMax = 200'000;         // different executions, after folding
+inline constexpr std::uint64_t kLearnStepsMax = 500'000'000;   // of inference: a few seconds
+
 // Tags.
 inline constexpr std::size_t kTagApplicationBytesMax = 63;
 inline constexpr std::size_t kTagFunctionBytesMax = 253;

@@ -1,0 +1,390 @@
+#include "policy-engine/flow/learning/url_grouping.h"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <set>
+#include <span>
+#include <string_view>
+#include <tuple>
+#include <utility>
+
+#include "base/limits.h"
+#include "policy-engine/flow/learning/value_grouping.h"
+#include "policy-engine/flow/learning/value_shape.h"
+
+namespace sallyport::flow::learning {
+
+namespace {
+
+using Operations = std::vector<OperationId>;
+
+// The rest of a URL that is not looked at piece by piece. No segment or query has this byte.
+constexpr std::string_view kRest = "\n";
+
+// A URL in its pieces: the segments of its path, then the keys of its query as one piece, then their values.
+struct Pieces {
+  std::vector<std::string_view> path;
+  std::string keys;  // "", or "?" and what stands around the values: "?a=", "&b="…; kRest alone: any query
+  std::vector<std::string> around;  // before each value
+  std::vector<std::string_view> values;
+};
+
+void split_path(std::string_view path, Pieces& out) {
+  path.remove_prefix(1);
+  std::size_t bytes = 0;
+  while (true) {
+    const std::size_t end = path.find('/');
+    const std::string_view segment = path.substr(0, end);
+    bytes += segment.size() + 1;
+    if (bytes > limits::kLearnTextBytesMax || out.path.size() == limits::kLearnPathDepthMax) {
+      out.path.push_back(kRest);
+      return;
+    }
+    out.path.push_back(segment);
+    if (end == std::string_view::npos) return;
+    path.remove_prefix(end + 1);
+  }
+}
+
+void split_query(std::string_view query, Pieces& out) {
+  if (query.empty()) return;
+  const auto pairs = static_cast<std::size_t>(std::ranges::count(query, '&')) + 1;
+  const bool odd = query.front() == '&' || query.back() == '&' || query.find("&&") != std::string_view::npos;
+  if (odd || pairs > limits::kLearnQueryValuesMax || query.size() > limits::kLearnTextBytesMax) {
+    out.keys = kRest;
+    return;
+  }
+  char before = '?';
+  while (!query.empty()) {
+    const std::size_t end = query.find('&');
+    const std::string_view pair = query.substr(0, end);
+    const std::size_t equals = pair.find('=');
+    std::string around = before + escaped(pair.substr(0, equals == std::string_view::npos ? equals : equals + 1));
+    out.keys += around;
+    out.around.push_back(std::move(around));
+    out.values.push_back(equals == std::string_view::npos ? std::string_view() : pair.substr(equals + 1));
+    query.remove_prefix(end == std::string_view::npos ? query.size() : end + 1);
+    before = '&';
+  }
+}
+
+// A pattern behind the host, and the operations that it was made for.
+struct Tail {
+  std::string path;
+  std::string query;
+  bool wordy = false;  // a segment stands for names rather than for identifiers
+  bool open = false;   // ends with "*"
+  Operations operations;
+};
+
+class Grouper {
+ public:
+  Grouper(const Executions& executions, std::uint32_t threshold, const std::vector<Pattern>& reviewed)
+      : executions_(executions), threshold_(threshold), seen_(executions.size(), 0) {
+    for (const Pattern& pattern : reviewed) made_.try_emplace({pattern.to_string(), pattern.action}, pattern);
+  }
+
+  Result<Grouping> group();
+
+ private:
+  struct Root {  // what is never joined
+    std::string method, action, host;
+    auto operator<=>(const Root&) const = default;
+  };
+
+  void index_executions();
+  std::span<const ExecutionId> executions_of(OperationId id) const;
+  std::uint32_t support(const Operations& operations);
+  std::map<Root, Operations> by_root();
+  std::map<std::string_view, std::string> host_patterns();
+  const Pieces& pieces_of(OperationId id);
+
+  std::vector<Tail> tails(const Operations& operations, std::size_t depth);
+  std::vector<Tail> query_tails(const Operations& operations);
+  std::vector<Tail> value_tails(const Operations& operations, std::size_t index);
+  std::vector<ValueGroup> grouped(Place place, const std::map<std::string_view, Operations>& by_value,
+                                  const Operations& all);
+  std::optional<Tail> collapsed(const ValueGroup& group, const std::vector<Tail>& below) const;
+  Result<void> add_patterns(const Root& root, std::vector<Tail> tails);
+  void assign();
+  void assign_most_specific(const std::vector<const Pattern*>& patterns, const Operations& operations);
+
+  const Executions& executions_;
+  const std::uint32_t threshold_;
+  std::vector<std::size_t> first_;   // by operation, into visits_
+  std::vector<ExecutionId> visits_;  // the executions of each operation
+  std::vector<std::uint32_t> seen_;  // by execution: the last count that it was in
+  std::uint32_t count_ = 0;
+  std::map<OperationId, Pieces> pieces_;                         // of the root that is being grouped
+  std::map<std::pair<std::string, std::string>, Pattern> made_;  // by text and action
+  std::vector<const Pattern*> chosen_;                           // by operation
+};
+
+// Each operation's executions, in one array.
+void Grouper::index_executions() {
+  const std::size_t operations = executions_.operations().size();
+  std::vector<ExecutionId> last(operations, UINT32_MAX);
+  const auto visit = [&](auto take) {
+    std::ranges::fill(last, UINT32_MAX);
+    for (ExecutionId id = 0; id < executions_.size(); ++id) {
+      const auto once = [&](OperationId operation) {
+        if (last[operation] == id) return;
+        last[operation] = id;
+        take(operation, id);
+      };
+      for (const Exchange& exchange : executions_[id]) {
+        once(exchange.operation);
+        for (const OperationId operation : executions_.chain(exchange.redirects)) once(operation);
+      }
+    }
+  };
+  first_.assign(operations + 1, 0);
+  visit([&](OperationId operation, ExecutionId) { ++first_[operation + 1]; });
+  for (std::size_t i = 0; i < operations; ++i) first_[i + 1] += first_[i];
+  visits_.resize(first_.back());
+  std::vector<std::size_t> at(first_.begin(), first_.end() - 1);
+  visit([&](OperationId operation, ExecutionId id) { visits_[at[operation]++] = id; });
+}
+
+std::span<const ExecutionId> Grouper::executions_of(OperationId id) const {
+  return std::span(visits_).subspan(first_[id], first_[id + 1] - first_[id]);
+}
+
+// In how many executions any of them was.
+std::uint32_t Grouper::support(const Operations& operations) {
+  ++count_;
+  std::uint32_t executions = 0;
+  for (const OperationId operation : operations) {
+    for (const ExecutionId id : executions_of(operation)) {
+      if (seen_[id] == count_) continue;
+      seen_[id] = count_;
+      ++executions;
+    }
+  }
+  return executions;
+}
+
+std::map<std::string_view, std::string> Grouper::host_patterns() {
+  std::map<std::string_view, Operations> by_host;
+  for (OperationId id = 0; id < executions_.operations().size(); ++id) {
+    if (!executions_of(id).empty()) by_host[executions_.operations()[id].host].push_back(id);
+  }
+  std::vector<Value> hosts;
+  for (const auto& [host, operations] : by_host) hosts.push_back({host, support(operations)});
+  return group_hosts(hosts, static_cast<std::uint32_t>(executions_.size()), threshold_);
+}
+
+std::map<Grouper::Root, Operations> Grouper::by_root() {
+  const auto hosts = host_patterns();
+  std::map<Root, Operations> roots;
+  for (OperationId id = 0; id < executions_.operations().size(); ++id) {
+    if (executions_of(id).empty() || chosen_[id] != nullptr) continue;
+    const Operation& operation = executions_.operations()[id];
+    roots[{std::string(operation.method), std::string(operation.action), hosts.at(operation.host)}].push_back(id);
+  }
+  return roots;
+}
+
+const Pieces& Grouper::pieces_of(OperationId id) {
+  const auto [found, made] = pieces_.try_emplace(id);
+  if (made) {
+    split_path(executions_.operations()[id].path, found->second);
+    split_query(executions_.operations()[id].query, found->second);
+  }
+  return found->second;
+}
+
+std::vector<ValueGroup> Grouper::grouped(Place place, const std::map<std::string_view, Operations>& by_value,
+                                         const Operations& all) {
+  std::vector<Value> values;
+  for (const auto& [text, operations] : by_value) values.push_back({text, support(operations)});
+  return group_values(place, values, support(all), static_cast<std::uint32_t>(executions_.size()), threshold_);
+}
+
+// Names of any depth, as the keys of an object store: below what stands for a name there are more such names, and at
+// different depths, or very many forms. All that begins as they do.
+std::optional<Tail> Grouper::collapsed(const ValueGroup& group, const std::vector<Tail>& below) const {
+  if (!group.joined) return std::nullopt;
+  const bool ends = std::ranges::any_of(below, [](const Tail& tail) { return tail.path.empty(); });
+  const auto names = std::ranges::count_if(below, [](const Tail& tail) { return tail.wordy || tail.open; });
+  const bool deeper = ends && names > 0;
+  if (!deeper && static_cast<std::size_t>(names) <= std::max<std::size_t>(threshold_, 3)) return std::nullopt;
+  Tail tail;
+  tail.path = "/" + group.text.substr(0, group.text.find('{')) + "*";
+  tail.open = true;
+  for (const Tail& part : below) {
+    if (!part.query.empty()) tail.query = "?*";
+    tail.operations.insert(tail.operations.end(), part.operations.begin(), part.operations.end());
+  }
+  return tail;
+}
+
+// The patterns of what follows the first `depth` segments, in which all of `operations` are alike.
+std::vector<Tail> Grouper::tails(const Operations& operations, std::size_t depth) {
+  std::map<std::string_view, Operations> by_segment;
+  std::map<std::string_view, Operations> cut;
+  Operations ended;
+  for (const OperationId id : operations) {
+    const Pieces& pieces = pieces_of(id);
+    if (pieces.path.size() == depth) {
+      ended.push_back(id);
+    } else {
+      (pieces.path[depth] == kRest ? cut : by_segment)[pieces.path[depth]].push_back(id);
+    }
+  }
+  std::vector<Tail> out = query_tails(ended);
+  for (auto& [rest, whole] : cut) {
+    Tail tail{"/*", "", false, true, whole};
+    if (std::ranges::any_of(whole, [&](OperationId id) { return !pieces_of(id).keys.empty(); })) tail.query = "?*";
+    out.push_back(std::move(tail));
+  }
+  for (const ValueGroup& group : grouped(Place::path, by_segment, operations)) {
+    Operations members;
+    for (const std::string_view value : group.values) {
+      const Operations& these = by_segment[value];
+      members.insert(members.end(), these.begin(), these.end());
+    }
+    std::vector<Tail> below = tails(members, depth + 1);
+    if (auto tail = collapsed(group, below)) {
+      out.push_back(std::move(*tail));
+      continue;
+    }
+    for (Tail& tail : below) {
+      tail.path.insert(0, "/" + group.text);
+      tail.wordy |= group.joined;
+      out.push_back(std::move(tail));
+    }
+  }
+  return out;
+}
+
+std::vector<Tail> Grouper::query_tails(const Operations& operations) {
+  std::map<std::string, Operations> by_keys;
+  for (const OperationId id : operations) by_keys[pieces_of(id).keys].push_back(id);
+  const auto queries = by_keys.size() - by_keys.count("");
+  std::vector<Tail> out;
+  Tail any{"", "?*", false, false, {}};
+  for (const auto& [keys, members] : by_keys) {
+    if (keys.empty()) {
+      out.push_back({"", "", false, false, members});
+    } else if (keys == kRest || queries > 2 * std::max<std::size_t>(threshold_, 3)) {
+      any.operations.insert(any.operations.end(), members.begin(), members.end());
+    } else {
+      for (Tail& tail : value_tails(members, 0)) out.push_back(std::move(tail));
+    }
+  }
+  if (!any.operations.empty()) out.push_back(std::move(any));
+  return out;
+}
+
+std::vector<Tail> Grouper::value_tails(const Operations& operations, std::size_t index) {
+  if (pieces_of(operations[0]).values.size() == index) return {{"", "", false, false, operations}};
+  std::map<std::string_view, Operations> by_value;
+  for (const OperationId id : operations) by_value[pieces_of(id).values[index]].push_back(id);
+  std::vector<Tail> out;
+  for (const ValueGroup& group : grouped(Place::query, by_value, operations)) {
+    Operations members;
+    for (const std::string_view value : group.values) {
+      const Operations& these = by_value[value];
+      members.insert(members.end(), these.begin(), these.end());
+    }
+    for (Tail& tail : value_tails(members, index + 1)) {
+      tail.query.insert(0, pieces_of(members[0]).around[index] + group.text);
+      out.push_back(std::move(tail));
+    }
+  }
+  return out;
+}
+
+Result<void> Grouper::add_patterns(const Root& root, std::vector<Tail> tails) {
+  for (Tail& tail : tails) {
+    const std::string text = root.method + " " + root.host + tail.path + tail.query;
+    auto pattern = parse_pattern(text, root.action);
+    if (!pattern) {
+      return fail(ErrorSource::policy, ErrorKind::invalid, "no graph can have '" + text + "': " + pattern.error().text);
+    }
+    const std::pair key(pattern->to_string(), root.action);
+    const auto made = made_.try_emplace(key, std::move(*pattern)).first;
+    for (const OperationId id : tail.operations) chosen_[id] = &made->second;
+    if (made_.size() > limits::kFlowNodesMax) {
+      return fail(ErrorSource::policy, ErrorKind::limit,
+                  "more than " + std::to_string(limits::kFlowNodesMax) +
+                      " different requests, also where identifiers are put together: lower --lcp-threshold");
+    }
+  }
+  return {};
+}
+
+// The matcher takes a request for the most specific pattern that it matches, so that is the one that it must be
+// learned as, also where another was made for it.
+void Grouper::assign() {
+  std::map<std::pair<std::string_view, std::string_view>, std::pair<std::vector<const Pattern*>, Operations>> calls;
+  for (const auto& [key, pattern] : made_) calls[{pattern.method, pattern.action}].first.push_back(&pattern);
+  for (OperationId id = 0; id < executions_.operations().size(); ++id) {
+    const Operation& operation = executions_.operations()[id];
+    if (!executions_of(id).empty()) calls[{operation.method, operation.action}].second.push_back(id);
+  }
+  for (auto& [call, entry] : calls) {
+    auto& [patterns, operations] = entry;
+    std::ranges::sort(patterns, [](const Pattern* a, const Pattern* b) { return more_specific(*a, *b); });
+    assign_most_specific(patterns, operations);
+  }
+}
+
+void Grouper::assign_most_specific(const std::vector<const Pattern*>& patterns, const Operations& operations) {
+  for (const OperationId id : operations) {
+    for (const Pattern* pattern : patterns) {
+      if (pattern == chosen_[id]) break;
+      if (!pattern->matches(executions_.operations()[id])) continue;
+      chosen_[id] = pattern;
+      break;
+    }
+  }
+}
+
+Result<Grouping> Grouper::group() {
+  index_executions();
+  chosen_.assign(executions_.operations().size(), nullptr);
+  if (!made_.empty()) assign();
+  for (auto& [root, operations] : by_root()) {
+    pieces_.clear();
+    if (auto added = add_patterns(root, tails(operations, 0)); !added) return std::unexpected(added.error());
+  }
+  assign();
+  Grouping out;
+  std::map<const Pattern*, Symbol> numbers;
+  const std::set<const Pattern*> used(chosen_.begin(), chosen_.end());
+  for (const auto& [key, pattern] : made_) {
+    if (!used.contains(&pattern)) continue;
+    numbers.emplace(&pattern, static_cast<Symbol>(out.patterns.size()));
+    out.patterns.push_back(pattern);
+  }
+  out.symbol_of.assign(chosen_.size(), kNoSymbol);
+  out.example.resize(out.patterns.size());
+  out.operations.assign(out.patterns.size(), 0);
+  const auto key = [&](OperationId id) {
+    const Operation& operation = executions_.operations()[id];
+    return std::tuple(operation.host, operation.path, operation.query);
+  };
+  for (OperationId id = 0; id < chosen_.size(); ++id) {
+    if (chosen_[id] == nullptr) continue;
+    const Operation& operation = executions_.operations()[id];
+    if (!chosen_[id]->matches(operation)) {  // closed: the graph would refuse what it was learned from
+      return fail(ErrorSource::internal, ErrorKind::invalid,
+                  "'" + chosen_[id]->to_string() + "' does not match " + to_string(operation));
+    }
+    const Symbol symbol = out.symbol_of[id] = numbers.at(chosen_[id]);
+    if (out.operations[symbol]++ == 0 || key(id) < key(out.example[symbol])) out.example[symbol] = id;
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<Grouping> group_urls(const Executions& executions, std::uint32_t threshold,
+                            const std::vector<Pattern>& reviewed) {
+  return Grouper(executions, threshold, reviewed).group();
+}
+
+}  // namespace sallyport::flow::learning
