@@ -4,6 +4,7 @@
 
 #include "cli/ca.h"
 #include "cli/flow.h"
+#include "cli/flow_learn.h"
 #include "cli/policy.h"
 #include "cli/run.h"
 
@@ -14,7 +15,8 @@ int main(int argc, char** argv) {
   int exit_code = 0;
   sallyport::cli::add_run_command(app, exit_code);
   sallyport::cli::add_policy_command(app, exit_code);
-  sallyport::cli::add_flow_command(app, exit_code);
+  CLI::App* flow = sallyport::cli::add_flow_command(app, exit_code);
+  sallyport::cli::add_flow_learn_commands(*flow, exit_code);
   sallyport::cli::add_ca_command(app, exit_code);
   try {
     app.parse(argc, argv);
