@@ -29,6 +29,7 @@ struct Head {
   std::uint32_t pass = 0;      // the one that it is in, from 1; of a request: how many there were
   std::uint32_t position = 0;  // group, loop: the step it was at last
   std::uint32_t count = 0;     // group: requests of that step in this pass; loop: of this pass
+  bool operator==(const Head&) const = default;
 };
 
 struct ConstConfiguration {
@@ -62,6 +63,15 @@ class Configurations {
     return {heads_[i], std::span(counts_).subspan(i * counters_, counters_),
             std::span(allowances_).subspan(i * slots_, slots_)};
   }
+  bool operator==(const Configurations& other) const {
+    if (size_ != other.size_) return false;
+    for (std::size_t i = 0; i < size_; ++i) {
+      const ConstConfiguration a = (*this)[i], b = other[i];
+      if (a.head != b.head || !std::ranges::equal(a.counts, b.counts)) return false;
+      if (!std::ranges::equal(a.allowances, b.allowances)) return false;
+    }
+    return true;
+  }
   // The last one takes its place.
   void remove(std::size_t i) {
     if (i != --size_) copy(size_, i);
@@ -89,6 +99,10 @@ struct Slot {
   std::uint32_t request = 0;
   std::uint32_t symbol = 0;
   std::size_t operation = 0;  // its hash: sent again means that nothing about it is different
+  bool operator==(const Slot& other) const {
+    if (status == Status::free || other.status == Status::free) return status == other.status;
+    return status == other.status && request == other.request && symbol == other.symbol && operation == other.operation;
+  }
 };
 
 // Whether a counter at `a` allows all that it allows at `b`: with the lower bound reached at both, less is better.
@@ -391,6 +405,10 @@ Execution& Execution::operator=(const Execution& other) {
   return *this;
 }
 Execution& Execution::operator=(Execution&&) noexcept = default;
+
+bool Execution::operator==(const Execution& other) const {
+  return graph_ == other.graph_ && state_->now == other.state_->now && state_->slots == other.state_->slots;
+}
 
 bool Execution::could(const Operation& operation) const {
   const Compiled& graph = *graph_->compiled_;

@@ -74,6 +74,10 @@ class Execution {
   // Whether the execution may end here: some configuration has an edge to the exit, and its lower counters are reached.
   bool complete() const;
 
+  // Whether both stand in one graph at the same places with the same counters, and await the same answers: what comes
+  // next will be allowed to both or to none.
+  bool operator==(const Execution& other) const;
+
   // "PUT s3.us-east-1.amazonaws.com/thumbnails/*, or the end": for a person, at most limits::kFlowExpectedMax of them.
   std::string expected() const;
   // The names of the nodes in which it stands: "load", "store"; empty at the entry.

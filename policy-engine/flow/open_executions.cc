@@ -1,0 +1,210 @@
+#include "policy-engine/flow/open_executions.h"
+
+#include <algorithm>
+
+namespace sallyport::flow {
+
+void OpenExecutions::Way::add(std::uint32_t node) {
+  if (count > 0) {
+    auto& last = visits[(count - 1) % visits.size()];
+    if (last.first == node) {
+      ++last.second;
+      return;
+    }
+  }
+  visits[count++ % visits.size()] = {node, 1};
+}
+
+std::string OpenExecutions::Way::text(const Graph& graph) const {
+  const std::size_t shown = std::min(count, visits.size());
+  std::string out = count > shown ? "… → " : "";
+  for (std::size_t i = count - shown; i < count; ++i) {
+    const auto [node, times] = visits[i % visits.size()];
+    if (i > count - shown) out += " → ";
+    out += graph.node_name(node);
+    if (times > 1) out += " ×" + std::to_string(times);
+  }
+  return out;
+}
+
+bool OpenExecutions::Walk::take(const Operation& operation, Id request) {
+  Ticket ticket;
+  if (!at.request(operation, ticket)) return false;
+  awaited.emplace_back(request, ticket);
+  way.add(ticket.node);
+  return true;
+}
+
+bool OpenExecutions::alike(const Member& a, const Member& b) {
+  if (a.owner != b.owner) return false;
+  if (a.walk == b.walk) return true;
+  const auto request = [](const std::pair<Id, Ticket>& awaited) { return awaited.first; };
+  return std::ranges::equal(a.walk->awaited, b.walk->awaited, {}, request, request) && a.walk->at == b.walk->at;
+}
+
+// In any order: who of the crowd began first is not known.
+bool OpenExecutions::alike(const Reading& a, const Reading& b) {
+  std::vector<bool> taken(b.size());
+  return std::ranges::all_of(a, [&](const Member& member) {
+    for (std::size_t i = 0; i < b.size(); ++i) {
+      if (taken[i] || !alike(member, b[i])) continue;
+      taken[i] = true;
+      return true;
+    }
+    return false;
+  });
+}
+
+std::size_t OpenExecutions::readings_max() const {
+  return std::clamp<std::size_t>(limits::kFlowReadingsWorkMax / std::max<std::size_t>(size(), 1), 1,
+                                 limits::kFlowReadingsMax);
+}
+
+// By whom of each reading, of those that are alike by one: by `id` where it is known which that is, else by the crowd,
+// or by anybody. The first way of each reading comes before the second of any.
+template <typename Could>
+std::vector<OpenExecutions::Branch> OpenExecutions::branches(std::optional<Id> id, bool crowd_only,
+                                                             const Could& could) const {
+  std::vector<std::vector<std::size_t>> ways(readings_.size());
+  std::size_t most = 0;
+  for (std::size_t r = 0; r < readings_.size(); ++r) {
+    const Reading& reading = readings_[r];
+    const auto is_owner = [&](const Member& member) { return id && member.owner == *id; };
+    const bool known = std::ranges::any_of(reading, is_owner);
+    for (std::size_t m = 0; m < reading.size(); ++m) {
+      if (known ? !is_owner(reading[m]) : (crowd_only && reading[m].owner != 0)) continue;
+      const bool seen =
+          std::ranges::any_of(ways[r], [&](std::size_t other) { return alike(reading[other], reading[m]); });
+      if (!seen && could(*reading[m].walk)) ways[r].push_back(m);
+    }
+    most = std::max(most, ways[r].size());
+  }
+  std::vector<Branch> out;
+  for (std::size_t i = 0; i < most; ++i) {
+    for (std::size_t r = 0; r < ways.size(); ++r) {
+      if (i < ways[r].size()) out.push_back({r, ways[r][i]});
+    }
+  }
+  return out;
+}
+
+void OpenExecutions::keep_different(std::vector<Reading>&& readings) {
+  const std::size_t most = readings_max();
+  std::vector<Reading> kept;
+  for (Reading& reading : readings) {
+    if (kept.size() == most) break;
+    const bool known = std::ranges::any_of(kept, [&](const Reading& other) { return alike(other, reading); });
+    if (!known) kept.push_back(std::move(reading));
+  }
+  readings_ = std::move(kept);
+}
+
+void OpenExecutions::begin(const std::shared_ptr<const Graph>& graph) {
+  const auto walk = std::make_shared<Walk>(graph);
+  for (Reading& reading : readings_) reading.push_back({0, walk});
+  // Each has become longer.
+  readings_.resize(std::min(readings_.size(), readings_max()));
+}
+
+void OpenExecutions::remove(Id id, const std::vector<Branch>& ways) {
+  std::vector<Reading> readings;
+  for (const Branch& way : ways) {
+    Reading reading = readings_[way.reading];
+    reading.erase(reading.begin() + static_cast<std::ptrdiff_t>(way.member));
+    readings.push_back(std::move(reading));
+  }
+  if (!readings.empty()) return keep_different(std::move(readings));
+  // Everybody is known to be another one, so that nobody of them is over; but one there is too many.
+  for (Reading& reading : readings_) std::erase_if(reading, [id](const Member& member) { return member.owner == id; });
+}
+
+bool OpenExecutions::end(Id id) {
+  const auto complete = branches(id, true, [](const Walk& walk) { return walk.at.complete(); });
+  if (complete.empty()) {
+    forget(id);
+    return false;
+  }
+  remove(id, complete);
+  return true;
+}
+
+void OpenExecutions::forget(Id id) {
+  remove(id, branches(id, true, [](const Walk&) { return true; }));
+}
+
+bool OpenExecutions::request(std::optional<Id> sender, const Operation& operation, Id request) {
+  if (readings_.size() == 1 && size() == 1) {  // nothing to distribute
+    Member& member = readings_.front().front();
+    if (!member.walk->take(operation, request)) return false;
+    if (sender) member.owner = *sender;
+    return true;
+  }
+  const auto ways = branches(sender, sender.has_value(), [&](const Walk& walk) { return walk.at.could(operation); });
+  if (readings_.size() == 1 && ways.size() == 1) {  // nothing to choose
+    Member& member = readings_.front()[ways.front().member];
+    if (sender) member.owner = *sender;
+    return member.walk->take(operation, request);
+  }
+  std::vector<Reading> readings;
+  for (const Branch& way : ways) {
+    Reading reading = readings_[way.reading];
+    Member& member = reading[way.member];
+    member.walk = std::make_shared<Walk>(*member.walk);
+    member.walk->take(operation, request);
+    if (sender) member.owner = *sender;
+    readings.push_back(std::move(reading));
+  }
+  if (readings.empty()) return false;
+  keep_different(std::move(readings));
+  return true;
+}
+
+// It holds in every reading, so that walks which readings share are told once.
+void OpenExecutions::answered(Id request, Answer answer) {
+  for (Reading& reading : readings_) {
+    for (Member& member : reading) {
+      auto& awaited = member.walk->awaited;
+      const auto found = std::ranges::find(awaited, request, &std::pair<Id, Ticket>::first);
+      if (found == awaited.end()) continue;
+      member.walk->at.answered(found->second, answer);
+      awaited.erase(found);
+    }
+  }
+}
+
+std::string_view OpenExecutions::node_of(Id request) const {
+  for (const Member& member : readings_.front()) {
+    for (const auto& [awaited, ticket] : member.walk->awaited) {
+      if (awaited == request) return member.walk->graph->node_name(ticket.node);
+    }
+  }
+  return {};
+}
+
+const OpenExecutions::Member* OpenExecutions::member_of(std::optional<Id> id) const {
+  const Reading& reading = readings_.front();
+  if (reading.empty()) return nullptr;
+  if (id) {
+    for (const Id owner : {*id, Id{0}}) {
+      const auto found = std::ranges::find(reading, owner, &Member::owner);
+      if (found != reading.end()) return &*found;
+    }
+  }
+  return &reading.front();
+}
+
+OpenExecutions::Standing OpenExecutions::standing(std::optional<Id> sender) const {
+  const Member* member = member_of(sender);
+  if (member == nullptr) return {};
+  const Walk& walk = *member->walk;
+  Standing out;
+  for (const std::string_view node : walk.at.nodes()) {
+    if (!out.nodes.empty()) out.nodes += ", ";
+    out.nodes += node;
+  }
+  out.way = walk.way.text(*walk.graph);
+  out.expected = walk.at.expected();
+  return out;
+}
+
+}  // namespace sallyport::flow
