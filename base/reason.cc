@@ -16,6 +16,10 @@ std::string_view to_string(Reason reason) {
       return "path-not-allowed";
     case Reason::action_not_allowed:
       return "action-not-allowed";
+    case Reason::flow_not_allowed:
+      return "flow-not-allowed";
+    case Reason::flow_incomplete:
+      return "flow-incomplete";
     case Reason::address_not_allowed:
       return "address-not-allowed";
     case Reason::host_mismatch:
@@ -107,6 +111,8 @@ int http_status(Reason reason) {
     case Reason::method_not_allowed:
     case Reason::path_not_allowed:
     case Reason::action_not_allowed:
+    case Reason::flow_not_allowed:
+    case Reason::flow_incomplete:
     case Reason::address_not_allowed:
     case Reason::host_mismatch:
     case Reason::opaque_not_allowed:

@@ -14,6 +14,8 @@ enum class Reason {
   method_not_allowed,     // no rule of the endpoint has this method for any path
   path_not_allowed,       // no rule of the endpoint has this method and path
   action_not_allowed,     // no rule of the endpoint has this method, path and action
+  flow_not_allowed,       // out of order, too often, or not in the function's flow graph
+  flow_incomplete,        // an execution ended where its flow graph has no end
   address_not_allowed,    // the name resolves to an address that the endpoint does not allow
   host_mismatch,          // SNI, Host and the request target do not name one destination
   opaque_not_allowed,     // neither TLS nor HTTP

@@ -1,5 +1,6 @@
 #include "cli/policy.h"
 
+#include <chrono>
 #include <iostream>
 #include <memory>
 #include <string>
@@ -10,6 +11,7 @@
 #include "policy-engine/document/evaluate.h"
 #include "policy-engine/document/load.h"
 #include "proxy/guard/json.h"
+#include "proxy/guard/policy_source.h"
 
 namespace sallyport::cli {
 
@@ -34,7 +36,12 @@ std::shared_ptr<const Snapshot> load(const std::string& file) {
     std::cerr << "sallyport: " << text.error().text << "\n";
     return nullptr;
   }
-  const document::LoadResult result = document::load_policy(*text, name_of(file), nullptr);
+  document::LoadResult result = document::load_policy(*text, name_of(file), nullptr);
+  const bool names_graph = result.snapshot && result.snapshot->flow() != nullptr;
+  if (names_graph &&
+      !guard::read_graph(file, *result.snapshot, {}, std::chrono::system_clock::now(), result.diagnostics)) {
+    result.snapshot.reset();
+  }
   for (const document::Diagnostic& diagnostic : result.diagnostics) std::cerr << diagnostic.to_string() << "\n";
   return result.snapshot;
 }

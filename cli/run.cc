@@ -30,7 +30,7 @@ namespace sallyport::cli {
 namespace {
 
 struct Flags {
-  std::string policy, mode, learn, record, traces, admin, upstream_ca, ca_cert, ca_key;
+  std::string policy, mode, learn, record, traces, admin, upstream_ca, ca_cert, ca_key, image_digest;
   bool quiet = false, verbose = false;
   std::vector<std::string> command;
 };
@@ -173,7 +173,9 @@ class Surroundings {
 guard::GuardOptions options_of(const Flags& flags) {
   guard::GuardOptions options;
   options.policy_file = flags.policy;
-  options.mode = mode_of(flags);
+  options.context.mode = mode_of(flags);
+  options.context.image_digest = flags.image_digest;
+  options.context.graph_stays = true;
   options.function = std::filesystem::path(flags.command[0]).filename();
   options.record_file = flags.record;
   options.draft_file = flags.learn;
@@ -221,12 +223,14 @@ bool is_standard_stream(const std::string& path) {
   return false;
 }
 
-// The policy's file, held where the command could put another one in its place: then its name means nothing.
-UniqueFd pin_policy(const Flags& flags) {
-  if (flags.policy.empty() || flags.policy == "-" || !command_could_replace(flags.policy)) return {};
-  UniqueFd file(::open(flags.policy.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+// The policy's or the graph's file, held where the command could put another one in its place: then its name means
+// nothing.
+UniqueFd pin(const std::string& path, guard::PolicyContext& context) {
+  if (path.empty() || path == "-" || !command_could_replace(path)) return {};
+  UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   struct stat status{};
   if (!file || ::fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode)) return {};
+  context.opened_as[path] = "/proc/self/fd/" + std::to_string(file.get());
   return file;
 }
 
@@ -242,6 +246,7 @@ std::vector<run::Shield> shields_of(const Flags& flags, const guard::PolicyFile&
     shields.push_back({error ? path : real.string(), kind});
   };
   add(flags.policy, Kind::read_only);
+  add(policy.graph_file, Kind::read_only);
   add(flags.record, Kind::read_only);
   add(flags.traces, Kind::read_only);
   for (const document::Endpoint& endpoint : policy.snapshot->endpoints()) {
@@ -255,25 +260,32 @@ std::vector<run::Shield> shields_of(const Flags& flags, const guard::PolicyFile&
   return shields;
 }
 
-guard::PolicyFile policy_of(const Flags& flags) {
-  if (flags.policy.empty()) return {document::Snapshot::empty(document::Mode::learn), {}, {}, {}};
-  return guard::read_policy(flags.policy, mode_of(flags));
+guard::PolicyFile policy_of(const Flags& flags, const guard::PolicyContext& context) {
+  if (!flags.policy.empty()) return guard::read_policy(flags.policy, context);
+  guard::PolicyFile none;
+  none.snapshot = document::Snapshot::empty(document::Mode::learn);
+  return none;
+}
+
+// Nothing, or why the command can't be given what would let it change the file.
+std::optional<std::string> held_by_the_command(const std::string& flag, const std::string& path) {
+  if (path.empty() || !is_standard_stream(path)) return std::nullopt;
+  return flag + path + ": the command would get this file as a standard stream, and could change it; nothing was run";
 }
 
 // Everything after the namespace is there.
 int guard_command(const Flags& flags, run::GuardedCommand& command, const std::filesystem::path& directory) {
   credentials::prepare_secure_memory();
-  if (!flags.policy.empty() && is_standard_stream(flags.policy)) {
-    return complain(kExitUsage, "--policy " + flags.policy +
-                                    ": the command would get this file as a standard stream, and could change it; "
-                                    "nothing was run");
-  }
-  const UniqueFd pinned = pin_policy(flags);
-  guard::PolicyFile policy = policy_of(flags);
+  if (const auto wrong = held_by_the_command("--policy ", flags.policy)) return complain(kExitUsage, *wrong);
+  guard::GuardOptions options = options_of(flags);
+  const UniqueFd pinned = pin(flags.policy, options.context);
+  guard::PolicyFile policy = policy_of(flags, options.context);
   for (const document::Diagnostic& diagnostic : policy.diagnostics) {
     if (!diagnostic.warning || !flags.quiet) complain(0, diagnostic.to_string());
   }
   if (!policy.snapshot) return complain(kExitUsage, "the policy can't be used; nothing was run");
+  if (const auto wrong = held_by_the_command("the flow graph ", policy.graph_file)) return complain(kExitUsage, *wrong);
+  const UniqueFd pinned_graph = pin(policy.graph_file, options.context);
   // Not OpenSSL's default context, which would cost as much again: nothing else needs that one.
   ca::LibCtxPtr lib(OSSL_LIB_CTX_new());
   if (!lib) return complain(kExitGuardFailed, "out of memory for OpenSSL; nothing was run");
@@ -286,9 +298,7 @@ int guard_command(const Flags& flags, run::GuardedCommand& command, const std::f
     for (const std::string& warning : surroundings->warnings) complain(0, "warning: " + warning);
   }
 
-  guard::GuardOptions options = options_of(flags);
-  if (pinned) options.policy_opened_as = "/proc/self/fd/" + std::to_string(pinned.get());
-  auto guard = guard::Guard::create(options, policy.snapshot, std::move(*authority));
+  auto guard = guard::Guard::create(options, policy, std::move(*authority));
   if (!guard) return complain(kExitGuardFailed, guard.error().text);
   run::NamespaceSockets& sockets = command.sockets();
   (*guard)->listen(take(sockets.tcp4, sockets.tcp6));
@@ -337,6 +347,9 @@ void add_run_command(CLI::App& app, int& exit_code) {
   run->add_option("--ca-cert", flags->ca_cert, "CA certificate to use instead of one made for this run (PEM)")
       ->type_name("FILE");
   run->add_option("--ca-key", flags->ca_key, "Its private key (PEM)")->type_name("FILE");
+  run->add_option("--image-digest", flags->image_digest,
+                  "Of the image that the command runs from (sha256:…): a flow graph of another one is refused")
+      ->type_name("DIGEST");
   run->add_flag("--quiet", flags->quiet, "No lines and no summary on the terminal");
   run->add_flag("--verbose", flags->verbose, "Lines and summary on standard error even if it is no terminal");
   run->add_option("command", flags->command, "The command and its arguments")->type_name("COMMAND [ARG...]");

@@ -18,7 +18,7 @@ namespace sallyport {
 namespace {
 
 struct Flags {
-  std::string policy, ca_cert, ca_key, admin, record, traces, upstream_ca;
+  std::string policy, ca_cert, ca_key, admin, record, traces, upstream_ca, image_digest;
   std::vector<std::string> listen, proxy_listen;
   std::size_t workers = 1;
   unsigned grace_seconds = 30;
@@ -68,7 +68,9 @@ int serve(const Flags& flags) {
   if (Result<void> hardened = run::harden_guard(); !hardened) return complain(kExitGuardFailed, hardened.error().text);
   credentials::prepare_secure_memory();
 
-  guard::PolicyFile policy = guard::read_policy(flags.policy, std::nullopt);
+  guard::GuardOptions options;
+  options.context.image_digest = flags.image_digest;
+  const guard::PolicyFile policy = guard::read_policy(flags.policy, options.context);
   for (const document::Diagnostic& diagnostic : policy.diagnostics) complain(0, diagnostic.to_string());
   if (!policy.snapshot) return complain(kExitUsage, "the policy can't be used");
   // Not OpenSSL's default context, which would cost as much again: nothing else needs that one.
@@ -77,14 +79,13 @@ int serve(const Flags& flags) {
   net::provide_key_schedule(lib);
   Result<ca::Authority> authority = load_authority(lib.get(), flags);
   if (!authority) return complain(kExitUsage, authority.error().text);
-  guard::GuardOptions options;
   options.policy_file = flags.policy;
   options.record_file = flags.record;
   options.trace_file = flags.traces;
   options.admin_socket = flags.admin;
   options.upstream_ca_file = flags.upstream_ca;
   options.workers = flags.workers;
-  auto guard = guard::Guard::create(options, policy.snapshot, std::move(*authority));
+  auto guard = guard::Guard::create(options, policy, std::move(*authority));
   if (!guard) return complain(exit_code_of(guard.error()), guard.error().text);
   // Listens last: whoever can connect is served.
   Result<std::vector<UniqueFd>> sockets = open_listeners(flags.listen, flags.workers);
@@ -124,6 +125,9 @@ int main(int argc, char** argv) {
       ->type_name("FILE");
   app.add_option("--upstream-ca", flags.upstream_ca, "More root certificates for upstream servers (PEM)")
       ->type_name("FILE");
+  app.add_option("--image-digest", flags.image_digest,
+                 "Of the image that the function runs from (sha256:…): a flow graph of another one is refused")
+      ->type_name("DIGEST");
   app.add_option("--workers", flags.workers, "Worker threads")->check(CLI::Range(1, 256))->capture_default_str();
   app.add_option("--grace", flags.grace_seconds, "Seconds that open exchanges get to end after SIGTERM")
       ->check(CLI::Range(0, 3600))

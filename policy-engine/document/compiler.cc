@@ -1,6 +1,9 @@
 #include "policy-engine/document/compiler.h"
 
+#include <google/protobuf/util/time_util.h>
+
 #include <array>
+#include <chrono>
 #include <utility>
 
 #include "base/limits.h"
@@ -60,6 +63,7 @@ std::shared_ptr<const Snapshot> Compiler::compile(const SecretReader& secrets, s
     if (mode) out_->mode_ = *mode;
     compile_credentials(secrets, previous);
     compile_endpoints(secrets);
+    compile_flow();
     check_unused_credentials();
   }
   if (diagnostics_.has_errors()) return nullptr;
@@ -219,6 +223,37 @@ void Compiler::bind_credential(const api::Endpoint& source, Endpoint& endpoint) 
   diagnostics_.error(places_.of(source, api::Endpoint::kCredentialFieldNumber),
                      "credential " + quoted(source.credential()) + " is not defined",
                      meant.empty() ? "define it in spec.credentials" : "did you mean " + quoted(meant) + "?");
+}
+
+void Compiler::compile_flow() {
+  const api::EgressPolicySpec& spec = source_.spec();
+  if (!spec.has_flow() || places_.broken(spec.flow())) return;
+  const api::Flow& source = spec.flow();
+  FlowRule& flow = out_->flow_.emplace();
+  flow.graph_file = source.graph();
+  flow.line = places_.of(source).line;
+  flow.enforce = source.mode() != api::MODE_AUDIT;
+  if (source.mode() == api::MODE_LEARN) {
+    diagnostics_.error(places_.of(source, api::Flow::kModeFieldNumber), "the flow rule's mode is 'learn'",
+                       "enforce or audit; to learn a graph, run the function with --traces and no flow rule");
+  }
+  google::protobuf::Timestamp until;
+  if (source.has_relax_until()) {
+    if (google::protobuf::util::TimeUtil::FromString(source.relax_until(), &until)) {
+      flow.relaxed_until = std::chrono::sys_seconds(std::chrono::seconds(until.seconds()));
+    } else {
+      diagnostics_.error(places_.of(source, api::Flow::kRelaxUntilFieldNumber),
+                         "the time " + quoted(source.relax_until()) + " is not valid",
+                         "write it as 2026-12-01T12:00:00Z");
+    }
+  }
+  for (std::size_t i = 0; i < out_->endpoints_.size(); ++i) {
+    const Endpoint& endpoint = out_->endpoints_[i];
+    if (endpoint.inspection == Inspection::full && endpoint.protocol == Protocol::http) continue;
+    diagnostics_.warning(endpoint_places_[i],
+                         "endpoint " + quoted(endpoint.name) + " is relayed unread: the flow graph does not see it",
+                         "leave out what the function can do without");
+  }
 }
 
 void Compiler::check_unused_credentials() {

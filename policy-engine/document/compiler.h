@@ -49,6 +49,7 @@ class Compiler {
   void choose_proxy(const policy::v1alpha1::Endpoint& source, const SecretReader& secrets, CompiledEndpoint& endpoint);
   const UpstreamProxy* add_proxy(const policy::v1alpha1::UpstreamProxy& source, const SecretReader& secrets);
   void bind_credential(const policy::v1alpha1::Endpoint& source, Endpoint& endpoint);
+  void compile_flow();
   void check_unused_credentials();
 
   const policy::v1alpha1::EgressPolicy& source_;

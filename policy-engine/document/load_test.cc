@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <map>
 #include <string>
 
@@ -742,6 +743,37 @@ TEST(LoadOperations, MistakesAreSaidWithTheirPlace) {
                "  - {name: a, host: a.example, operations: soap, rules: [{methods: [any], path: {prefix: /}}]}\n"
                "  - {name: b, host: a.example, rules: [{methods: [any], path: {prefix: /}}]}\n"),
       HasSubstr("have the same host and port, but not the same operations"));
+}
+
+TEST(LoadFlow, AGraphMayStandAlone) {
+  const std::string endpoints =
+      kHead + "  - {name: a, host: a.example, rules: [{methods: [any], path: {prefix: /}}]}\n";
+  const auto flow_of = [&](const std::string& text) {
+    return *load_clean(endpoints + "  flow: " + text + "\n")->flow();
+  };
+  EXPECT_EQ(load_clean(endpoints)->flow(), nullptr);
+  EXPECT_EQ(flow_of("shop.graph.yaml").graph_file, "shop.graph.yaml");
+  EXPECT_TRUE(flow_of("shop.graph.yaml").enforce);
+  EXPECT_FALSE(flow_of("{graph: g, mode: audit}").enforce);
+  const FlowRule relaxed = flow_of("{graph: g, relaxUntil: '2030-01-02T03:04:05Z'}");
+  const auto until = std::chrono::sys_days(std::chrono::year(2030) / 1 / 2) + std::chrono::hours(3) +
+                     std::chrono::minutes(4) + std::chrono::seconds(5);
+  EXPECT_TRUE(relaxed.relaxed(until - std::chrono::seconds(1)));
+  EXPECT_FALSE(relaxed.relaxed(until));
+  EXPECT_FALSE(flow_of("g").relaxed(until));
+  EXPECT_EQ(relaxed.line, 7);
+}
+
+TEST(LoadFlow, MistakesAreSaidWithTheirPlace) {
+  const auto said = [](const std::string& text) {
+    return diagnose(kHead + "  - {name: a, host: a.example, inspection: none}\n  flow: " + text + "\n");
+  };
+  EXPECT_THAT(said("{}"), HasSubstr("p.yaml:7:9: error: a flow rule has no 'graph'"));
+  EXPECT_THAT(said("{graph: g, mode: learn}"), HasSubstr("p.yaml:7:26: error: the flow rule's mode is 'learn'"));
+  EXPECT_THAT(said("{graph: g, relaxUntil: tomorrow}"),
+              HasSubstr("the time 'tomorrow' is not valid (hint: write it as 2026-12-01T12:00:00Z)"));
+  EXPECT_THAT(said("g"),
+              HasSubstr("p.yaml:6:5: warning: endpoint 'a' is relayed unread: the flow graph does not see it"));
 }
 
 }  // namespace

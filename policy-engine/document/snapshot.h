@@ -2,6 +2,7 @@
 // A compiled policy: immutable, shared between workers, swapped whole. Everything that the data path asks a policy is
 // asked here; nothing here does I/O, allocates on the allow path, or looks at the clock.
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -53,6 +54,16 @@ struct UpstreamProxy {
   std::uint16_t port = 0;
   bool needs_credentials = false;
   credentials::Secret credentials;  // "user:password"; empty where it could not be read: connections fail
+};
+
+// Which file says what may follow what, and how it is decided.
+struct FlowRule {
+  std::string graph_file;
+  bool enforce = true;  // where the policy's mode is enforce
+  std::optional<std::chrono::sys_seconds> relaxed_until;
+  int line = 0;  // in the document; 0 when it had no lines
+
+  bool relaxed(std::chrono::system_clock::time_point now) const { return relaxed_until && now < *relaxed_until; }
 };
 
 class Rule;  // methods and a path match (rule.h); whoever has an Endpoint sees rules only by their index
@@ -125,6 +136,7 @@ class Snapshot {
   const std::string& function() const { return function_; }
   const std::vector<Endpoint>& endpoints() const { return endpoints_; }
   const credentials::BindingSet& bindings() const { return *bindings_; }
+  const FlowRule* flow() const { return flow_ ? &*flow_ : nullptr; }  // null: any order is allowed
   // For what no endpoint has, in learn and audit; null: straight.
   const UpstreamProxy* proxy() const { return proxy_; }
 
@@ -189,6 +201,7 @@ class Snapshot {
   std::unique_ptr<credentials::BindingSet> bindings_;
   std::vector<std::unique_ptr<UpstreamProxy>> proxies_;
   const UpstreamProxy* proxy_ = nullptr;
+  std::optional<FlowRule> flow_;
   struct Index;
   std::unique_ptr<Index> index_;
 };

@@ -177,6 +177,8 @@ int Graph::node_line(std::uint32_t node) const {
   return node < compiled_->nodes.size() ? compiled_->nodes[node].line : 0;
 }
 
+bool Graph::has(const Operation& operation) const { return compiled_->index.find(operation) != SymbolIndex::kNone; }
+
 struct Execution::State {
   explicit State(const Compiled& graph)
       : now(graph.counters, graph.slots), next(graph.counters, graph.slots), slots(graph.slots) {

@@ -43,7 +43,8 @@ class Graph {
   const std::string& image_digest() const;  // empty: of any
   std::size_t node_count() const;
   std::string_view node_name(std::uint32_t node) const;
-  int node_line(std::uint32_t node) const;  // in the document; 0 when it had no lines
+  int node_line(std::uint32_t node) const;     // in the document; 0 when it had no lines
+  bool has(const Operation& operation) const;  // some node stands for it
 
  private:
   friend class Execution;

@@ -35,6 +35,18 @@ bool OpenExecutions::Walk::take(const Operation& operation, Id request) {
   return true;
 }
 
+// "expected: PUT a.com/y, or the end; at: load (so far: load ×2)"
+std::string OpenExecutions::Walk::standing() const {
+  std::string nodes;
+  for (const std::string_view node : at.nodes()) {
+    if (!nodes.empty()) nodes += ", ";
+    nodes += node;
+  }
+  std::string out = "expected: " + at.expected() + "; at: " + (nodes.empty() ? "the entry" : nodes);
+  if (way.count > 0) out += " (so far: " + way.text(*graph) + ")";
+  return out;
+}
+
 bool OpenExecutions::alike(const Member& a, const Member& b) {
   if (a.owner != b.owner) return false;
   if (a.walk == b.walk) return true;
@@ -118,14 +130,16 @@ void OpenExecutions::remove(Id id, const std::vector<Branch>& ways) {
   for (Reading& reading : readings_) std::erase_if(reading, [id](const Member& member) { return member.owner == id; });
 }
 
-bool OpenExecutions::end(Id id) {
+std::string OpenExecutions::end(Id id) {
   const auto complete = branches(id, true, [](const Walk& walk) { return walk.at.complete(); });
-  if (complete.empty()) {
-    forget(id);
-    return false;
+  if (!complete.empty()) {
+    remove(id, complete);
+    return {};
   }
-  remove(id, complete);
-  return true;
+  const Member* member = member_of(id);
+  std::string expected = member == nullptr ? "nothing is known of it" : member->walk->standing();
+  forget(id);
+  return expected;
 }
 
 void OpenExecutions::forget(Id id) {
@@ -193,18 +207,18 @@ const OpenExecutions::Member* OpenExecutions::member_of(std::optional<Id> id) co
   return &reading.front();
 }
 
-OpenExecutions::Standing OpenExecutions::standing(std::optional<Id> sender) const {
+std::string OpenExecutions::refusal(std::optional<Id> sender, const Operation& operation) const {
   const Member* member = member_of(sender);
-  if (member == nullptr) return {};
+  if (member == nullptr) return "no execution is open that could send it";
   const Walk& walk = *member->walk;
-  Standing out;
-  for (const std::string_view node : walk.at.nodes()) {
-    if (!out.nodes.empty()) out.nodes += ", ";
-    out.nodes += node;
+  std::string out = to_string(operation);
+  out += walk.graph->has(operation) ? " may not come now" : " is nowhere in the flow graph";
+  if (!sender && size() > 1) {
+    out += " in any of the " + std::to_string(size()) + " executions that are open; the first of them:";
+  } else {
+    out += ';';
   }
-  out.way = walk.way.text(*walk.graph);
-  out.expected = walk.at.expected();
-  return out;
+  return out + " " + walk.standing();
 }
 
 }  // namespace sallyport::flow

@@ -30,8 +30,8 @@ class OpenExecutions {
 
   // m_in.
   void begin(const std::shared_ptr<const Graph>& graph);
-  // m_out of `id`. False: by no reading may it end here. It is over in any case.
-  bool end(Id id);
+  // m_out of `id`: it is over. Empty, or where by no reading it may end here what was expected of it, for people.
+  std::string end(Id id);
   // The same without a judgement: it was cut, or timed out.
   void forget(Id id);
   std::size_t size() const { return readings_.front().size(); }
@@ -42,14 +42,11 @@ class OpenExecutions {
   // To an allowed request, once.
   void answered(Id request, Answer answer);
 
-  // For people. `node`: at which the request was allowed. Of a refused one: where the execution stands ("load, store";
-  // several where that is open), by which way it came ("load → store ×3"), and what was expected. Where the sender is
-  // not known: of the one that began first.
+  // For people: the node at which a request was allowed that has no answer yet.
   std::string_view node_of(Id request) const;
-  struct Standing {
-    std::string nodes, way, expected;
-  };
-  Standing standing(std::optional<Id> sender) const;
+  // For people: what was expected instead of a request that was refused, in which node the execution stands and by
+  // which way it came. Where the sender is not known, of the one that began first.
+  std::string refusal(std::optional<Id> sender, const Operation& operation) const;
 
  private:
   // The nodes by which an execution came: the last limits::kFlowHistoryMax, each with how often in a row.
@@ -63,6 +60,7 @@ class OpenExecutions {
   struct Walk {
     explicit Walk(const std::shared_ptr<const Graph>& graph) : graph(graph), at(graph) {}
     bool take(const Operation& operation, Id request);
+    std::string standing() const;
     std::shared_ptr<const Graph> graph;
     Execution at;
     std::vector<std::pair<Id, Ticket>> awaited;  // requests without an answer

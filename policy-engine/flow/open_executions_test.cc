@@ -64,8 +64,8 @@ TEST(OpenExecutions, LetEachSendWhatItsGraphAllowsAndNoMore) {
   EXPECT_TRUE(crowd.sends("/load"));
   EXPECT_FALSE(crowd.sends("/load")) << "there are two, not three";
   EXPECT_TRUE(crowd.sends("/store"));
-  EXPECT_TRUE(crowd.executions.end(1));
-  EXPECT_FALSE(crowd.executions.end(2)) << "one has not stored anything";
+  EXPECT_EQ(crowd.executions.end(1), "");
+  EXPECT_NE(crowd.executions.end(2), "") << "one has not stored anything";
 }
 
 TEST(OpenExecutions, OneThatIsKnownHasItsOwnWay) {
@@ -73,8 +73,8 @@ TEST(OpenExecutions, OneThatIsKnownHasItsOwnWay) {
   EXPECT_TRUE(crowd.sends("/load", 1));
   EXPECT_FALSE(crowd.sends("/store", 2)) << "it was the other that has loaded";
   EXPECT_TRUE(crowd.sends("/store", 1));
-  EXPECT_FALSE(crowd.executions.end(2));
-  EXPECT_TRUE(crowd.executions.end(1));
+  EXPECT_NE(crowd.executions.end(2), "");
+  EXPECT_EQ(crowd.executions.end(1), "");
 }
 
 TEST(OpenExecutions, WhoSentWhatIsLeftOpenUntilItMatters) {
@@ -85,7 +85,7 @@ TEST(OpenExecutions, WhoSentWhatIsLeftOpenUntilItMatters) {
   Crowd two(either(), 2);
   EXPECT_TRUE(two.sends("/p") && two.sends("/q") && two.sends("/r"));
   EXPECT_TRUE(two.sends("/q") && two.sends("/s"));
-  EXPECT_TRUE(two.executions.end(1) && two.executions.end(2));
+  EXPECT_EQ(two.executions.end(1) + two.executions.end(2), "");
 }
 
 TEST(OpenExecutions, ARefusalChangesNothing) {
@@ -98,7 +98,7 @@ TEST(OpenExecutions, ARefusalChangesNothing) {
 TEST(OpenExecutions, AreNoneAfterTheLastHasEnded) {
   Crowd crowd(load_store(), 1);
   EXPECT_TRUE(crowd.sends("/load") && crowd.sends("/store"));
-  EXPECT_TRUE(crowd.executions.end(1));
+  EXPECT_EQ(crowd.executions.end(1), "");
   EXPECT_EQ(crowd.executions.size(), 0U);
   EXPECT_FALSE(crowd.sends("/load"));
   EXPECT_FALSE(crowd.sends("/load", 1));
@@ -123,10 +123,15 @@ TEST(OpenExecutions, OneThatIsCutTakesItsAllowanceWithIt) {
 TEST(OpenExecutions, TellWhereARefusedOneStands) {
   Crowd crowd(load_store(), 1);
   EXPECT_TRUE(crowd.sends("/load", 1, Answer::retryable) && crowd.sends("/load", 1));
-  const auto standing = crowd.executions.standing(1);
-  EXPECT_EQ(standing.nodes, "load");
-  EXPECT_EQ(standing.way, "load ×2");
-  EXPECT_EQ(standing.expected, "GET a.com/store");
+  EXPECT_EQ(crowd.executions.refusal(1, get("/load")),
+            "GET a.com/load may not come now; expected: GET a.com/store; at: load (so far: load ×2)");
+  EXPECT_EQ(crowd.executions.refusal(1, get("/x")),
+            "GET a.com/x is nowhere in the flow graph; expected: GET a.com/store; at: load (so far: load ×2)");
+  EXPECT_EQ(crowd.executions.end(1), "expected: GET a.com/store; at: load (so far: load ×2)");
+  EXPECT_EQ(Crowd(load_store(), 2).executions.refusal(std::nullopt, get("/store")),
+            "GET a.com/store may not come now in any of the 2 executions that are open; the first of them: expected: "
+            "GET a.com/load; at: the entry");
+  EXPECT_EQ(OpenExecutions().refusal(std::nullopt, get("/load")), "no execution is open that could send it");
 }
 
 TEST(OpenExecutions, StayBoundedWhereNothingIsKnown) {
@@ -183,7 +188,7 @@ std::size_t reached_by(const std::shared_ptr<const Graph>& graph, const std::vec
         executions.begin(graph);
         break;
       case Event::Kind::end:
-        if (!executions.end(event.id)) return i;
+        if (!executions.end(event.id).empty()) return i;
         break;
       case Event::Kind::request:
         if (!executions.request(event.id == 0 ? std::nullopt : std::optional(event.id), get(event.path), request)) {

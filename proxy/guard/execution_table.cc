@@ -73,9 +73,11 @@ struct ExecutionTable::Execution {
   std::shared_ptr<api::Trace> trace;
   std::size_t bytes = 0;
   std::uint64_t flows = 0, left_out = 0, under_way = 0;
+  flow::OpenExecutions::Id number = 0;  // in standing_; 0: it began without a graph
   bool process = false;
   bool attributed = true;
   bool over = false;
+  std::string incomplete;
 };
 
 std::string to_hex(const ExecutionId& id) {
@@ -119,6 +121,12 @@ std::optional<std::string> trace_id_of(const request::HeaderList& headers) {
   return std::string(trace);
 }
 
+void ExecutionTable::set_graph(std::shared_ptr<const flow::Graph> graph) {
+  const std::lock_guard lock(mutex_);
+  graph_ = std::move(graph);
+  if (graph_) tracking_ = true;
+}
+
 std::optional<ExecutionId> ExecutionTable::begin(Begin begin, Moment now) {
   auto made = std::make_shared<Execution>();
   if (!random_bytes(made->id)) return std::nullopt;
@@ -133,7 +141,15 @@ std::optional<ExecutionId> ExecutionTable::begin(Begin begin, Moment now) {
     const std::lock_guard lock(mutex_);
     expire(now, over);
     room = open_.size() < limits::kExecutionsOpenMax;
-    if (room) open_.push_back(made);
+    if (room) {
+      open_.push_back(made);
+      if (graph_) {
+        made->number = ++last_number_;
+        standing_.begin(graph_);
+      } else {
+        ++without_graph_;
+      }
+    }
   }
   for (const auto& one : over) tell(*one);
   if (!room) return std::nullopt;
@@ -146,6 +162,13 @@ void ExecutionTable::close(List::iterator which, api::ExecutionEnd how, Moment n
   execution.over = true;
   execution.end = how;
   execution.ended = now.steady;
+  if (execution.number == 0) {
+    --without_graph_;
+  } else if (how == api::EXECUTION_END_COMPLETE) {
+    execution.incomplete = standing_.end(execution.number);
+  } else {
+    standing_.forget(execution.number);
+  }
   if (execution.under_way > 0) {
     open_.erase(which);  // its flows hold it
   } else {
@@ -187,13 +210,14 @@ std::size_t ExecutionTable::open() const {
   return open_.size();
 }
 
-std::shared_ptr<ExecutionTable::Execution> ExecutionTable::choose(const std::optional<std::string>& trace_id,
+std::shared_ptr<ExecutionTable::Execution> ExecutionTable::choose(const request::HeaderList& headers,
                                                                   Attribution& how) {
   if (open_.empty()) return nullptr;
   if (open_.size() == 1) {
     how = Attribution::only;
     return open_.front();
   }
+  const std::optional<std::string> trace_id = trace_id_of(headers);
   std::shared_ptr<Execution> found;
   std::size_t matches = 0;
   for (const auto& one : open_) {
@@ -231,23 +255,44 @@ void ExecutionTable::note(Execution& execution, const flow::Operation& operation
   set(*noted.mutable_began(), std::max(began - execution.began.steady, net::Clock::duration::zero()));
 }
 
-ExecutionTable::Flow ExecutionTable::send(const flow::Operation& operation, const std::optional<std::string>& trace_id,
-                                          net::Deadline began, Moment now) {
+// Whether the flow graph lets the request come. Not asked of executions that began without one.
+void ExecutionTable::follow(const flow::Operation& operation, Flow& flow) {
+  const bool known = flow.attribution_ == Attribution::only || flow.attribution_ == Attribution::trace_context;
+  if (known ? flow.of_->number == 0 : without_graph_ > 0) return;
+  const auto sender = known ? std::optional(flow.of_->number) : std::nullopt;
+  const flow::OpenExecutions::Id request = ++last_number_;
+  if (!standing_.request(sender, operation, request)) {
+    flow.refusal_ = standing_.refusal(sender, operation);
+    return;
+  }
+  flow.request_ = request;
+  flow.node_ = standing_.node_of(request);
+}
+
+ExecutionTable::Flow ExecutionTable::send(const Request& request, Moment now) {
   Flow flow;
   List over;
   {
     const std::lock_guard lock(mutex_);
     expire(now, over);
-    flow.of_ = choose(trace_id, flow.attribution_);
+    flow.of_ = choose(request.headers, flow.attribution_);
+    if (request.follow) follow(request.operation, flow);
     if (flow.of_ != nullptr) {
       flow.table_ = this;
       flow.id_ = flow.of_->id;
       ++flow.of_->under_way;
-      note(*flow.of_, operation, began, flow);
+      note(*flow.of_, request.operation, request.began, flow);
     }
   }
   for (const auto& one : over) tell(*one);
   return flow;
+}
+
+void ExecutionTable::Flow::answered(int status) {
+  const auto request = std::exchange(request_, 0);
+  if (request == 0) return;
+  const std::lock_guard lock(table_->mutex_);
+  table_->standing_.answered(request, flow::answer_of(status));
 }
 
 void ExecutionTable::end_flow(Flow& flow, Outcome&& outcome, Moment now) {
@@ -280,6 +325,7 @@ void ExecutionTable::tell(Execution& execution) {
   ended.flows = execution.flows;
   ended.left_out = execution.left_out;
   ended.attributed = execution.attributed;
+  ended.incomplete = std::move(execution.incomplete);
   ended.inbound = execution.inbound;
   if (execution.trace != nullptr) {
     api::Trace& trace = *execution.trace;
@@ -303,7 +349,10 @@ ExecutionTable::Flow::Flow(Flow&& other) noexcept
       of_(std::move(other.of_)),
       index_(other.index_),
       attribution_(other.attribution_),
-      id_(other.id_) {}
+      id_(other.id_),
+      refusal_(std::move(other.refusal_)),
+      node_(std::move(other.node_)),
+      request_(std::exchange(other.request_, 0)) {}
 
 ExecutionTable::Flow& ExecutionTable::Flow::operator=(Flow&& other) noexcept {
   if (this == &other) return *this;
@@ -313,10 +362,14 @@ ExecutionTable::Flow& ExecutionTable::Flow::operator=(Flow&& other) noexcept {
   index_ = other.index_;
   attribution_ = other.attribution_;
   id_ = other.id_;
+  refusal_ = std::move(other.refusal_);
+  node_ = std::move(other.node_);
+  request_ = std::exchange(other.request_, 0);
   return *this;
 }
 
 void ExecutionTable::Flow::end(Outcome outcome, Moment now) {
+  answered(0);
   ExecutionTable* table = std::exchange(table_, nullptr);
   if (table == nullptr) return;
   table->end_flow(*this, std::move(outcome), now);

@@ -1,9 +1,10 @@
 #pragma once
 // The executions of the function that are open: each from its m_in to its m_out (SecLambda S34), with what they have
-// sent so far. Shared by the workers of one guard and locked: it is asked once or twice an exchange, and only where
-// executions are tracked at all.
+// sent so far, and where they stand in the function's flow graph. Shared by the workers of one guard and locked: it is
+// asked two or three times an exchange, and only where executions are tracked at all.
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -15,6 +16,7 @@
 #include <string_view>
 
 #include "policy-engine/api/flow.pb.h"
+#include "policy-engine/flow/open_executions.h"
 #include "policy-engine/flow/operation.h"
 #include "policy-engine/request/head.h"
 #include "proxy/net/loop.h"
@@ -52,6 +54,7 @@ struct EndedExecution {
   std::uint64_t flows = 0;     // that it has sent
   std::uint64_t left_out = 0;  // of those, that its trace does not hold
   bool attributed = true;
+  std::string incomplete;  // it ended where the flow graph has no end: what was expected; else empty
   std::optional<flow::v1alpha1::Operation> inbound;
   std::shared_ptr<flow::v1alpha1::Trace> trace;  // null where none is kept
 };
@@ -66,16 +69,23 @@ class ExecutionTable {
   };
   // `on_end` is called on the thread that ends an execution or the last of its flows, never under the lock.
   using OnEnd = std::function<void(EndedExecution&&)>;
-  ExecutionTable(Options options, OnEnd on_end) : options_(std::move(options)), on_end_(std::move(on_end)) {}
+  ExecutionTable(Options options, OnEnd on_end)
+      : options_(std::move(options)), on_end_(std::move(on_end)), tracking_(options_.traces) {}
   ExecutionTable(const ExecutionTable&) = delete;
   ExecutionTable& operator=(const ExecutionTable&) = delete;
+
+  // Any thread, as all that follows. Of the executions that begin from now on; null: they may send anything. Those that
+  // are open keep theirs: no graph can be entered in its middle.
+  void set_graph(std::shared_ptr<const flow::Graph> graph);
+  // Whether anybody needs to be told what is sent.
+  bool tracking() const { return tracking_.load(std::memory_order_relaxed); }
 
   struct Begin {
     bool process = false;  // a whole process, which no limit on time ends
     std::optional<flow::v1alpha1::Operation> inbound = std::nullopt;
     std::optional<std::string> trace_id = std::nullopt;
   };
-  // Any thread, as all that follows. Nothing when limits::kExecutionsOpenMax are open, or the machine has no
+  // Nothing when limits::kExecutionsOpenMax are open, or the machine has no
   // randomness: its m_in must be refused. What has been open for limits::kExecutionTimeout is ended by begin() and
   // send(): until one of them is called it makes no difference.
   std::optional<ExecutionId> begin(Begin begin, Moment now);
@@ -100,7 +110,13 @@ class ExecutionTable {
     ~Flow() { end({}, Moment::now()); }
     Attribution attribution() const { return attribution_; }
     const ExecutionId& execution() const { return id_; }  // where attribution() is not none
-    void end(Outcome outcome, Moment now);                // once; without it the flow has failed
+    // Why the flow graph refuses the request, for people; empty where it does not.
+    const std::string& refusal() const { return refusal_; }
+    const std::string& node() const { return node_; }  // of the graph, that it was allowed at
+    // The status of the final response, 0: there will be none. Before the function can see it, as it may send the
+    // request again or follow a redirect from then on. Once; without it there was none.
+    void answered(int status);
+    void end(Outcome outcome, Moment now);  // once; without it the flow has failed
 
    private:
     friend class ExecutionTable;
@@ -109,17 +125,25 @@ class ExecutionTable {
     int index_ = -1;  // in the trace; -1: not held there
     Attribution attribution_ = Attribution::none;
     ExecutionId id_{};
+    std::string refusal_, node_;
+    flow::OpenExecutions::Id request_ = 0;  // whose answer the graph waits for; 0: it does not
   };
-  // A request, whose head was complete at `began`. One that cannot be attributed is noted with the execution that began
-  // first, and every execution that is open is known from then on not to be told apart.
-  Flow send(const flow::Operation& operation, const std::optional<std::string>& trace_id, net::Deadline began,
-            Moment now);
+  struct Request {
+    const flow::Operation& operation;
+    const request::HeaderList& headers;
+    net::Deadline began;  // its head was complete
+    bool follow = false;  // it will be sent if the flow graph allows it
+  };
+  // One that cannot be attributed is noted with the execution that began first, and every execution that is open is
+  // known from then on not to be told apart. One that the graph refuses changes nothing there.
+  Flow send(const Request& request, Moment now);
 
   std::size_t open() const;
 
  private:
   using List = std::list<std::shared_ptr<Execution>>;
-  std::shared_ptr<Execution> choose(const std::optional<std::string>& trace_id, Attribution& how);
+  std::shared_ptr<Execution> choose(const request::HeaderList& headers, Attribution& how);
+  void follow(const flow::Operation& operation, Flow& flow);
   void note(Execution& execution, const flow::Operation& operation, net::Deadline began, Flow& flow);
   void close(List::iterator which, flow::v1alpha1::ExecutionEnd how, Moment now, List& over);
   void expire(Moment now, List& over);
@@ -128,9 +152,14 @@ class ExecutionTable {
 
   const Options options_;
   const OnEnd on_end_;
+  std::atomic<bool> tracking_;
   mutable std::mutex mutex_;
-  List open_;                   // in the order in which they began
-  std::size_t bytes_held_ = 0;  // of all traces, about
+  std::shared_ptr<const flow::Graph> graph_;  // of those that begin
+  flow::OpenExecutions standing_;             // of all that began with a graph
+  std::size_t without_graph_ = 0;             // that are open
+  std::uint64_t last_number_ = 0;             // of executions and requests
+  List open_;                                 // in the order in which they began
+  std::size_t bytes_held_ = 0;                // of all traces, about
 };
 
 }  // namespace sallyport::guard

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/limits.h"
+#include "policy-engine/flow/graph_document.h"
 
 namespace sallyport::guard {
 namespace {
@@ -36,7 +37,17 @@ class Executions : public testing::Test {
     return out;
   }
   ExecutionTable::Flow send(std::string_view path, std::optional<std::string_view> trace = {}, milliseconds when = {}) {
-    return table.send(get(path), trace ? std::optional<std::string>(*trace) : std::nullopt, at(when).steady, at(when));
+    return send(get(path), trace, when, false);
+  }
+  // A request that will be sent if the graph allows it.
+  ExecutionTable::Flow follow(std::string_view path, std::optional<std::string_view> trace = {}) {
+    return send(get(path), trace, {}, true);
+  }
+  ExecutionTable::Flow send(const flow::Operation& operation, std::optional<std::string_view> trace, milliseconds when,
+                            bool follow) {
+    request::HeaderList headers;
+    if (trace) headers.add_owned("traceparent", "00-" + std::string(*trace) + "-00f067aa0ba902b7-01");
+    return table.send({operation, headers, at(when).steady, follow}, at(when));
   }
   static ExecutionTable::Outcome answered(int status) { return {api::FLOW_END_ANSWERED, status, {}, 3, 5}; }
 };
@@ -161,6 +172,97 @@ TEST_F(Executions, FlowsStandInTheOrderInWhichTheirHeadsCame) {
   EXPECT_EQ(ended.at(0).trace->flows(0).operation().path(), "/held");
 }
 
+// load, which may be sent again once when it failed, then store.
+std::shared_ptr<const flow::Graph> graph() {
+  api::FlowGraph document;
+  document.set_api_version("sallyport.dev/v1alpha1");
+  document.set_kind("FlowGraph");
+  document.mutable_metadata()->set_name("f");
+  document.mutable_spec()->add_entry("load");
+  const auto add = [&](const std::string& name, const std::string& next) {
+    api::Node& node = *document.mutable_spec()->add_nodes();
+    node.set_name(name);
+    node.set_request("GET api.example.com/" + name);
+    node.set_retries(1);
+    node.add_next(next);
+  };
+  add("load", "store");
+  add("store", "exit");
+  flow::GraphLoad load = flow::load_graph(std::move(document), "f");
+  for (const document::Diagnostic& one : load.diagnostics) ADD_FAILURE() << one.to_string();
+  return load.graph;
+}
+
+TEST_F(Executions, AGraphRefusesWhatIsOutOfOrder) {
+  table.set_graph(graph());
+  const auto id = table.begin({}, at(milliseconds(0)));
+  {
+    auto early = follow("/store");
+    EXPECT_NE(early.refusal().find("expected: GET api.example.com/load; at: the entry"), std::string::npos)
+        << early.refusal();
+    EXPECT_EQ(early.execution(), *id) << "whose it was is told all the same";
+    early.end({api::FLOW_END_DENIED, 403, {}, 0, 0}, at(milliseconds(1)));
+  }
+  auto first = follow("/load");
+  EXPECT_EQ(first.refusal(), "");
+  EXPECT_EQ(first.node(), "load");
+  EXPECT_NE(follow("/load").refusal(), "") << "while the first has no answer it is no retry";
+  first.answered(503);
+  EXPECT_EQ(follow("/load").refusal(), "");
+  EXPECT_EQ(follow("/store").refusal(), "");
+  table.end(*id, api::EXECUTION_END_COMPLETE, at(milliseconds(9)));
+  first.end(answered(503), at(milliseconds(10)));
+  ASSERT_EQ(ended.size(), 1U);
+  EXPECT_EQ(ended[0].incomplete, "");
+  EXPECT_EQ(ended[0].trace->flows_size(), 5);
+}
+
+TEST_F(Executions, OneThatEndsTooEarlyIsToldSo) {
+  table.set_graph(graph());
+  const auto early = table.begin({}, at(milliseconds(0)));
+  follow("/load").answered(200);
+  table.end(*early, api::EXECUTION_END_COMPLETE, at(milliseconds(1)));
+  const auto cut = table.begin({}, at(milliseconds(2)));
+  table.end(*cut, api::EXECUTION_END_CUT, at(milliseconds(3)));
+  ASSERT_EQ(ended.size(), 2U);
+  EXPECT_NE(ended[0].incomplete.find("expected: GET api.example.com/store; at: load (so far: load)"), std::string::npos)
+      << ended[0].incomplete;
+  EXPECT_EQ(ended[1].incomplete, "") << "nobody knows what it would have done";
+}
+
+TEST_F(Executions, NothingMayBeSentWhereNoneIsOpen) {
+  table.set_graph(graph());
+  EXPECT_NE(follow("/load").refusal(), "");
+  const auto id = table.begin({}, at(milliseconds(0)));
+  table.end(*id, api::EXECUTION_END_CUT, at(milliseconds(1)));
+  EXPECT_NE(follow("/load").refusal(), "") << "after its end";
+}
+
+TEST_F(Executions, OneThatBeganWithoutAGraphGoesOnWithoutIt) {
+  const auto old = table.begin({}, at(milliseconds(0)));
+  table.set_graph(graph());
+  EXPECT_EQ(follow("/anything").refusal(), "");
+  const auto recent = table.begin({}, at(milliseconds(1)));
+  EXPECT_EQ(follow("/anything").refusal(), "") << "it may be the old one's";
+  table.end(*old, api::EXECUTION_END_COMPLETE, at(milliseconds(2)));
+  EXPECT_NE(follow("/anything").refusal(), "");
+  table.set_graph(nullptr);
+  EXPECT_NE(follow("/anything").refusal(), "") << "it keeps the graph that it began with";
+  table.end(*recent, api::EXECUTION_END_CUT, at(milliseconds(3)));
+}
+
+TEST_F(Executions, ATraceGivesARequestToItsExecutionAlone) {
+  table.set_graph(graph());
+  ASSERT_TRUE(table.begin({.trace_id = std::string(kTraceA)}, at(milliseconds(0))));
+  ASSERT_TRUE(table.begin({.trace_id = std::string(kTraceB)}, at(milliseconds(0))));
+  EXPECT_EQ(follow("/load", kTraceA).refusal(), "");
+  EXPECT_NE(follow("/store", kTraceB).refusal(), "");
+  auto store = follow("/store");
+  EXPECT_EQ(store.refusal(), "") << "the first one's, as it has loaded";
+  EXPECT_NE(follow("/store", kTraceA).refusal(), "");
+  table.end_all(api::EXECUTION_END_CUT, at(milliseconds(9)));
+}
+
 TEST(ExecutionThreads, WorkersMaySendAtOnce) {
   std::vector<EndedExecution> ended;
   ExecutionTable table({.function = "f", .traces = true},
@@ -170,7 +272,8 @@ TEST(ExecutionThreads, WorkersMaySendAtOnce) {
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&] {
       for (int i = 0; i < 500; ++i) {
-        auto flow = table.send({"GET", "a.example", "/", {}, {}}, std::nullopt, net::Clock::now(), Moment::now());
+        const flow::Operation operation{"GET", "a.example", "/", {}, {}};
+        auto flow = table.send({operation, request::HeaderList(), net::Clock::now(), false}, Moment::now());
         flow.end({api::FLOW_END_ANSWERED, 200, {}, 0, 0}, Moment::now());
       }
     });

@@ -38,20 +38,20 @@ std::string_view end_text(flow::v1alpha1::ExecutionEnd end) {
 
 }  // namespace
 
-Guard::Guard(const GuardOptions& options, std::shared_ptr<const document::Snapshot> policy, ca::Authority authority)
+Guard::Guard(const GuardOptions& options, const PolicyFile& policy, ca::Authority authority)
     : options_(options),
-      policy_(std::move(policy)),
+      policy_(policy.snapshot),
+      graph_file_(policy.graph_file),
       function_(policy_->function().empty() ? options_.function : policy_->function()),
       authority_(std::move(authority)),
       names_(net::DnsTable::random_seed()),
       console_(STDERR_FILENO, options.console),
       metrics_(function_, [this] { return totals(); }) {}
 
-Result<std::unique_ptr<Guard>> Guard::create(const GuardOptions& options,
-                                             std::shared_ptr<const document::Snapshot> policy,
+Result<std::unique_ptr<Guard>> Guard::create(const GuardOptions& options, const PolicyFile& policy,
                                              ca::Authority authority) {
   std::signal(SIGPIPE, SIG_IGN);  // a peer that went away is an error of one write, not the end of the guard
-  std::unique_ptr<Guard> guard(new Guard(options, std::move(policy), std::move(authority)));
+  std::unique_ptr<Guard> guard(new Guard(options, policy, std::move(authority)));
   if (!options.record_file.empty()) {
     guard->log_.reset(::open(options.record_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
     if (!guard->log_) {
@@ -77,10 +77,11 @@ Result<std::unique_ptr<Guard>> Guard::create(const GuardOptions& options,
         TraceWriter::open(options.trace_file, [raw = guard.get()](const std::string& text) { raw->say(text); });
     if (!traces) return std::unexpected(traces.error());
     guard->traces_ = std::move(*traces);
-    guard->executions_ = std::make_unique<ExecutionTable>(
-        ExecutionTable::Options{.function = guard->function_, .traces = true},
-        [raw = guard.get()](EndedExecution&& ended) { raw->write_execution(std::move(ended)); });
   }
+  guard->executions_ = std::make_unique<ExecutionTable>(
+      ExecutionTable::Options{.function = guard->function_, .traces = guard->traces_ != nullptr},
+      [raw = guard.get()](EndedExecution&& ended) { raw->write_execution(std::move(ended)); });
+  guard->executions_->set_graph(policy.graph);
   guard->recorder_ = std::make_unique<Recorder>(guard->sinks(), [raw = guard.get()] {
     raw->flush_log();
     raw->console_.flush();
@@ -159,7 +160,7 @@ void Guard::serve_dns(std::vector<UniqueFd> udp, std::vector<UniqueFd> tcp) {
 
 Result<void> Guard::start() {
   if (!options_.policy_file.empty()) {
-    auto watcher = PolicyWatcher::watch(options_.policy_file, [this] { reload(); }, policy_opened_as());
+    auto watcher = PolicyWatcher::watch(watched(), options_.context.opened_as, [this] { return reload(); });
     if (!watcher) return std::unexpected(watcher.error());
     watcher_ = std::move(*watcher);
     metrics_.policy_loaded(true);
@@ -170,10 +171,9 @@ Result<void> Guard::start() {
     if (!admin) return std::unexpected(admin.error());
     admin_ = std::move(*admin);
   }
-  // The whole process is one execution. Without randomness for its id nothing is told of it, and nothing depends on it.
-  if (executions_) {
-    [[maybe_unused]] const auto begun = executions_->begin({.process = true}, Moment::now());
-  }
+  // The whole process is one execution. Without randomness for its id there is none: then nothing is told of it, and a
+  // flow graph refuses every request.
+  [[maybe_unused]] const auto begun = executions_->begin({.process = true}, Moment::now());
   give_back_start_pages();
   for (auto& worker : workers_) threads_.emplace_back([raw = worker.get()] { raw->run(); });
   ready_ = true;
@@ -196,8 +196,8 @@ void Guard::stop(std::chrono::milliseconds grace, flow::v1alpha1::ExecutionEnd p
   admin_.reset();  // it reads the workers' counters
   dns_.reset();
   workers_.clear();
-  if (executions_) executions_->end_all(process, Moment::now());  // every flow of it has ended
-  recorder_.reset();                                              // every record has been written now
+  executions_->end_all(process, Moment::now());  // every flow of it has ended
+  recorder_.reset();                             // every record has been written now
   traces_.reset();
   write_draft();
   console_.summarise();
@@ -210,33 +210,54 @@ std::shared_ptr<const document::Snapshot> Guard::policy() {
 
 void Guard::say(const std::string& text) const { console_.write("sallyport: " + text + "\n"); }
 
-std::string Guard::policy_opened_as() const {
-  return options_.policy_opened_as.empty() ? options_.policy_file : options_.policy_opened_as;
+std::vector<std::string> Guard::watched() const {
+  std::vector<std::string> files = {options_.policy_file};
+  if (!graph_file_.empty()) files.push_back(graph_file_);
+  return files;
 }
 
-// A document with any error changes nothing: the policy that was checked stays in force.
-void Guard::reload() {
-  const std::string opened_as = policy_opened_as();
-  if (!options_.policy_opened_as.empty() && !same_file(options_.policy_file, opened_as)) {
-    // Fails closed: who put it there can't be told, and the command has the same rights in that directory.
-    say(options_.policy_file +
-        " is gone, or another file that the command could have put there: the policy before stays in force. Change "
-        "the file in place, or keep it where the command's user can't write");
-    return;
-  }
-  PolicyFile loaded = read_policy(options_.policy_file, opened_as, options_.mode, policy().get());
+// Whether another file stands where the command could have put it: who did can't be told.
+bool Guard::replaced(const std::string& file) const {
+  const auto held = options_.context.opened_as.find(file);
+  return held != options_.context.opened_as.end() && !same_file(file, held->second);
+}
+
+void Guard::report_policy(const PolicyFile& loaded) const {
   for (const document::Diagnostic& diagnostic : loaded.diagnostics) say(diagnostic.to_string());
-  metrics_.policy_loaded(loaded.snapshot != nullptr);
   if (!loaded.snapshot) {
     say("the changed policy was refused; the one before stays in force");
-    return;
+  } else if (!options_.quiet) {
+    say("the changed policy is in force");
   }
+}
+
+// A document with any error changes nothing: the policy that was checked stays in force. Gives back what is watched.
+std::vector<std::string> Guard::reload() {
+  for (const std::string& file : watched()) {
+    if (!replaced(file)) continue;
+    say(file +
+        " is gone, or another file that the command could have put there: the policy before stays in force. Change "
+        "the file in place, or keep it where the command's user can't write");
+    return watched();
+  }
+  PolicyFile loaded = read_policy(options_.policy_file, options_.context, policy().get());
+  const bool other_graph = !loaded.graph_file.empty() && loaded.graph_file != graph_file_;
+  if (other_graph && options_.context.graph_stays) {
+    loaded.snapshot.reset();
+    say(loaded.graph_file + ": the command could have put it there: another flow graph takes a new run");
+  }
+  report_policy(loaded);
+  metrics_.policy_loaded(loaded.snapshot != nullptr);
+  // Also of a policy that was refused for its graph: it is mended there.
+  if (!loaded.graph_file.empty() && !options_.context.graph_stays) graph_file_ = loaded.graph_file;
+  if (!loaded.snapshot) return watched();
   {
     std::lock_guard lock(policy_mutex_);
     policy_ = loaded.snapshot;
   }
+  executions_->set_graph(loaded.graph);
   for (auto& worker : workers_) worker->set_policy(loaded.snapshot);
-  if (!options_.quiet) say("the changed policy is in force");
+  return watched();
 }
 
 std::vector<RecordSink> Guard::sinks() {
@@ -278,6 +299,7 @@ void Guard::flush_log() {
 
 // On the thread that ended it.
 void Guard::write_execution(EndedExecution&& ended) {
+  if (!executions_->tracking()) return;
   Record record;
   record.kind = RecordKind::execution;
   record.outcome = ended.end == flow::v1alpha1::EXECUTION_END_COMPLETE ? Outcome::allow : Outcome::error;
@@ -288,12 +310,18 @@ void Guard::write_execution(EndedExecution&& ended) {
   record.execution = to_hex(ended.id);
   record.end = end_text(ended.end);
   record.flows = ended.flows;
+  if (!ended.incomplete.empty()) {  // an alarm: nobody is there any more to be refused anything
+    record.outcome = Outcome::would_deny;
+    record.reason = Reason::flow_incomplete;
+  }
   if (ended.inbound) {
     record.method = ended.inbound->method();
     record.host = ended.inbound->host();
     record.path = ended.inbound->path();
   }
-  if (ended.left_out > 0) {
+  if (!ended.incomplete.empty()) {
+    record.text = "it ended where its flow graph has no end; " + ended.incomplete;
+  } else if (ended.left_out > 0) {
     record.text = "its trace lacks the last " + std::to_string(ended.left_out) + " of its requests: there was no room";
   } else if (!ended.attributed) {
     record.text = "others were open at the same time, and it could not be told of each request whose it was";

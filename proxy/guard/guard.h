@@ -27,16 +27,15 @@ namespace sallyport::guard {
 
 struct GuardOptions {
   std::string policy_file;  // empty: learn without a policy
-  // Set where the command could put another file into the policy's place: /proc/self/fd/N of the file that was read at
-  // the start. Then only that file is read again, and never what stands under its name.
-  std::string policy_opened_as;
-  std::optional<document::Mode> mode;  // overrides the document's
-  std::string function;                // for records, when the policy names none
-  std::string record_file;             // empty: none
-  std::string draft_file;              // --learn; empty: none
-  std::string trace_file;              // --traces; empty: none, and executions are not tracked
-  std::string admin_socket;            // empty: none
-  std::string upstream_ca_file;        // more roots for upstream servers; empty: none
+  // How policies are read. Where a file is opened by another path than its own, only the file that was read at the
+  // start is read again, and never what stands under its name; and no other graph is taken than the one of the start.
+  PolicyContext context;
+  std::string function;          // for records, when the policy names none
+  std::string record_file;       // empty: none
+  std::string draft_file;        // --learn; empty: none
+  std::string trace_file;        // --traces; empty: none
+  std::string admin_socket;      // empty: none
+  std::string upstream_ca_file;  // more roots for upstream servers; empty: none
   std::size_t workers = 1;
   Console::Options console;
   bool quiet = false;  // no notices, only what is wrong
@@ -46,8 +45,7 @@ class Guard {
  public:
   // Opens every file and checks everything that can be wrong before the first connection. `policy` is what
   // read_policy() gave.
-  static Result<std::unique_ptr<Guard>> create(const GuardOptions& options,
-                                               std::shared_ptr<const document::Snapshot> policy,
+  static Result<std::unique_ptr<Guard>> create(const GuardOptions& options, const PolicyFile& policy,
                                                ca::Authority authority);
   ~Guard();
   Guard(const Guard&) = delete;
@@ -65,15 +63,17 @@ class Guard {
   std::shared_ptr<const document::Snapshot> policy();
 
  private:
-  Guard(const GuardOptions& options, std::shared_ptr<const document::Snapshot> policy, ca::Authority authority);
+  Guard(const GuardOptions& options, const PolicyFile& policy, ca::Authority authority);
   std::vector<RecordSink> sinks();
   void write_log(const Record& record);
   void flush_log();
   void learn(const Record& record);
   void write_execution(EndedExecution&& ended);
   void write_draft();
-  void reload();
-  std::string policy_opened_as() const;
+  std::vector<std::string> reload();
+  bool replaced(const std::string& file) const;
+  void report_policy(const PolicyFile& loaded) const;
+  std::vector<std::string> watched() const;
   void say(const std::string& text) const;
   net::DnsPolicy dns_policy();
   WorkerTotals totals() const;
@@ -81,6 +81,7 @@ class Guard {
   GuardOptions options_;
   std::mutex policy_mutex_;
   std::shared_ptr<const document::Snapshot> policy_;
+  std::string graph_file_;  // that the policy names; empty: none
   std::string function_;
   ca::Authority authority_;
   net::DnsTable names_;

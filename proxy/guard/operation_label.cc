@@ -82,11 +82,11 @@ std::string query_label(std::string_view query, document::QueryRule rule) {
 }
 
 OperationLabel::OperationLabel(const Route& route, std::string_view method)
-    : method_(method),
-      host_(host_label(route.scheme, route.authority)),
-      path_(route.target.path()),
-      query_(query_label(route.target.query(), rule_of(route.reading))),
-      action_(route.action) {}
+    : operation_{method, route.authority, route.target.path(), {}, route.action} {
+  if (route.scheme == request::Scheme::http) operation_.host = host_ = host_label(route.scheme, route.authority);
+  const document::QueryRule rule = rule_of(route.reading);
+  if (rule != document::QueryRule::drop) operation_.query = query_ = query_label(route.target.query(), rule);
+}
 
 std::optional<api::Operation> redirect_of(const Route& route, std::string_view method,
                                           const request::ResponseHead& response) {

@@ -14,15 +14,17 @@ namespace sallyport::guard {
 // The query as the endpoint's rule for it says.
 std::string query_label(std::string_view query, document::QueryRule rule);
 
-// The texts of an operation, kept as long as its views are needed.
+// Of a request that the chain has decided. The operation's texts are this one's or the route's: both must outlive it.
 class OperationLabel {
  public:
-  // Of a request that the chain has decided.
   OperationLabel(const Route& route, std::string_view method);
-  flow::Operation view() const { return {method_, host_, path_, query_, action_}; }
+  OperationLabel(const OperationLabel&) = delete;
+  OperationLabel& operator=(const OperationLabel&) = delete;
+  const flow::Operation& view() const { return operation_; }
 
  private:
-  std::string method_, host_, path_, query_, action_;
+  std::string host_, query_;  // where they are not as they stand in the route
+  flow::Operation operation_;
 };
 
 // Where a redirect leads a client that follows it (RFC 9110 section 15.4), from the answer to a request of that route.

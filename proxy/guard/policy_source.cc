@@ -8,13 +8,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <utility>
 
 #include "base/limits.h"
 #include "base/read_file.h"
+#include "policy-engine/flow/graph_document.h"
 
 namespace sallyport::guard {
 namespace {
@@ -72,6 +75,29 @@ void check_files(const std::string& path, PolicyFile& policy) {
   if (policy.diagnostics.size() > before) policy.snapshot.reset();
 }
 
+// Beside the policy, unless its path is absolute.
+std::string graph_file_of(const std::string& policy_path, const document::FlowRule& rule) {
+  return std::filesystem::path(policy_path).parent_path() / rule.graph_file;
+}
+
+const std::string& opened_as(const OpenedAs& paths, const std::string& file) {
+  const auto found = paths.find(file);
+  return found == paths.end() ? file : found->second;
+}
+
+// The directory, not the file: editors and ConfigMaps replace the file, and a watch on it would follow the old one.
+bool watch_directories(int inotify, const std::string& path) {
+  constexpr std::uint32_t kEvents = IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_DELETE;
+  std::filesystem::path directory = std::filesystem::path(path).parent_path();
+  if (directory.empty()) directory = ".";
+  if (inotify_add_watch(inotify, directory.c_str(), kEvents) < 0) return false;
+  // Where the path is a link, also the directory in which its target lies.
+  std::error_code error;
+  const std::filesystem::path target = std::filesystem::canonical(path, error);
+  if (!error && target.parent_path() != directory) inotify_add_watch(inotify, target.parent_path().c_str(), kEvents);
+  return true;
+}
+
 }  // namespace
 
 bool same_file(const std::string& a, const std::string& b) {
@@ -80,65 +106,94 @@ bool same_file(const std::string& a, const std::string& b) {
          one.st_ino == other.st_ino;
 }
 
-PolicyFile read_policy(const std::string& path, std::optional<document::Mode> mode,
-                       const document::Snapshot* previous) {
-  return read_policy(path, path, mode, previous);
+std::shared_ptr<const flow::Graph> read_graph(const std::string& policy_path, const document::Snapshot& policy,
+                                              const PolicyContext& context, std::chrono::system_clock::time_point now,
+                                              std::vector<document::Diagnostic>& diagnostics) {
+  const document::FlowRule* rule = policy.flow();
+  if (rule == nullptr) return nullptr;
+  const auto complain = [&](bool warning, std::string message, std::string hint) {
+    diagnostics.push_back({policy_path, rule->line, 1, std::move(message), std::move(hint), warning});
+  };
+  const std::string file = graph_file_of(policy_path, *rule);
+  Result<std::string> text = read_file(opened_as(context.opened_as, file), limits::kPolicyBytesMax);
+  if (!text) {
+    complain(false, "the flow graph: " + text.error().text, "learn one with sallyport flow learn, or name its file");
+    return nullptr;
+  }
+  flow::GraphLoad load = flow::load_graph(*text, file);
+  diagnostics.insert(diagnostics.end(), load.diagnostics.begin(), load.diagnostics.end());
+  if (!load.graph) return nullptr;
+  if (load.graph->function() != policy.function()) {
+    complain(false, "the flow graph " + file + " is for the function '" + load.graph->function() + "'",
+             "this policy is for '" + policy.function() + "'");
+    return nullptr;
+  }
+  const std::string& digest = load.graph->image_digest();
+  if (context.image_digest.empty() || digest.empty() || digest == context.image_digest) return load.graph;
+  const bool relaxed = rule->relaxed(now);
+  complain(relaxed, "the flow graph " + file + " is for the image " + digest + ", and this is " + context.image_digest,
+           relaxed ? "until relaxUntil it only records"
+                   : "learn the new image's graph; relaxUntil lets the old one record what it would refuse meanwhile");
+  return relaxed ? load.graph : nullptr;
 }
 
-PolicyFile read_policy(const std::string& path, const std::string& opened_as, std::optional<document::Mode> mode,
-                       const document::Snapshot* previous) {
-  Result<std::string> text = read_file(opened_as, limits::kPolicyBytesMax);
+PolicyFile read_policy(const std::string& path, const PolicyContext& context, const document::Snapshot* previous) {
+  PolicyFile file;
+  Result<std::string> text = read_file(opened_as(context.opened_as, path), limits::kPolicyBytesMax);
   if (!text) {
     document::Diagnostic unreadable;
     unreadable.file = path;
     unreadable.message = text.error().text;
-    return {nullptr, {unreadable}, {}, {}};
+    file.diagnostics.push_back(std::move(unreadable));
+    return file;
   }
-  PolicyFile file;
   document::SecretReader reader = [&file](const document::SecretRef& reference) {
     if (!reference.env.empty()) file.secret_variables.push_back(reference.env);
     if (!reference.file.empty()) file.secret_files.push_back(reference.file);
     return read_secret(reference);
   };
-  document::LoadResult loaded = document::load_policy(*text, path, reader, mode, previous);
+  document::LoadResult loaded = document::load_policy(*text, path, reader, context.mode, previous);
   file.snapshot = std::move(loaded.snapshot);
   file.diagnostics = std::move(loaded.diagnostics);
+  if (file.snapshot && file.snapshot->flow() != nullptr) {
+    file.graph_file = graph_file_of(path, *file.snapshot->flow());
+    file.graph = read_graph(path, *file.snapshot, context, std::chrono::system_clock::now(), file.diagnostics);
+    if (!file.graph) file.snapshot.reset();
+  }
   if (file.snapshot) check_files(path, file);
   return file;
 }
 
-Result<std::unique_ptr<PolicyWatcher>> PolicyWatcher::watch(const std::string& path, std::function<void()> changed,
-                                                            const std::string& opened_as) {
+Result<std::unique_ptr<PolicyWatcher>> PolicyWatcher::watch(std::vector<std::string> files, OpenedAs opened_as,
+                                                            Changed changed) {
   UniqueFd inotify(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   UniqueFd stop(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  std::filesystem::path directory = std::filesystem::path(path).parent_path();
-  if (directory.empty()) directory = ".";
-  constexpr std::uint32_t kEvents = IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_DELETE;
-  // The directory, not the file: editors and ConfigMaps replace the file, and a watch on it would follow the old one.
-  bool watching = inotify && stop && inotify_add_watch(inotify.get(), directory.c_str(), kEvents) >= 0;
-  // Where the path is a link, also the directory in which its target lies.
-  std::error_code error;
-  std::filesystem::path target = std::filesystem::canonical(path, error);
-  if (watching && !error && target.parent_path() != directory) {
-    inotify_add_watch(inotify.get(), target.parent_path().c_str(), kEvents);
-  }
+  const bool watching = inotify && stop && std::ranges::all_of(files, [&](const std::string& file) {
+                          return watch_directories(inotify.get(), file);
+                        });
   if (!watching) {
     return fail(ErrorSource::internal, ErrorKind::unavailable,
-                "can't watch " + directory.string() + " for changes of the policy: " + std::strerror(errno));
+                "can't watch " + files.front() + " for changes of the policy: " + std::strerror(errno));
   }
-  return std::unique_ptr<PolicyWatcher>(new PolicyWatcher(path, opened_as.empty() ? path : opened_as,
-                                                          std::move(inotify), std::move(stop), std::move(changed)));
+  return std::unique_ptr<PolicyWatcher>(new PolicyWatcher(std::move(files), std::move(opened_as), std::move(inotify),
+                                                          std::move(stop), std::move(changed)));
 }
 
-PolicyWatcher::PolicyWatcher(std::string path, std::string opened_as, UniqueFd inotify, UniqueFd stop,
-                             std::function<void()> changed)
-    : path_(std::move(path)),
+PolicyWatcher::PolicyWatcher(std::vector<std::string> files, OpenedAs opened_as, UniqueFd inotify, UniqueFd stop,
+                             Changed changed)
+    : files_(std::move(files)),
       opened_as_(std::move(opened_as)),
-      version_(version_of(path_) + version_of(opened_as_)),
+      version_(version()),
       inotify_(std::move(inotify)),
       stop_(std::move(stop)),
       changed_(std::move(changed)),
       thread_([this] { run(); }) {}
+
+std::string PolicyWatcher::version() const {
+  std::string out;
+  for (const std::string& file : files_) out += version_of(file) + version_of(opened_as(opened_as_, file));
+  return out;
+}
 
 PolicyWatcher::~PolicyWatcher() {
   eventfd_write(stop_.get(), 1);
@@ -164,8 +219,14 @@ void PolicyWatcher::run() {
     }
     if (!look_at_latest || (ready != 0 && Clock::now() < *look_at_latest)) continue;
     look_at_latest.reset();
-    std::string version = version_of(path_) + version_of(opened_as_);
-    if (std::exchange(version_, version) != version) changed_();
+    const std::string now = version();
+    if (std::exchange(version_, now) == now) continue;
+    std::vector<std::string> files = changed_();
+    if (files == files_) continue;
+    files_ = std::move(files);
+    version_ = version();
+    // One that can't be watched is looked at when another changes.
+    for (const std::string& file : files_) watch_directories(inotify_.get(), file);
   }
 }
 

@@ -30,8 +30,12 @@ class PolicyWatcherTest : public ::testing::Test {
     std::filesystem::remove_all(directory_);
   }
 
-  void watch(const std::string& name) {
-    auto watcher = PolicyWatcher::watch(directory_ / name, [this] { changes_.release(); });
+  void watch(const std::string& name) { watch({directory_ / name}, {}); }
+  void watch(const std::vector<std::string>& files, const OpenedAs& opened_as) {
+    auto watcher = PolicyWatcher::watch(files, opened_as, [this, files] {
+      changes_.release();
+      return next_.empty() ? files : next_;
+    });
     ASSERT_TRUE(watcher) << watcher.error().text;
     watcher_ = std::move(*watcher);
   }
@@ -41,6 +45,7 @@ class PolicyWatcherTest : public ::testing::Test {
 
   std::filesystem::path directory_;
   std::counting_semaphore<> changes_{0};
+  std::vector<std::string> next_;  // what is watched after the first change; empty: the same
   std::unique_ptr<PolicyWatcher> watcher_;
 };
 
@@ -56,18 +61,100 @@ TEST_F(PolicyWatcherTest, NoticesAFileOpenedByAnotherPath) {
   std::filesystem::create_hard_link(directory_ / "policy.yaml", directory_ / "held" / "it");
   const std::string held = directory_ / "held" / "it";
   EXPECT_TRUE(same_file(directory_ / "policy.yaml", held));
-  auto watcher = PolicyWatcher::watch(directory_ / "policy.yaml", [this] { changes_.release(); }, held);
-  ASSERT_TRUE(watcher) << watcher.error().text;
-  watcher_ = std::move(*watcher);
+  const std::string policy_file = directory_ / "policy.yaml";
+  PolicyContext opened;
+  opened.opened_as[policy_file] = held;
+  watch({policy_file}, opened.opened_as);
   write("policy.yaml", "in place");
   EXPECT_TRUE(noticed());
   write("policy.yaml.new", "another file");
   std::filesystem::rename(directory_ / "policy.yaml.new", directory_ / "policy.yaml");
   EXPECT_TRUE(noticed());
   EXPECT_FALSE(same_file(directory_ / "policy.yaml", held));
-  PolicyFile policy = read_policy(directory_ / "policy.yaml", held, std::nullopt, nullptr);
+  PolicyFile policy = read_policy(policy_file, opened);
   ASSERT_FALSE(policy.diagnostics.empty());
   EXPECT_EQ(policy.diagnostics[0].file, directory_ / "policy.yaml") << "the name that people know";
+}
+
+TEST_F(PolicyWatcherTest, WatchesWhatThePolicyNamesNow) {
+  std::filesystem::create_directories(directory_ / "graphs");
+  write("graphs/one.yaml", "one");
+  next_ = {directory_ / "policy.yaml", directory_ / "graphs" / "one.yaml"};
+  watch("policy.yaml");
+  write("graphs/one.yaml", "nobody cares yet");
+  EXPECT_TRUE(noticed_nothing());
+  write("policy.yaml", "names the graph");
+  EXPECT_TRUE(noticed());
+  EXPECT_TRUE(noticed_nothing());
+  write("graphs/one.yaml", "changed");
+  EXPECT_TRUE(noticed());
+}
+
+// A policy that names a flow graph, and that graph.
+class PolicyWithGraph : public PolicyWatcherTest {
+ protected:
+  PolicyFile read(const std::string& flow, const PolicyContext& context = {}) {
+    write("policy.yaml",
+          "apiVersion: sallyport.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {name: shop}\nspec:\n  endpoints: []\n"
+          "  flow: " +
+              flow + "\n");
+    return read_policy(directory_ / "policy.yaml", context);
+  }
+  void write_graph(const std::string& function, const std::string& more = "") {
+    write("shop.graph.yaml", "apiVersion: sallyport.dev/v1alpha1\nkind: FlowGraph\nmetadata: {name: " + function +
+                                 "}\nspec:\n" + more +
+                                 "  entry: [a]\n  nodes:\n  - {name: a, request: GET a.example/, next: [exit]}\n");
+  }
+  static std::string errors_of(const PolicyFile& file) {
+    std::string out;
+    for (const document::Diagnostic& one : file.diagnostics) out += one.to_string() + "\n";
+    return out;
+  }
+};
+
+TEST_F(PolicyWithGraph, FindsItBesideThePolicy) {
+  write_graph("shop");
+  const PolicyFile file = read("shop.graph.yaml");
+  ASSERT_TRUE(file.graph) << errors_of(file);
+  EXPECT_EQ(file.graph->node_count(), 1U);
+  EXPECT_EQ(file.graph_file, directory_ / "shop.graph.yaml");
+}
+
+TEST_F(PolicyWithGraph, IsNoneWithoutIt) {
+  const PolicyFile file = read("{graph: other.yaml}");
+  EXPECT_FALSE(file.snapshot);
+  EXPECT_NE(errors_of(file).find("policy.yaml:6:1: error: the flow graph: "), std::string::npos) << errors_of(file);
+  EXPECT_EQ(file.graph_file, directory_ / "other.yaml") << "it is watched all the same, as it may come";
+}
+
+TEST_F(PolicyWithGraph, SaysWhatIsWrongInTheGraph) {
+  write_graph("shop", "  unknown: 1\n");
+  const PolicyFile file = read("shop.graph.yaml");
+  EXPECT_FALSE(file.snapshot);
+  EXPECT_NE(errors_of(file).find("shop.graph.yaml:5:3: error: unknown field 'unknown'"), std::string::npos)
+      << errors_of(file);
+}
+
+TEST_F(PolicyWithGraph, RefusesThatOfAnotherFunction) {
+  write_graph("bank");
+  const PolicyFile file = read("shop.graph.yaml");
+  EXPECT_FALSE(file.snapshot);
+  EXPECT_NE(errors_of(file).find("is for the function 'bank'"), std::string::npos) << errors_of(file);
+}
+
+TEST_F(PolicyWithGraph, RefusesThatOfAnotherImageUnlessItIsRelaxed) {
+  const std::string digest(64, 'a'), other(64, 'b');
+  write_graph("shop", "  imageDigest: sha256:" + digest + "\n");
+  PolicyContext context;
+  context.image_digest = "sha256:" + digest;
+  EXPECT_TRUE(read("shop.graph.yaml").snapshot) << "nobody has said which image runs";
+  EXPECT_TRUE(read("shop.graph.yaml", context).snapshot);
+  context.image_digest = "sha256:" + other;
+  EXPECT_FALSE(read("shop.graph.yaml", context).snapshot);
+  EXPECT_FALSE(read("{graph: shop.graph.yaml, relaxUntil: '2020-01-01T00:00:00Z'}", context).snapshot);
+  const PolicyFile relaxed = read("{graph: shop.graph.yaml, relaxUntil: '2120-01-01T00:00:00Z'}", context);
+  EXPECT_TRUE(relaxed.snapshot && relaxed.graph) << errors_of(relaxed);
+  EXPECT_NE(errors_of(relaxed).find("warning: the flow graph"), std::string::npos) << "and says so";
 }
 
 TEST(WriteFile, OverwritesNothingThroughALink) {

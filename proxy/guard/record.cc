@@ -105,6 +105,7 @@ char* write_json(char* at, const Record& record, std::string_view function) {
   line.text(",\"protocol\":", record.protocol);
   line.text(",\"execution\":", record.execution);
   line.text(",\"attributed\":", record.attribution);
+  line.text(",\"node\":", record.node);
   line.text(",\"end\":", record.end);
   if (record.kind == RecordKind::execution) line.number(",\"flows\":", record.flows);
   line.text(",\"text\":", record.text);

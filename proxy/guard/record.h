@@ -63,6 +63,7 @@ struct Record {
   const char* protocol = "";                           // "HTTP/1.1", "WebSocket", "TCP"
   std::string execution;                               // its id, where executions are tracked and it belongs to one
   std::string_view attribution;                        // how that is known: "only", "trace-context", "set"
+  std::string node;                                    // of the flow graph, that the request was allowed at
   std::string_view end;                                // of an execution: "complete", "timeout", "cut"
   std::uint64_t flows = 0;                             // of an execution: requests that it has sent
   std::shared_ptr<const flow::v1alpha1::Trace> trace;  // of an execution, for the file of traces; null: none is kept

@@ -86,8 +86,8 @@ class Service final : public InFlight {
     }
     Verdict verdict =
         refused ? std::move(*refused) : decide(exchange_.head(), route_, exchange_.wants_websocket(), held_.body());
+    attribute(verdict);
     describe(verdict);
-    attribute();
     if (verdict.outcome == Outcome::deny) {
       co_await answer_denial();
       co_return;
@@ -144,9 +144,10 @@ class Service final : public InFlight {
     Result<void> read = co_await held_.read(exchange_, worker_.loop().in(limits::kActionBodyTimeout));
     if (read) co_return true;
     exchange_.close_after();
-    attribute();
+    Verdict verdict{Outcome::deny, Reason::malformed_action, read.error().text};
+    attribute(verdict);
     if (read.error().source == ErrorSource::policy) {  // fails closed: the action may stand behind what was read
-      describe({Outcome::deny, Reason::malformed_action, read.error().text});
+      describe(verdict);
       co_await answer_denial();
     } else {
       const bool no_room = read.error().kind == ErrorKind::unavailable;
@@ -155,15 +156,39 @@ class Service final : public InFlight {
     co_return false;
   }
 
-  // To which execution the request belongs. What has no canonical form is no operation that anybody could send.
-  void attribute() {
-    ExecutionTable* executions = worker_.executions();
-    if (executions == nullptr || !route_.target.text.starts_with('/')) return;
-    const OperationLabel label(route_, record_.method);
-    flow_ = executions->send(label.view(), trace_id_of(exchange_.head().headers), started_, Moment::now());
+  // To which execution the request belongs, and whether the flow graph lets it come now: the last stage of the chain,
+  // so that the graph goes on only with what is sent.
+  void attribute(Verdict& verdict) {
+    ExecutionTable& executions = worker_.executions();
+    if (!executions.tracking()) return;
+    const document::FlowRule* rule = route_.policy->flow();
+    const bool follow = rule != nullptr && verdict.outcome != Outcome::deny;
+    // No canonical form, and so no operation: OPTIONS * to a server, and what was refused for it.
+    if (!route_.target.text.starts_with('/')) {
+      if (follow) object(verdict, *rule, "it has no path, so that no flow graph can have it", Moment::now());
+      return;
+    }
+    const Moment now = Moment::now();
+    const OperationLabel label(route_, exchange_.head().method);
+    flow_ = executions.send({label.view(), exchange_.head().headers, started_, follow}, now);
+    record_.node = flow_.node();
+    if (!flow_.refusal().empty()) object(verdict, *rule, flow_.refusal(), now);
     if (flow_.attribution() == Attribution::none) return;
     record_.execution = to_hex(flow_.execution());
     record_.attribution = to_string(flow_.attribution());
+  }
+
+  // The flow graph refuses the request. What an earlier stage has found stays what is told.
+  void object(Verdict& verdict, const document::FlowRule& rule, std::string text, const Moment& now) {
+    const bool relaxed = rule.relaxed(now.wall);
+    const bool enforce = route_.policy->mode() == document::Mode::enforce && rule.enforce && !relaxed;
+    if (verdict.outcome == Outcome::allow) {
+      if (relaxed) text += "; let through until the policy's relaxUntil";
+      verdict = {enforce ? Outcome::deny : Outcome::would_deny, Reason::flow_not_allowed, std::move(text)};
+    }
+    if (!enforce) return;
+    route_.binding = nullptr;  // as with any denial
+    route_.rule = -1;
   }
 
   flow::v1alpha1::FlowEnd flow_end() const {
@@ -221,6 +246,7 @@ class Service final : public InFlight {
     }
     record_.status = denial.head.status;
     if (exchange_.body().kind != http::BodyInfo::Kind::empty) exchange_.close_after();
+    flow_.answered(0);
     http::BodyInfo body{http::BodyInfo::Kind::sized, denial.body.size(), false};
     responded_ = true;
     // Nobody is left to tell when this fails: the connection is closed, and the record says what was decided.
@@ -464,6 +490,7 @@ class Service final : public InFlight {
     bool final_head = co_await relay_informational();
     if (!final_head) co_return;
     flow_status_ = head_.status;
+    flow_.answered(head_.status);
     if (flow_.attribution() != Attribution::none) redirect_ = redirect_of(route_, record_.method, response_);
     record_.first_byte = std::chrono::duration_cast<std::chrono::microseconds>(net::Clock::now() - started_);
     clean_response(response_);

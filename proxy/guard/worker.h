@@ -80,7 +80,7 @@ class Worker {
     std::string upstream_ca_pem;  // more roots; may be empty
     Capacity capacity{limits::kPlacesPerWorkerMax, limits::kReservePerWorkerMax};
     net::ResolverOptions resolver;
-    ExecutionTable* executions = nullptr;  // null: executions are not tracked
+    ExecutionTable* executions = nullptr;
   };
   // On any thread, before run().
   static Result<std::unique_ptr<Worker>> create(const Parts& parts);
@@ -105,7 +105,7 @@ class Worker {
   net::DnsTable* names() { return names_; }
   WorkerCounters& counters() { return counters_; }
   HeldBytes& held_bytes() { return held_bytes_; }
-  ExecutionTable* executions() { return executions_; }
+  ExecutionTable& executions() { return *executions_; }
   bool draining() const { return draining_; }
   // A place beside those of the connections, for an exchange that shares one with others; none when all are taken.
   bool has_place() const { return !places_.full(); }
