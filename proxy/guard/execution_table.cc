@@ -14,7 +14,6 @@ namespace {
 
 namespace api = sallyport::flow::v1alpha1;
 
-constexpr char kHex[] = "0123456789abcdef";
 // What a flow takes in memory besides its texts, about.
 constexpr std::size_t kFlowBytes = 256;
 
@@ -80,15 +79,6 @@ struct ExecutionTable::Execution {
   std::string incomplete;
 };
 
-std::string to_hex(const ExecutionId& id) {
-  std::string out;
-  for (const unsigned char byte : id) {
-    out += kHex[byte >> 4];
-    out += kHex[byte & 15];
-  }
-  return out;
-}
-
 std::string_view to_string(Attribution attribution) {
   switch (attribution) {
     case Attribution::none:
@@ -139,7 +129,7 @@ std::optional<ExecutionId> ExecutionTable::begin(Begin begin, Moment now) {
   bool room = false;
   {
     const std::lock_guard lock(mutex_);
-    expire(now, over);
+    expire(now.steady, over);
     room = open_.size() < limits::kExecutionsOpenMax;
     if (room) {
       open_.push_back(made);
@@ -157,11 +147,11 @@ std::optional<ExecutionId> ExecutionTable::begin(Begin begin, Moment now) {
 }
 
 // Takes it out of what is open; `over` gets it if nothing of it is under way any more.
-void ExecutionTable::close(List::iterator which, api::ExecutionEnd how, Moment now, List& over) {
+void ExecutionTable::close(List::iterator which, api::ExecutionEnd how, net::Deadline now, List& over) {
   Execution& execution = **which;
   execution.over = true;
   execution.end = how;
-  execution.ended = now.steady;
+  execution.ended = now;
   if (execution.number == 0) {
     --without_graph_;
   } else if (how == api::EXECUTION_END_COMPLETE) {
@@ -176,7 +166,7 @@ void ExecutionTable::close(List::iterator which, api::ExecutionEnd how, Moment n
   }
 }
 
-void ExecutionTable::end(const ExecutionId& id, api::ExecutionEnd how, Moment now) {
+void ExecutionTable::end(const ExecutionId& id, api::ExecutionEnd how, net::Deadline now) {
   List over;
   {
     const std::lock_guard lock(mutex_);
@@ -187,7 +177,7 @@ void ExecutionTable::end(const ExecutionId& id, api::ExecutionEnd how, Moment no
   for (const auto& one : over) tell(*one);
 }
 
-void ExecutionTable::end_all(api::ExecutionEnd how, Moment now) {
+void ExecutionTable::end_all(api::ExecutionEnd how, net::Deadline now) {
   List over;
   {
     const std::lock_guard lock(mutex_);
@@ -197,10 +187,10 @@ void ExecutionTable::end_all(api::ExecutionEnd how, Moment now) {
   for (const auto& one : over) tell(*one);
 }
 
-void ExecutionTable::expire(Moment now, List& over) {
+void ExecutionTable::expire(net::Deadline now, List& over) {
   for (auto each = open_.begin(); each != open_.end();) {
     const auto which = each++;
-    if ((*which)->began.steady + limits::kExecutionTimeout > now.steady) return;  // the rest has begun later
+    if ((*which)->began.steady + limits::kExecutionTimeout > now) return;  // the rest has begun later
     if (!(*which)->process) close(which, api::EXECUTION_END_TIMEOUT, now, over);
   }
 }
@@ -256,27 +246,27 @@ void ExecutionTable::note(Execution& execution, const flow::Operation& operation
 }
 
 // Whether the flow graph lets the request come. Not asked of executions that began without one.
-void ExecutionTable::follow(const flow::Operation& operation, Flow& flow) {
+void ExecutionTable::follow(const flow::Operation& operation, Flow& flow, Step& step) {
   const bool known = flow.attribution_ == Attribution::only || flow.attribution_ == Attribution::trace_context;
   if (known ? flow.of_->number == 0 : without_graph_ > 0) return;
   const auto sender = known ? std::optional(flow.of_->number) : std::nullopt;
   const flow::OpenExecutions::Id request = ++last_number_;
   if (!standing_.request(sender, operation, request)) {
-    flow.refusal_ = standing_.refusal(sender, operation);
+    step.refusal = standing_.refusal(sender, operation);
     return;
   }
   flow.request_ = request;
-  flow.node_ = standing_.node_of(request);
+  step.node = standing_.node_of(request);
 }
 
-ExecutionTable::Flow ExecutionTable::send(const Request& request, Moment now) {
+ExecutionTable::Flow ExecutionTable::send(const Request& request, net::Deadline now, Step& step) {
   Flow flow;
   List over;
   {
     const std::lock_guard lock(mutex_);
     expire(now, over);
     flow.of_ = choose(request.headers, flow.attribution_);
-    if (request.follow) follow(request.operation, flow);
+    if (request.follow) follow(request.operation, flow, step);
     if (flow.of_ != nullptr) {
       flow.table_ = this;
       flow.id_ = flow.of_->id;
@@ -295,14 +285,14 @@ void ExecutionTable::Flow::answered(int status) {
   table_->standing_.answered(request, flow::answer_of(status));
 }
 
-void ExecutionTable::end_flow(Flow& flow, Outcome&& outcome, Moment now) {
+void ExecutionTable::end_flow(Flow& flow, Outcome&& outcome, net::Deadline now) {
   Execution& execution = *flow.of_;
   bool last = false;
   {
     const std::lock_guard lock(mutex_);
     if (flow.index_ >= 0) {
       api::Flow& noted = *execution.trace->mutable_flows(flow.index_);
-      set(*noted.mutable_ended(), std::max(now.steady - execution.began.steady, net::Clock::duration::zero()));
+      set(*noted.mutable_ended(), std::max(now - execution.began.steady, net::Clock::duration::zero()));
       noted.set_end(outcome.end);
       noted.set_status(static_cast<std::uint32_t>(outcome.status));
       noted.set_bytes_up(outcome.bytes_up);
@@ -350,25 +340,21 @@ ExecutionTable::Flow::Flow(Flow&& other) noexcept
       index_(other.index_),
       attribution_(other.attribution_),
       id_(other.id_),
-      refusal_(std::move(other.refusal_)),
-      node_(std::move(other.node_)),
       request_(std::exchange(other.request_, 0)) {}
 
 ExecutionTable::Flow& ExecutionTable::Flow::operator=(Flow&& other) noexcept {
   if (this == &other) return *this;
-  end({}, Moment::now());
+  if (table_ != nullptr) end({}, net::Clock::now());
   table_ = std::exchange(other.table_, nullptr);
   of_ = std::move(other.of_);
   index_ = other.index_;
   attribution_ = other.attribution_;
   id_ = other.id_;
-  refusal_ = std::move(other.refusal_);
-  node_ = std::move(other.node_);
   request_ = std::exchange(other.request_, 0);
   return *this;
 }
 
-void ExecutionTable::Flow::end(Outcome outcome, Moment now) {
+void ExecutionTable::Flow::end(Outcome outcome, net::Deadline now) {
   answered(0);
   ExecutionTable* table = std::exchange(table_, nullptr);
   if (table == nullptr) return;

@@ -19,12 +19,10 @@
 #include "policy-engine/flow/open_executions.h"
 #include "policy-engine/flow/operation.h"
 #include "policy-engine/request/head.h"
+#include "proxy/guard/record.h"
 #include "proxy/net/loop.h"
 
 namespace sallyport::guard {
-
-using ExecutionId = std::array<unsigned char, 16>;
-std::string to_hex(const ExecutionId& id);
 
 // The trace-id of a W3C traceparent, 32 lower-case hexadecimal digits. Nothing where there is none, more than one, or
 // one that is malformed: then it says nothing.
@@ -90,8 +88,8 @@ class ExecutionTable {
   // send(): until one of them is called it makes no difference.
   std::optional<ExecutionId> begin(Begin begin, Moment now);
   // m_out. An execution that is not open any more is left alone.
-  void end(const ExecutionId& id, flow::v1alpha1::ExecutionEnd how, Moment now);
-  void end_all(flow::v1alpha1::ExecutionEnd how, Moment now);
+  void end(const ExecutionId& id, flow::v1alpha1::ExecutionEnd how, net::Deadline now);
+  void end_all(flow::v1alpha1::ExecutionEnd how, net::Deadline now);
 
   // How a flow ended.
   struct Outcome {
@@ -107,16 +105,15 @@ class ExecutionTable {
     Flow() = default;
     Flow(Flow&& other) noexcept;
     Flow& operator=(Flow&& other) noexcept;
-    ~Flow() { end({}, Moment::now()); }
+    ~Flow() {
+      if (table_ != nullptr) end({}, net::Clock::now());
+    }
     Attribution attribution() const { return attribution_; }
     const ExecutionId& execution() const { return id_; }  // where attribution() is not none
-    // Why the flow graph refuses the request, for people; empty where it does not.
-    const std::string& refusal() const { return refusal_; }
-    const std::string& node() const { return node_; }  // of the graph, that it was allowed at
     // The status of the final response, 0: there will be none. Before the function can see it, as it may send the
     // request again or follow a redirect from then on. Once; without it there was none.
     void answered(int status);
-    void end(Outcome outcome, Moment now);  // once; without it the flow has failed
+    void end(Outcome outcome, net::Deadline now);  // once; without it the flow has failed
 
    private:
     friend class ExecutionTable;
@@ -125,7 +122,6 @@ class ExecutionTable {
     int index_ = -1;  // in the trace; -1: not held there
     Attribution attribution_ = Attribution::none;
     ExecutionId id_{};
-    std::string refusal_, node_;
     flow::OpenExecutions::Id request_ = 0;  // whose answer the graph waits for; 0: it does not
   };
   struct Request {
@@ -134,20 +130,25 @@ class ExecutionTable {
     net::Deadline began;  // its head was complete
     bool follow = false;  // it will be sent if the flow graph allows it
   };
+  // What the flow graph says of a request that it was asked about.
+  struct Step {
+    std::string refusal;  // why it refuses the request, for people; empty: it does not
+    std::string node;     // at which it allows it
+  };
   // One that cannot be attributed is noted with the execution that began first, and every execution that is open is
   // known from then on not to be told apart. One that the graph refuses changes nothing there.
-  Flow send(const Request& request, Moment now);
+  Flow send(const Request& request, net::Deadline now, Step& step);
 
   std::size_t open() const;
 
  private:
   using List = std::list<std::shared_ptr<Execution>>;
   std::shared_ptr<Execution> choose(const request::HeaderList& headers, Attribution& how);
-  void follow(const flow::Operation& operation, Flow& flow);
+  void follow(const flow::Operation& operation, Flow& flow, Step& step);
   void note(Execution& execution, const flow::Operation& operation, net::Deadline began, Flow& flow);
-  void close(List::iterator which, flow::v1alpha1::ExecutionEnd how, Moment now, List& over);
-  void expire(Moment now, List& over);
-  void end_flow(Flow& flow, Outcome&& outcome, Moment now);
+  void close(List::iterator which, flow::v1alpha1::ExecutionEnd how, net::Deadline now, List& over);
+  void expire(net::Deadline now, List& over);
+  void end_flow(Flow& flow, Outcome&& outcome, net::Deadline now);
   void tell(Execution& execution);
 
   const Options options_;

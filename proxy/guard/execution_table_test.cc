@@ -25,6 +25,7 @@ Moment at(milliseconds since) {
 class Executions : public testing::Test {
  protected:
   std::vector<EndedExecution> ended;
+  ExecutionTable::Step step;  // of the request that was sent last
   ExecutionTable table{{.function = "f", .traces = true},
                        [this](EndedExecution&& one) { ended.push_back(std::move(one)); }};
 
@@ -43,11 +44,16 @@ class Executions : public testing::Test {
   ExecutionTable::Flow follow(std::string_view path, std::optional<std::string_view> trace = {}) {
     return send(get(path), trace, {}, true);
   }
+  std::string refusal(std::string_view path, std::optional<std::string_view> trace = {}) {
+    follow(path, trace);
+    return step.refusal;
+  }
   ExecutionTable::Flow send(const flow::Operation& operation, std::optional<std::string_view> trace, milliseconds when,
                             bool follow) {
     request::HeaderList headers;
     if (trace) headers.add_owned("traceparent", "00-" + std::string(*trace) + "-00f067aa0ba902b7-01");
-    return table.send({operation, headers, at(when).steady, follow}, at(when));
+    step = {};
+    return table.send({operation, headers, at(when).steady, follow}, at(when).steady, step);
   }
   static ExecutionTable::Outcome answered(int status) { return {api::FLOW_END_ANSWERED, status, {}, 3, 5}; }
 };
@@ -58,10 +64,10 @@ TEST_F(Executions, OneExecutionHasAllThatIsSentWhileItIsOpen) {
   auto first = send("/a", {}, milliseconds(10)), second = send("/b", {}, milliseconds(20));
   EXPECT_EQ(first.attribution(), Attribution::only);
   EXPECT_EQ(first.execution(), *id);
-  second.end(answered(500), at(milliseconds(30)));
-  first.end(answered(200), at(milliseconds(40)));
+  second.end(answered(500), at(milliseconds(30)).steady);
+  first.end(answered(200), at(milliseconds(40)).steady);
   EXPECT_TRUE(ended.empty());
-  table.end(*id, api::EXECUTION_END_COMPLETE, at(milliseconds(1'050)));
+  table.end(*id, api::EXECUTION_END_COMPLETE, at(milliseconds(1'050)).steady);
   ASSERT_EQ(ended.size(), 1U);
   const api::Trace& trace = *ended[0].trace;
   EXPECT_EQ(trace.function(), "f");
@@ -84,7 +90,7 @@ TEST_F(Executions, NothingIsToldBeforeTheLastFlowHasEnded) {
   const auto id = table.begin({}, at(milliseconds(0)));
   {
     auto open = send("/a");
-    table.end(*id, api::EXECUTION_END_COMPLETE, at(milliseconds(5)));
+    table.end(*id, api::EXECUTION_END_COMPLETE, at(milliseconds(5)).steady);
     EXPECT_EQ(table.open(), 0U);
     EXPECT_TRUE(ended.empty());
     EXPECT_EQ(send("/late").attribution(), Attribution::none);
@@ -101,9 +107,9 @@ TEST_F(Executions, SeveralAreToldApartByTheTraceThatTheyBear) {
   EXPECT_EQ(of_b.attribution(), Attribution::trace_context);
   EXPECT_EQ(of_b.execution(), *b);
   EXPECT_EQ(of_a.execution(), *a);
-  of_a.end(answered(200), at(milliseconds(3)));
-  of_b.end(answered(200), at(milliseconds(3)));
-  table.end_all(api::EXECUTION_END_CUT, at(milliseconds(9)));
+  of_a.end(answered(200), at(milliseconds(3)).steady);
+  of_b.end(answered(200), at(milliseconds(3)).steady);
+  table.end_all(api::EXECUTION_END_CUT, at(milliseconds(9)).steady);
   ASSERT_EQ(ended.size(), 2U);
   for (const EndedExecution& one : ended) EXPECT_TRUE(one.attributed);
   EXPECT_EQ(ended[0].inbound->path(), "/a");
@@ -112,13 +118,13 @@ TEST_F(Executions, SeveralAreToldApartByTheTraceThatTheyBear) {
 
 TEST_F(Executions, WhatCannotBeToldApartSpoilsEveryTraceThatIsOpen) {
   const auto before = table.begin({.inbound = inbound("/x")}, at(milliseconds(0)));
-  table.end(*before, api::EXECUTION_END_COMPLETE, at(milliseconds(0)));
+  table.end(*before, api::EXECUTION_END_COMPLETE, at(milliseconds(0)).steady);
   ASSERT_TRUE(table.begin({.inbound = inbound("/a"), .trace_id = std::string(kTraceA)}, at(milliseconds(1))));
   ASSERT_TRUE(table.begin({.inbound = inbound("/b"), .trace_id = std::string(kTraceA)}, at(milliseconds(2))));
   EXPECT_EQ(send("/1").attribution(), Attribution::set);
   EXPECT_EQ(send("/2", kTraceB).attribution(), Attribution::set) << "a trace that nobody has";
   EXPECT_EQ(send("/3", kTraceA).attribution(), Attribution::set) << "a trace that two have";
-  table.end_all(api::EXECUTION_END_COMPLETE, at(milliseconds(9)));
+  table.end_all(api::EXECUTION_END_COMPLETE, at(milliseconds(9)).steady);
   ASSERT_EQ(ended.size(), 3U);
   EXPECT_TRUE(ended[0].attributed);
   EXPECT_FALSE(ended[1].attributed);
@@ -144,8 +150,9 @@ TEST_F(Executions, OnlySoManyCanBeOpen) {
 
 TEST_F(Executions, ATraceThatHasNoRoomIsCutAndSaysHowMuchItLacks) {
   const auto id = table.begin({}, at(milliseconds(0)));
-  for (std::size_t i = 0; i < limits::kTraceFlowsMax + 7; ++i) send("/a").end(answered(200), at(milliseconds(1)));
-  table.end(*id, api::EXECUTION_END_COMPLETE, at(milliseconds(2)));
+  for (std::size_t i = 0; i < limits::kTraceFlowsMax + 7; ++i)
+    send("/a").end(answered(200), at(milliseconds(1)).steady);
+  table.end(*id, api::EXECUTION_END_COMPLETE, at(milliseconds(2)).steady);
   ASSERT_EQ(ended.size(), 1U);
   EXPECT_EQ(ended[0].end, api::EXECUTION_END_CUT);
   EXPECT_EQ(ended[0].flows, limits::kTraceFlowsMax + 7);
@@ -156,8 +163,8 @@ TEST_F(Executions, ATraceThatHasNoRoomIsCutAndSaysHowMuchItLacks) {
 TEST_F(Executions, LongPathsTakeNoMoreThanATraceMay) {
   const auto id = table.begin({}, at(milliseconds(0)));
   const std::string path = "/" + std::string(limits::kRequestTargetBytesMax - 1, 'x');
-  for (int i = 0; i < 1'000; ++i) send(path).end(answered(200), at(milliseconds(1)));
-  table.end(*id, api::EXECUTION_END_COMPLETE, at(milliseconds(2)));
+  for (int i = 0; i < 1'000; ++i) send(path).end(answered(200), at(milliseconds(1)).steady);
+  table.end(*id, api::EXECUTION_END_COMPLETE, at(milliseconds(2)).steady);
   ASSERT_EQ(ended.size(), 1U);
   EXPECT_LE(ended[0].trace->ByteSizeLong(), limits::kTraceBytesMax);
   EXPECT_EQ(ended[0].left_out + static_cast<std::uint64_t>(ended[0].trace->flows_size()), 1'000U);
@@ -166,9 +173,9 @@ TEST_F(Executions, LongPathsTakeNoMoreThanATraceMay) {
 TEST_F(Executions, FlowsStandInTheOrderInWhichTheirHeadsCame) {
   const auto id = table.begin({}, at(milliseconds(0)));
   auto later = send("/later", {}, milliseconds(20)), held = send("/held", {}, milliseconds(10));
-  held.end(answered(200), at(milliseconds(30)));
-  later.end(answered(200), at(milliseconds(30)));
-  table.end(*id, api::EXECUTION_END_COMPLETE, at(milliseconds(40)));
+  held.end(answered(200), at(milliseconds(30)).steady);
+  later.end(answered(200), at(milliseconds(30)).steady);
+  table.end(*id, api::EXECUTION_END_COMPLETE, at(milliseconds(40)).steady);
   EXPECT_EQ(ended.at(0).trace->flows(0).operation().path(), "/held");
 }
 
@@ -198,20 +205,20 @@ TEST_F(Executions, AGraphRefusesWhatIsOutOfOrder) {
   const auto id = table.begin({}, at(milliseconds(0)));
   {
     auto early = follow("/store");
-    EXPECT_NE(early.refusal().find("expected: GET api.example.com/load; at: the entry"), std::string::npos)
-        << early.refusal();
+    EXPECT_NE(step.refusal.find("expected: GET api.example.com/load; at: the entry"), std::string::npos)
+        << step.refusal;
     EXPECT_EQ(early.execution(), *id) << "whose it was is told all the same";
-    early.end({api::FLOW_END_DENIED, 403, {}, 0, 0}, at(milliseconds(1)));
+    early.end({api::FLOW_END_DENIED, 403, {}, 0, 0}, at(milliseconds(1)).steady);
   }
   auto first = follow("/load");
-  EXPECT_EQ(first.refusal(), "");
-  EXPECT_EQ(first.node(), "load");
-  EXPECT_NE(follow("/load").refusal(), "") << "while the first has no answer it is no retry";
+  EXPECT_EQ(step.refusal, "");
+  EXPECT_EQ(step.node, "load");
+  EXPECT_NE(refusal("/load"), "") << "while the first has no answer it is no retry";
   first.answered(503);
-  EXPECT_EQ(follow("/load").refusal(), "");
-  EXPECT_EQ(follow("/store").refusal(), "");
-  table.end(*id, api::EXECUTION_END_COMPLETE, at(milliseconds(9)));
-  first.end(answered(503), at(milliseconds(10)));
+  EXPECT_EQ(refusal("/load"), "");
+  EXPECT_EQ(refusal("/store"), "");
+  table.end(*id, api::EXECUTION_END_COMPLETE, at(milliseconds(9)).steady);
+  first.end(answered(503), at(milliseconds(10)).steady);
   ASSERT_EQ(ended.size(), 1U);
   EXPECT_EQ(ended[0].incomplete, "");
   EXPECT_EQ(ended[0].trace->flows_size(), 5);
@@ -221,9 +228,9 @@ TEST_F(Executions, OneThatEndsTooEarlyIsToldSo) {
   table.set_graph(graph());
   const auto early = table.begin({}, at(milliseconds(0)));
   follow("/load").answered(200);
-  table.end(*early, api::EXECUTION_END_COMPLETE, at(milliseconds(1)));
+  table.end(*early, api::EXECUTION_END_COMPLETE, at(milliseconds(1)).steady);
   const auto cut = table.begin({}, at(milliseconds(2)));
-  table.end(*cut, api::EXECUTION_END_CUT, at(milliseconds(3)));
+  table.end(*cut, api::EXECUTION_END_CUT, at(milliseconds(3)).steady);
   ASSERT_EQ(ended.size(), 2U);
   EXPECT_NE(ended[0].incomplete.find("expected: GET api.example.com/store; at: load (so far: load)"), std::string::npos)
       << ended[0].incomplete;
@@ -232,35 +239,35 @@ TEST_F(Executions, OneThatEndsTooEarlyIsToldSo) {
 
 TEST_F(Executions, NothingMayBeSentWhereNoneIsOpen) {
   table.set_graph(graph());
-  EXPECT_NE(follow("/load").refusal(), "");
+  EXPECT_NE(refusal("/load"), "");
   const auto id = table.begin({}, at(milliseconds(0)));
-  table.end(*id, api::EXECUTION_END_CUT, at(milliseconds(1)));
-  EXPECT_NE(follow("/load").refusal(), "") << "after its end";
+  table.end(*id, api::EXECUTION_END_CUT, at(milliseconds(1)).steady);
+  EXPECT_NE(refusal("/load"), "") << "after its end";
 }
 
 TEST_F(Executions, OneThatBeganWithoutAGraphGoesOnWithoutIt) {
   const auto old = table.begin({}, at(milliseconds(0)));
   table.set_graph(graph());
-  EXPECT_EQ(follow("/anything").refusal(), "");
+  EXPECT_EQ(refusal("/anything"), "");
   const auto recent = table.begin({}, at(milliseconds(1)));
-  EXPECT_EQ(follow("/anything").refusal(), "") << "it may be the old one's";
-  table.end(*old, api::EXECUTION_END_COMPLETE, at(milliseconds(2)));
-  EXPECT_NE(follow("/anything").refusal(), "");
+  EXPECT_EQ(refusal("/anything"), "") << "it may be the old one's";
+  table.end(*old, api::EXECUTION_END_COMPLETE, at(milliseconds(2)).steady);
+  EXPECT_NE(refusal("/anything"), "");
   table.set_graph(nullptr);
-  EXPECT_NE(follow("/anything").refusal(), "") << "it keeps the graph that it began with";
-  table.end(*recent, api::EXECUTION_END_CUT, at(milliseconds(3)));
+  EXPECT_NE(refusal("/anything"), "") << "it keeps the graph that it began with";
+  table.end(*recent, api::EXECUTION_END_CUT, at(milliseconds(3)).steady);
 }
 
 TEST_F(Executions, ATraceGivesARequestToItsExecutionAlone) {
   table.set_graph(graph());
   ASSERT_TRUE(table.begin({.trace_id = std::string(kTraceA)}, at(milliseconds(0))));
   ASSERT_TRUE(table.begin({.trace_id = std::string(kTraceB)}, at(milliseconds(0))));
-  EXPECT_EQ(follow("/load", kTraceA).refusal(), "");
-  EXPECT_NE(follow("/store", kTraceB).refusal(), "");
+  EXPECT_EQ(refusal("/load", kTraceA), "");
+  EXPECT_NE(refusal("/store", kTraceB), "");
   auto store = follow("/store");
-  EXPECT_EQ(store.refusal(), "") << "the first one's, as it has loaded";
-  EXPECT_NE(follow("/store", kTraceA).refusal(), "");
-  table.end_all(api::EXECUTION_END_CUT, at(milliseconds(9)));
+  EXPECT_EQ(step.refusal, "") << "the first one's, as it has loaded";
+  EXPECT_NE(refusal("/store", kTraceA), "");
+  table.end_all(api::EXECUTION_END_CUT, at(milliseconds(9)).steady);
 }
 
 TEST(ExecutionThreads, WorkersMaySendAtOnce) {
@@ -273,13 +280,14 @@ TEST(ExecutionThreads, WorkersMaySendAtOnce) {
     threads.emplace_back([&] {
       for (int i = 0; i < 500; ++i) {
         const flow::Operation operation{"GET", "a.example", "/", {}, {}};
-        auto flow = table.send({operation, request::HeaderList(), net::Clock::now(), false}, Moment::now());
-        flow.end({api::FLOW_END_ANSWERED, 200, {}, 0, 0}, Moment::now());
+        ExecutionTable::Step step;
+        auto flow = table.send({operation, request::HeaderList(), net::Clock::now(), false}, net::Clock::now(), step);
+        flow.end({api::FLOW_END_ANSWERED, 200, {}, 0, 0}, net::Clock::now());
       }
     });
   }
   for (std::thread& thread : threads) thread.join();
-  table.end(*id, api::EXECUTION_END_COMPLETE, Moment::now());
+  table.end(*id, api::EXECUTION_END_COMPLETE, net::Clock::now());
   ASSERT_EQ(ended.size(), 1U);
   EXPECT_EQ(ended[0].trace->flows_size(), 2'000);
 }

@@ -196,8 +196,8 @@ void Guard::stop(std::chrono::milliseconds grace, flow::v1alpha1::ExecutionEnd p
   admin_.reset();  // it reads the workers' counters
   dns_.reset();
   workers_.clear();
-  executions_->end_all(process, Moment::now());  // every flow of it has ended
-  recorder_.reset();                             // every record has been written now
+  executions_->end_all(process, net::Clock::now());  // every flow of it has ended
+  recorder_.reset();                                 // every record has been written now
   traces_.reset();
   write_draft();
   console_.summarise();
@@ -307,7 +307,7 @@ void Guard::write_execution(EndedExecution&& ended) {
   record.time = ended.began;
   for (std::size_t i = 0; i < sizeof record.id; ++i) record.id = (record.id << 8) | ended.id[i];
   record.duration = ended.duration;
-  record.execution = to_hex(ended.id);
+  record.execution = ended.id;
   record.end = end_text(ended.end);
   record.flows = ended.flows;
   if (!ended.incomplete.empty()) {  // an alarm: nobody is there any more to be refused anything

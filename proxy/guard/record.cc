@@ -10,6 +10,14 @@ namespace {
 
 constexpr char kHex[] = "0123456789abcdef";
 
+char* put_hex(char* at, const ExecutionId& id) {
+  for (const unsigned char byte : id) {
+    *at++ = kHex[byte >> 4];
+    *at++ = kHex[byte & 15];
+  }
+  return at;
+}
+
 // What a line takes besides the strings of its record: names of fields, numbers, enumerations.
 constexpr std::size_t kFixedBytesMax = 1'024;
 
@@ -46,6 +54,12 @@ class Line {
   }
   void id(std::uint64_t value) {
     for (int shift = 60; shift >= 0; shift -= 4) *at_++ = kHex[(value >> shift) & 15];
+  }
+  void hex(std::string_view name, const ExecutionId& id) {
+    raw(name);
+    *at_++ = '"';
+    at_ = put_hex(at_, id);
+    *at_++ = '"';
   }
   void time(std::chrono::system_clock::time_point time) {
     const auto day = std::chrono::floor<std::chrono::days>(time);
@@ -103,7 +117,7 @@ char* write_json(char* at, const Record& record, std::string_view function) {
   line.text(",\"upstream\":", record.upstream);
   if (!record.upstream.empty()) line.raw(record.reused ? ",\"reused\":true" : ",\"reused\":false");
   line.text(",\"protocol\":", record.protocol);
-  line.text(",\"execution\":", record.execution);
+  if (record.execution) line.hex(",\"execution\":", *record.execution);
   line.text(",\"attributed\":", record.attribution);
   line.text(",\"node\":", record.node);
   line.text(",\"end\":", record.end);
@@ -116,13 +130,19 @@ char* write_json(char* at, const Record& record, std::string_view function) {
 std::size_t json_bytes_max(const Record& record, std::string_view function) {
   std::size_t strings = 0;
   for (const std::string* text : {&record.host, &record.method, &record.path, &record.action, &record.endpoint,
-                                  &record.credential, &record.upstream, &record.text, &record.execution}) {
+                                  &record.credential, &record.upstream, &record.text, &record.node}) {
     strings += json_string_bytes_max(*text);
   }
   return kFixedBytesMax + strings + json_string_bytes_max(function);
 }
 
 }  // namespace
+
+std::string to_hex(const ExecutionId& id) {
+  std::string out(2 * id.size(), '0');
+  put_hex(out.data(), id);
+  return out;
+}
 
 std::string_view to_string(RecordKind kind) {
   switch (kind) {

@@ -3,6 +3,7 @@
 // execution where those are tracked. Log line,
 // metrics, terminal line, policy draft and summary are all made from it.
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -18,6 +19,9 @@ class Trace;
 }
 
 namespace sallyport::guard {
+
+using ExecutionId = std::array<unsigned char, 16>;  // random
+std::string to_hex(const ExecutionId& id);
 
 enum class RecordKind : std::uint8_t {
   exchange,    // one HTTP request and its response
@@ -61,7 +65,7 @@ struct Record {
   bool inspected = true;
   bool tcp = false;                                    // relayed, and neither TLS nor HTTP
   const char* protocol = "";                           // "HTTP/1.1", "WebSocket", "TCP"
-  std::string execution;                               // its id, where executions are tracked and it belongs to one
+  std::optional<ExecutionId> execution;                // where executions are tracked and it belongs to one
   std::string_view attribution;                        // how that is known: "only", "trace-context", "set"
   std::string node;                                    // of the flow graph, that the request was allowed at
   std::string_view end;                                // of an execution: "complete", "timeout", "cut"

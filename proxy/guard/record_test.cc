@@ -84,15 +84,20 @@ TEST(RecordJson, HasRoomForEverythingAtItsLongest) {
   record.bytes_up = record.bytes_down = UINT64_MAX;
   record.duration = std::chrono::microseconds::max();
   record.first_byte = record.duration;
-  for (std::string* text : {&record.host, &record.method, &record.path, &record.endpoint, &record.credential,
-                            &record.upstream, &record.text}) {
+  record.kind = RecordKind::execution;
+  record.flows = UINT64_MAX;
+  record.execution.emplace();
+  record.attribution = "trace-context";
+  record.end = "complete";
+  for (std::string* text : {&record.host, &record.method, &record.path, &record.action, &record.endpoint,
+                            &record.credential, &record.upstream, &record.text, &record.node}) {
     text->assign(32'768, '\x01');
   }
   std::string once = line_of(record, std::string(300, '\xff'));
   std::string out = "before";
   append_json(out, record, std::string(300, '\xff'));
   EXPECT_EQ(out, "before" + once);
-  EXPECT_GT(once.size(), 7U * 6U * 32'768U);
+  EXPECT_GT(once.size(), 9U * 6U * 32'768U);
   EXPECT_TRUE(once.ends_with("\\u0001\"}"));
 }
 

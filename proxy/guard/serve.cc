@@ -72,8 +72,9 @@ class Service final : public InFlight {
   ~Service() override {
     worker_.leave(*this);
     exchange_.watch_peer(nullptr);
-    record_.duration = std::chrono::duration_cast<std::chrono::microseconds>(net::Clock::now() - started_);
-    flow_.end({flow_end(), flow_status_, std::move(redirect_), record_.bytes_up, record_.bytes_down}, Moment::now());
+    const net::Deadline now = net::Clock::now();
+    record_.duration = std::chrono::duration_cast<std::chrono::microseconds>(now - started_);
+    flow_.end({flow_end(), flow_status_, std::move(redirect_), record_.bytes_up, record_.bytes_down}, now);
     worker_.submit(std::move(record_));
   }
 
@@ -165,22 +166,22 @@ class Service final : public InFlight {
     const bool follow = rule != nullptr && verdict.outcome != Outcome::deny;
     // No canonical form, and so no operation: OPTIONS * to a server, and what was refused for it.
     if (!route_.target.text.starts_with('/')) {
-      if (follow) object(verdict, *rule, "it has no path, so that no flow graph can have it", Moment::now());
+      if (follow) object(verdict, *rule, "it has no path, so that no flow graph can have it");
       return;
     }
-    const Moment now = Moment::now();
     const OperationLabel label(route_, exchange_.head().method);
-    flow_ = executions.send({label.view(), exchange_.head().headers, started_, follow}, now);
-    record_.node = flow_.node();
-    if (!flow_.refusal().empty()) object(verdict, *rule, flow_.refusal(), now);
+    ExecutionTable::Step step;
+    flow_ = executions.send({label.view(), exchange_.head().headers, started_, follow}, worker_.loop().now(), step);
+    record_.node = std::move(step.node);
+    if (!step.refusal.empty()) object(verdict, *rule, std::move(step.refusal));
     if (flow_.attribution() == Attribution::none) return;
-    record_.execution = to_hex(flow_.execution());
+    record_.execution = flow_.execution();
     record_.attribution = to_string(flow_.attribution());
   }
 
   // The flow graph refuses the request. What an earlier stage has found stays what is told.
-  void object(Verdict& verdict, const document::FlowRule& rule, std::string text, const Moment& now) {
-    const bool relaxed = rule.relaxed(now.wall);
+  void object(Verdict& verdict, const document::FlowRule& rule, std::string text) {
+    const bool relaxed = rule.relaxed(std::chrono::system_clock::now());
     const bool enforce = route_.policy->mode() == document::Mode::enforce && rule.enforce && !relaxed;
     if (verdict.outcome == Outcome::allow) {
       if (relaxed) text += "; let through until the policy's relaxUntil";
