@@ -100,15 +100,20 @@ std::vector<OpenExecutions::Branch> OpenExecutions::branches(std::optional<Id> i
   return out;
 }
 
-void OpenExecutions::keep_different(std::vector<Reading>&& readings) {
+// What the readings become by these ways, those that are alike once, until there are as many as may be.
+template <typename Change>
+std::vector<OpenExecutions::Reading> OpenExecutions::follow(const std::vector<Branch>& ways,
+                                                            const Change& change) const {
   const std::size_t most = readings_max();
-  std::vector<Reading> kept;
-  for (Reading& reading : readings) {
-    if (kept.size() == most) break;
-    const bool known = std::ranges::any_of(kept, [&](const Reading& other) { return alike(other, reading); });
-    if (!known) kept.push_back(std::move(reading));
+  std::vector<Reading> out;
+  for (const Branch& way : ways) {
+    if (out.size() == most) break;
+    Reading reading = readings_[way.reading];
+    change(reading, reading.begin() + static_cast<std::ptrdiff_t>(way.member));
+    const bool known = std::ranges::any_of(out, [&](const Reading& other) { return alike(other, reading); });
+    if (!known) out.push_back(std::move(reading));
   }
-  readings_ = std::move(kept);
+  return out;
 }
 
 void OpenExecutions::begin(const std::shared_ptr<const Graph>& graph) {
@@ -118,22 +123,15 @@ void OpenExecutions::begin(const std::shared_ptr<const Graph>& graph) {
   readings_.resize(std::min(readings_.size(), readings_max()));
 }
 
-void OpenExecutions::remove(Id id, const std::vector<Branch>& ways) {
-  std::vector<Reading> readings;
-  for (const Branch& way : ways) {
-    Reading reading = readings_[way.reading];
-    reading.erase(reading.begin() + static_cast<std::ptrdiff_t>(way.member));
-    readings.push_back(std::move(reading));
-  }
-  if (!readings.empty()) return keep_different(std::move(readings));
-  // Everybody is known to be another one, so that nobody of them is over; but one there is too many.
-  for (Reading& reading : readings_) std::erase_if(reading, [id](const Member& member) { return member.owner == id; });
+void OpenExecutions::remove(const std::vector<Branch>& ways) {
+  auto readings = follow(ways, [](Reading& reading, Reading::iterator member) { reading.erase(member); });
+  if (!readings.empty()) readings_ = std::move(readings);
 }
 
 std::string OpenExecutions::end(Id id) {
   const auto complete = branches(id, true, [](const Walk& walk) { return walk.at.complete(); });
   if (!complete.empty()) {
-    remove(id, complete);
+    remove(complete);
     return {};
   }
   const Member* member = member_of(id);
@@ -143,7 +141,7 @@ std::string OpenExecutions::end(Id id) {
 }
 
 void OpenExecutions::forget(Id id) {
-  remove(id, branches(id, true, [](const Walk&) { return true; }));
+  remove(branches(id, true, [](const Walk&) { return true; }));
 }
 
 bool OpenExecutions::request(std::optional<Id> sender, const Operation& operation, Id request) {
@@ -159,17 +157,13 @@ bool OpenExecutions::request(std::optional<Id> sender, const Operation& operatio
     if (sender) member.owner = *sender;
     return member.walk->take(operation, request);
   }
-  std::vector<Reading> readings;
-  for (const Branch& way : ways) {
-    Reading reading = readings_[way.reading];
-    Member& member = reading[way.member];
-    member.walk = std::make_shared<Walk>(*member.walk);
-    member.walk->take(operation, request);
-    if (sender) member.owner = *sender;
-    readings.push_back(std::move(reading));
-  }
+  auto readings = follow(ways, [&](Reading&, Reading::iterator member) {
+    member->walk = std::make_shared<Walk>(*member->walk);
+    member->walk->take(operation, request);
+    if (sender) member->owner = *sender;
+  });
   if (readings.empty()) return false;
-  keep_different(std::move(readings));
+  readings_ = std::move(readings);
   return true;
 }
 

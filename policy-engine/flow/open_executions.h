@@ -81,8 +81,9 @@ class OpenExecutions {
   std::size_t readings_max() const;
   template <typename Could>
   std::vector<Branch> branches(std::optional<Id> id, bool crowd_only, const Could& could) const;
-  void remove(Id id, const std::vector<Branch>& ways);
-  void keep_different(std::vector<Reading>&& readings);
+  void remove(const std::vector<Branch>& ways);
+  template <typename Change>
+  std::vector<Reading> follow(const std::vector<Branch>& ways, const Change& change) const;
   const Member* member_of(std::optional<Id> id) const;
 
   std::vector<Reading> readings_ = std::vector<Reading>(1);  // never empty, all of one size
