@@ -30,7 +30,7 @@ namespace sallyport::cli {
 namespace {
 
 struct Flags {
-  std::string policy, mode, learn, record, traces, admin, upstream_ca, ca_cert, ca_key, image_digest;
+  std::string policy, mode, learn, record, traces, runtime_api, admin, upstream_ca, ca_cert, ca_key, image_digest;
   bool quiet = false, verbose = false;
   std::vector<std::string> command;
 };
@@ -82,8 +82,12 @@ std::string hosts_text() {
 class Surroundings {
  public:
   static Result<Surroundings> make(const std::filesystem::path& directory, const std::string& ca_pem,
-                                   const guard::PolicyFile& policy) {
+                                   const guard::PolicyFile& policy, bool runtime_api) {
     Surroundings made;
+    if (runtime_api) {
+      made.set_["AWS_LAMBDA_RUNTIME_API"] =
+          std::string(guard::kRuntimeApiHost) + ":" + std::to_string(guard::kRuntimeApiPort);
+    }
     std::string roots;
     for (const char* file : ca::kSystemRootFiles) {
       Result<std::string> text = read_file(file, limits::kTrustBundleBytesMax);
@@ -180,6 +184,7 @@ guard::GuardOptions options_of(const Flags& flags) {
   options.record_file = flags.record;
   options.draft_file = flags.learn;
   options.trace_file = flags.traces;
+  options.runtime_api = flags.runtime_api;
   options.admin_socket = flags.admin;
   options.upstream_ca_file = flags.upstream_ca;
   const bool terminal = isatty(STDERR_FILENO) == 1;
@@ -292,7 +297,8 @@ int guard_command(const Flags& flags, run::GuardedCommand& command, const std::f
   net::provide_key_schedule(lib);
   Result<ca::Authority> authority = authority_of(lib.get(), flags);
   if (!authority) return complain(kExitUsage, authority.error().text);
-  Result<Surroundings> surroundings = Surroundings::make(directory, authority->trust_pem(), policy);
+  Result<Surroundings> surroundings =
+      Surroundings::make(directory, authority->trust_pem(), policy, !flags.runtime_api.empty());
   if (!surroundings) return complain(kExitGuardFailed, surroundings.error().text);
   if (!flags.quiet) {
     for (const std::string& warning : surroundings->warnings) complain(0, "warning: " + warning);
@@ -340,6 +346,10 @@ void add_run_command(CLI::App& app, int& exit_code) {
   run->add_option("--record", flags->record, "Append one JSON line per exchange")->type_name("FILE");
   run->add_option("--traces", flags->traces, "Append what the command does as one execution (docs/executions.md)")
       ->type_name("FILE");
+  run->add_option("--runtime-api", flags->runtime_api,
+                  "AWS Lambda's Runtime API, whose invocations are executions (docs/executions.md)")
+      ->type_name("HOST:PORT")
+      ->envname("AWS_LAMBDA_RUNTIME_API");
   run->add_option("--admin", flags->admin, "Serve /metrics, /healthz and /readyz on this unix socket")
       ->type_name("SOCKET");
   run->add_option("--upstream-ca", flags->upstream_ca, "More root certificates for upstream servers (PEM)")

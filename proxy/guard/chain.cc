@@ -207,6 +207,8 @@ Verdict decide(request::RequestHead& head, Route& route, bool websocket, std::st
   return verdict;
 }
 
+void clean_request(request::RequestHead& head) { strip_request(head); }
+
 void clean_response(request::ResponseHead& head) {
   for (std::size_t i = head.headers.size(); i-- > 0;) {
     std::string_view name = head.headers[i].name;

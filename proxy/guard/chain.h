@@ -64,6 +64,9 @@ bool needs_body(const Route& route, const request::RequestHead& head);
 // endpoint may forbid. `body`: all of it, where needs_body() asked.
 Verdict decide(request::RequestHead& head, Route& route, bool websocket, std::string_view body);
 
+// Takes out what only a guard may send. decide() has done it for what it lets through.
+void clean_request(request::RequestHead& head);
+
 // Response side: takes out what must not reach the function (Alt-Svc, which would lead around the guard).
 void clean_response(request::ResponseHead& head);
 

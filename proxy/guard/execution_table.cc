@@ -69,6 +69,7 @@ struct ExecutionTable::Execution {
   api::ExecutionEnd end = api::EXECUTION_END_UNSPECIFIED;
   std::optional<api::Operation> inbound;
   std::optional<std::string> trace_id;
+  std::string name;
   std::shared_ptr<api::Trace> trace;
   std::size_t bytes = 0;
   std::uint64_t flows = 0, left_out = 0, under_way = 0;
@@ -124,6 +125,8 @@ std::optional<ExecutionId> ExecutionTable::begin(Begin begin, Moment now) {
   made->process = begin.process;
   made->inbound = std::move(begin.inbound);
   made->trace_id = std::move(begin.trace_id);
+  made->name = std::move(begin.name);
+  if (!made->name.empty()) end_named(made->name, api::EXECUTION_END_CUT, now);
   if (options_.traces) made->trace = std::make_shared<api::Trace>();
   List over;
   bool room = false;
@@ -166,15 +169,24 @@ void ExecutionTable::close(List::iterator which, api::ExecutionEnd how, net::Dea
   }
 }
 
-void ExecutionTable::end(const ExecutionId& id, api::ExecutionEnd how, net::Deadline now) {
+template <class Match>
+void ExecutionTable::end_first(Match&& match, api::ExecutionEnd how, net::Deadline now) {
   List over;
   {
     const std::lock_guard lock(mutex_);
-    const auto found = std::ranges::find(open_, id, [](const auto& one) { return one->id; });
+    const auto found = std::ranges::find_if(open_, match);
     if (found == open_.end()) return;
     close(found, how, now, over);
   }
   for (const auto& one : over) tell(*one);
+}
+
+void ExecutionTable::end(const ExecutionId& id, api::ExecutionEnd how, net::Deadline now) {
+  end_first([&](const auto& one) { return one->id == id; }, how, now);
+}
+
+void ExecutionTable::end_named(std::string_view name, api::ExecutionEnd how, net::Deadline now) {
+  end_first([&](const auto& one) { return !one->name.empty() && one->name == name; }, how, now);
 }
 
 void ExecutionTable::end_all(api::ExecutionEnd how, net::Deadline now) {

@@ -82,6 +82,7 @@ class ExecutionTable {
     bool process = false;  // a whole process, which no limit on time ends
     std::optional<flow::v1alpha1::Operation> inbound = std::nullopt;
     std::optional<std::string> trace_id = std::nullopt;
+    std::string name = {};  // by which end_named() finds it; another of that name that is still open is cut
   };
   // Nothing when limits::kExecutionsOpenMax are open, or the machine has no
   // randomness: its m_in must be refused. What has been open for limits::kExecutionTimeout is ended by begin() and
@@ -89,6 +90,7 @@ class ExecutionTable {
   std::optional<ExecutionId> begin(Begin begin, Moment now);
   // m_out. An execution that is not open any more is left alone.
   void end(const ExecutionId& id, flow::v1alpha1::ExecutionEnd how, net::Deadline now);
+  void end_named(std::string_view name, flow::v1alpha1::ExecutionEnd how, net::Deadline now);
   void end_all(flow::v1alpha1::ExecutionEnd how, net::Deadline now);
 
   // How a flow ended.
@@ -142,6 +144,8 @@ class ExecutionTable {
   std::size_t open() const;
 
  private:
+  template <class Match>
+  void end_first(Match&& match, flow::v1alpha1::ExecutionEnd how, net::Deadline now);
   using List = std::list<std::shared_ptr<Execution>>;
   std::shared_ptr<Execution> choose(const request::HeaderList& headers, Attribution& how);
   void follow(const flow::Operation& operation, Flow& flow, Step& step);

@@ -78,6 +78,11 @@ Result<std::unique_ptr<Guard>> Guard::create(const GuardOptions& options, const 
     if (!traces) return std::unexpected(traces.error());
     guard->traces_ = std::move(*traces);
   }
+  if (!options.runtime_api.empty()) {
+    auto api = parse_runtime_api(options.runtime_api);
+    if (!api) return std::unexpected(api.error());
+    guard->runtime_api_ = std::move(*api);
+  }
   guard->executions_ = std::make_unique<ExecutionTable>(
       ExecutionTable::Options{.function = guard->function_, .traces = guard->traces_ != nullptr},
       [raw = guard.get()](EndedExecution&& ended) { raw->write_execution(std::move(ended)); });
@@ -93,6 +98,7 @@ Result<std::unique_ptr<Guard>> Guard::create(const GuardOptions& options, const 
   parts.names = &guard->names_;
   parts.authority = &guard->authority_;
   parts.executions = guard->executions_.get();
+  parts.runtime_api = guard->runtime_api_.get();
   // The command that is guarded was forked before, and keeps its own limit.
   const std::size_t workers = std::max<std::size_t>(options.workers, 1);
   parts.capacity = capacity_per_worker(raise_descriptor_limit(), workers);
@@ -127,6 +133,7 @@ net::DnsPolicy Guard::dns_policy() {
   Worker& worker = *workers_[0];
   net::DnsPolicy policy;
   policy.decide = [&worker](std::string_view name) {
+    if (worker.runtime_api() != nullptr && name == kRuntimeApiHost) return net::DnsDecision::allow;
     const document::Snapshot& snapshot = *worker.policy();
     if (snapshot.resolves(name)) return net::DnsDecision::allow;
     switch (snapshot.mode()) {
@@ -171,9 +178,11 @@ Result<void> Guard::start() {
     if (!admin) return std::unexpected(admin.error());
     admin_ = std::move(*admin);
   }
-  // The whole process is one execution. Without randomness for its id there is none: then nothing is told of it, and a
-  // flow graph refuses every request.
-  [[maybe_unused]] const auto begun = executions_->begin({.process = true}, Moment::now());
+  // The whole process is one execution, where there is no Runtime API. Without randomness for its id there is none: then
+  // nothing is told of it, and a flow graph refuses every request.
+  if (!runtime_api_) {
+    [[maybe_unused]] const auto begun = executions_->begin({.process = true}, Moment::now());
+  }
   give_back_start_pages();
   for (auto& worker : workers_) threads_.emplace_back([raw = worker.get()] { raw->run(); });
   ready_ = true;
@@ -335,6 +344,7 @@ void Guard::write_execution(EndedExecution&& ended) {
 // Only what worked teaches: a failed lookup or a refused connection says nothing of what the function needs.
 void Guard::learn(const Record& record) {
   if (record.kind == RecordKind::dns || record.kind == RecordKind::execution || record.host.empty()) return;
+  if (runtime_api_ && record.host == kRuntimeApiHost) return;  // it needs no policy
   if (record.outcome != Outcome::allow && record.outcome != Outcome::would_deny) return;
   document::Observation observation;
   observation.scheme = record.scheme.value_or(request::Scheme::https);

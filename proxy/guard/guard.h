@@ -34,6 +34,7 @@ struct GuardOptions {
   std::string record_file;       // empty: none
   std::string draft_file;        // --learn; empty: none
   std::string trace_file;        // --traces; empty: none
+  std::string runtime_api;       // HOST:PORT of AWS Lambda's Runtime API; empty: the process is one execution
   std::string admin_socket;      // empty: none
   std::string upstream_ca_file;  // more roots for upstream servers; empty: none
   std::size_t workers = 1;
@@ -92,7 +93,8 @@ class Guard {
   document::Draft draft_;
   std::unique_ptr<TraceWriter> traces_;
   std::unique_ptr<Recorder> recorder_;
-  std::unique_ptr<ExecutionTable> executions_;
+  std::unique_ptr<ExecutionTable> executions_;  // null: nobody wants to know
+  std::unique_ptr<const RuntimeApi> runtime_api_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::unique_ptr<net::DnsService> dns_;
   std::vector<std::thread> threads_;

@@ -80,6 +80,10 @@ class Service final : public InFlight {
 
   net::Task<void> run(ConnectionLease* connection) {
     std::optional<Verdict> refused = settle(facts_, worker_.policy(), exchange_.head(), route_);
+    if (!refused && is_for_runtime_api()) {
+      co_await run_runtime(connection);
+      co_return;
+    }
     if (!refused && has_content() && needs_body(route_, exchange_.head())) {
       describe({Outcome::error, Reason::none, {}});
       const bool held = co_await hold(connection);
@@ -106,6 +110,58 @@ class Service final : public InFlight {
     if (sent) co_await relay_response();
     co_await end_upload();
     release();
+  }
+
+  bool is_for_runtime_api() const {
+    return worker_.runtime_api() != nullptr && route_.host == kRuntimeApiHost && route_.port == kRuntimeApiPort &&
+           route_.scheme == request::Scheme::http && !exchange_.wants_websocket();
+  }
+
+  // AWS Lambda's own API, which the function has without a policy: it is where its work comes from and its answers go.
+  // Whatever is asked for passes; only where executions begin and end is noted.
+  net::Task<void> run_runtime(ConnectionLease* connection) {
+    describe({Outcome::error, Reason::none, {}});
+    runtime_ = worker_.runtime_api();
+    record_.endpoint = runtime_->endpoint.name;
+    call_ = runtime_call(record_.method, route_.target.path());
+    clean_request(exchange_.head());
+    route_.host = runtime_->host.name;
+    route_.literal = runtime_->host.address;
+    route_.port = runtime_->port;
+    route_.authority = runtime_->authority;
+    route_.endpoint = &runtime_->endpoint;
+    const bool placed = co_await take_place(connection);
+    if (!placed) co_return;
+    bool sent = false;
+    if (peer_gone_) {
+      co_await give_up(Reason::downstream_closed, {});
+    } else {
+      sent = co_await send_request();
+    }
+    if (sent) co_await relay_response();
+    co_await end_upload();
+    release();
+  }
+
+  // Before the function sees the answer: what it sends then belongs to the execution, or to none any more. False when
+  // the execution could not be begun, and the function must not.
+  bool note_invocation() {
+    ExecutionTable& executions = worker_.executions();
+    switch (call_.kind) {
+      case RuntimeCall::Kind::next: {
+        if (head_.status != 200) return true;
+        const std::optional<std::string> id = invocation_of(response_.headers);
+        return id && executions.begin({.trace_id = trace_id_of_xray(response_.headers), .name = *id}, Moment::now());
+      }
+      case RuntimeCall::Kind::end:
+        if (head_.status >= 200 && head_.status < 300) {
+          executions.end_named(call_.invocation, flow::v1alpha1::EXECUTION_END_COMPLETE, net::Clock::now());
+        }
+        return true;
+      case RuntimeCall::Kind::other:
+        break;
+    }
+    return true;
   }
 
   net::Task<void> refuse(Reason reason, std::string text) {
@@ -207,6 +263,7 @@ class Service final : public InFlight {
 
   // Why the policy would not let this exchange go on to the address that it is connected to; nothing if it would.
   std::optional<Reason> objection_of(const document::Snapshot& policy) const {
+    if (runtime_ != nullptr) return std::nullopt;  // no policy is asked about it
     document::RequestDecision decision =
         policy.decide_request(route_.destination(), record_.method, route_.target.path(), route_.action);
     if (!decision.allowed) return decision.reason;
@@ -292,7 +349,8 @@ class Service final : public InFlight {
     request.port = route_.port;
     request.endpoint = route_.endpoint;
     request.policy = route_.policy;
-    request.enforce_addresses = route_.policy->mode() == document::Mode::enforce;
+    // The runtime API is where whoever started the guard says, and that is a special address as a rule.
+    request.enforce_addresses = runtime_ == nullptr && route_.policy->mode() == document::Mode::enforce;
     request.fresh = fresh;
     request.client_certificate = route_.rule >= 0;
     net::Deadline deadline = worker_.loop().in(limits::kResolveTimeout + 3 * limits::kConnectTimeout);
@@ -328,6 +386,7 @@ class Service final : public InFlight {
   // Audit and learn dial any address; enforcing would not have.
   void note_address(const net::UpstreamConnection& upstream) {
     if (decided_ != Outcome::allow || route_.endpoint == nullptr || upstream.through_proxy()) return;
+    if (runtime_ != nullptr) return;
     if (route_.endpoint->allows(upstream.peer())) return;
     decided_ = Outcome::would_deny;
     record_.reason = Reason::address_not_allowed;
@@ -400,6 +459,8 @@ class Service final : public InFlight {
       if (head || head.error().kind != ErrorKind::timeout) co_return head;
       if (moved_within(limits::kResponseHeadTimeout)) {
         deadline = moved_ + limits::kResponseHeadTimeout;
+      } else if (call_.kind == RuntimeCall::Kind::next) {  // the next invocation may be days away
+        deadline = worker_.loop().in(limits::kResponseHeadTimeout);
       } else if (awaits_client_) {
         deadline = worker_.loop().in(limits::kDrainTick);
       } else {
@@ -493,6 +554,11 @@ class Service final : public InFlight {
     flow_status_ = head_.status;
     flow_.answered(head_.status);
     if (flow_.attribution() != Attribution::none) redirect_ = redirect_of(route_, record_.method, response_);
+    if (runtime_ != nullptr && !note_invocation()) {
+      co_await give_up(Reason::overloaded,
+                       "no execution can be begun for this invocation: it has no id, or too many are open");
+      co_return;
+    }
     record_.first_byte = std::chrono::duration_cast<std::chrono::microseconds>(net::Clock::now() - started_);
     clean_response(response_);
     if (head_.status == 101) {
@@ -709,6 +775,8 @@ class Service final : public InFlight {
   Record record_;
   HeldRequest held_;
   ExecutionTable::Flow flow_;
+  const RuntimeApi* runtime_ = nullptr;  // set where the exchange is for it
+  RuntimeCall call_;
   int flow_status_ = 0;
   std::optional<flow::v1alpha1::Operation> redirect_;
   Outcome decided_ = Outcome::allow;

@@ -27,6 +27,7 @@ Worker::Worker(const Parts& parts)
       recorder_(parts.recorder),
       names_(parts.names),
       executions_(parts.executions),
+      runtime_api_(parts.runtime_api),
       id_base_(random_id()),
       limit_(parts.capacity.places + parts.capacity.reserve),
       places_(parts.capacity.places) {}

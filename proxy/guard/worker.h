@@ -19,6 +19,7 @@
 #include "proxy/guard/held_request.h"
 #include "proxy/guard/record.h"
 #include "proxy/guard/recorder.h"
+#include "proxy/guard/runtime_api.h"
 #include "proxy/guard/shared_upstreams.h"
 #include "proxy/http1/client_exchange.h"
 #include "proxy/http1/server_exchange.h"
@@ -81,6 +82,7 @@ class Worker {
     Capacity capacity{limits::kPlacesPerWorkerMax, limits::kReservePerWorkerMax};
     net::ResolverOptions resolver;
     ExecutionTable* executions = nullptr;
+    const RuntimeApi* runtime_api = nullptr;  // null: there is none
   };
   // On any thread, before run().
   static Result<std::unique_ptr<Worker>> create(const Parts& parts);
@@ -106,6 +108,7 @@ class Worker {
   WorkerCounters& counters() { return counters_; }
   HeldBytes& held_bytes() { return held_bytes_; }
   ExecutionTable& executions() { return *executions_; }
+  const RuntimeApi* runtime_api() const { return runtime_api_; }
   bool draining() const { return draining_; }
   // A place beside those of the connections, for an exchange that shares one with others; none when all are taken.
   bool has_place() const { return !places_.full(); }
@@ -147,6 +150,7 @@ class Worker {
   WorkerCounters counters_;
   HeldBytes held_bytes_;
   ExecutionTable* executions_;
+  const RuntimeApi* runtime_api_;
   std::vector<Record> batch_;
   std::uint64_t id_base_;
   bool flush_pending_ = false;
