@@ -75,9 +75,12 @@ struct ExecutionTable::Execution {
   std::uint64_t flows = 0, left_out = 0, under_way = 0;
   flow::OpenExecutions::Id number = 0;  // in standing_; 0: it began without a graph
   bool process = false;
+  bool start = false;
   bool attributed = true;
   bool over = false;
   std::string incomplete;
+
+  bool idle_start() const { return start && flows == 0; }
 };
 
 std::string_view to_string(Attribution attribution) {
@@ -123,16 +126,18 @@ std::optional<ExecutionId> ExecutionTable::begin(Begin begin, Moment now) {
   if (!random_bytes(made->id)) return std::nullopt;
   made->began = now;
   made->process = begin.process;
+  made->start = begin.start;
   made->inbound = std::move(begin.inbound);
   made->trace_id = std::move(begin.trace_id);
   made->name = std::move(begin.name);
-  if (!made->name.empty()) end_named(made->name, api::EXECUTION_END_CUT, now);
+  if (!made->name.empty()) end_named(made->name, api::EXECUTION_END_CUT, now.steady);
   if (options_.traces) made->trace = std::make_shared<api::Trace>();
   List over;
   bool room = false;
   {
     const std::lock_guard lock(mutex_);
     expire(now.steady, over);
+    if (!open_.empty() && open_.front()->start) close(open_.begin(), api::EXECUTION_END_COMPLETE, now.steady, over);
     room = open_.size() < limits::kExecutionsOpenMax;
     if (room) {
       open_.push_back(made);
@@ -157,7 +162,7 @@ void ExecutionTable::close(List::iterator which, api::ExecutionEnd how, net::Dea
   execution.ended = now;
   if (execution.number == 0) {
     --without_graph_;
-  } else if (how == api::EXECUTION_END_COMPLETE) {
+  } else if (how == api::EXECUTION_END_COMPLETE && !execution.idle_start()) {
     execution.incomplete = standing_.end(execution.number);
   } else {
     standing_.forget(execution.number);
@@ -203,7 +208,7 @@ void ExecutionTable::expire(net::Deadline now, List& over) {
   for (auto each = open_.begin(); each != open_.end();) {
     const auto which = each++;
     if ((*which)->began.steady + limits::kExecutionTimeout > now) return;  // the rest has begun later
-    if (!(*which)->process) close(which, api::EXECUTION_END_TIMEOUT, now, over);
+    if (!(*which)->process && !(*which)->start) close(which, api::EXECUTION_END_TIMEOUT, now, over);
   }
 }
 
@@ -318,6 +323,7 @@ void ExecutionTable::end_flow(Flow& flow, Outcome&& outcome, net::Deadline now) 
 
 // Nobody else has the execution any more: it is closed, and nothing of it is under way.
 void ExecutionTable::tell(Execution& execution) {
+  if (execution.idle_start()) return;
   EndedExecution ended;
   ended.id = execution.id;
   ended.began = execution.began.wall;

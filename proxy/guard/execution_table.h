@@ -80,6 +80,9 @@ class ExecutionTable {
 
   struct Begin {
     bool process = false;  // a whole process, which no limit on time ends
+    // What a process does before its first message: complete when another execution begins. Nothing is told of one
+    // that has sent nothing, which most are.
+    bool start = false;
     std::optional<flow::v1alpha1::Operation> inbound = std::nullopt;
     std::optional<std::string> trace_id = std::nullopt;
     std::string name = {};  // by which end_named() finds it; another of that name that is still open is cut

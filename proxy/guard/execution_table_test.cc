@@ -22,6 +22,27 @@ Moment at(milliseconds since) {
           std::chrono::system_clock::time_point(std::chrono::hours(500'000) + since)};
 }
 
+// load, which may be sent again once when it failed, then store.
+std::shared_ptr<const flow::Graph> graph() {
+  api::FlowGraph document;
+  document.set_api_version("sallyport.dev/v1alpha1");
+  document.set_kind("FlowGraph");
+  document.mutable_metadata()->set_name("f");
+  document.mutable_spec()->add_entry("load");
+  const auto add = [&](const std::string& name, const std::string& next) {
+    api::Node& node = *document.mutable_spec()->add_nodes();
+    node.set_name(name);
+    node.set_request("GET api.example.com/" + name);
+    node.set_retries(1);
+    node.add_next(next);
+  };
+  add("load", "store");
+  add("store", "exit");
+  flow::GraphLoad load = flow::load_graph(std::move(document), "f");
+  for (const document::Diagnostic& one : load.diagnostics) ADD_FAILURE() << one.to_string();
+  return load.graph;
+}
+
 class Executions : public testing::Test {
  protected:
   std::vector<EndedExecution> ended;
@@ -143,6 +164,32 @@ TEST_F(Executions, ATimeLimitEndsRequestsButNoProcess) {
   EXPECT_EQ(ended[0].end, api::EXECUTION_END_TIMEOUT);
 }
 
+TEST_F(Executions, WhatIsBeforeTheFirstMessageIsOneOfItsOwn) {
+  const auto start = table.begin({.start = true}, at(milliseconds(0)));
+  auto early = send("/config", {}, limits::kExecutionTimeout + milliseconds(1));
+  EXPECT_EQ(early.execution(), *start) << "no limit on time: nobody may ask for anything for long";
+  early.end(answered(200), at(milliseconds(1)).steady);
+  const auto first = table.begin({.inbound = inbound("/a")}, at(milliseconds(9)));
+  ASSERT_EQ(ended.size(), 1U);
+  EXPECT_EQ(ended[0].id, *start);
+  EXPECT_EQ(ended[0].end, api::EXECUTION_END_COMPLETE);
+  EXPECT_EQ(ended[0].flows, 1U);
+  EXPECT_EQ(send("/b").execution(), *first);
+  ASSERT_TRUE(table.begin({.inbound = inbound("/b")}, at(milliseconds(10))));
+  EXPECT_EQ(table.open(), 2U) << "only the start ends so";
+  table.end_all(api::EXECUTION_END_CUT, at(milliseconds(11)).steady);
+  EXPECT_EQ(ended.size(), 3U);
+}
+
+TEST_F(Executions, AStartThatSendsNothingIsNone) {
+  table.set_graph(graph());
+  ASSERT_TRUE(table.begin({.start = true}, at(milliseconds(0))));
+  const auto first = table.begin({}, at(milliseconds(1)));
+  EXPECT_TRUE(ended.empty());
+  EXPECT_EQ(refusal("/load"), "");
+  table.end(*first, api::EXECUTION_END_CUT, at(milliseconds(2)).steady);
+}
+
 TEST_F(Executions, OnlySoManyCanBeOpen) {
   for (std::size_t i = 0; i < limits::kExecutionsOpenMax; ++i) ASSERT_TRUE(table.begin({}, at(milliseconds(0))));
   EXPECT_FALSE(table.begin({}, at(milliseconds(0))));
@@ -177,27 +224,6 @@ TEST_F(Executions, FlowsStandInTheOrderInWhichTheirHeadsCame) {
   later.end(answered(200), at(milliseconds(30)).steady);
   table.end(*id, api::EXECUTION_END_COMPLETE, at(milliseconds(40)).steady);
   EXPECT_EQ(ended.at(0).trace->flows(0).operation().path(), "/held");
-}
-
-// load, which may be sent again once when it failed, then store.
-std::shared_ptr<const flow::Graph> graph() {
-  api::FlowGraph document;
-  document.set_api_version("sallyport.dev/v1alpha1");
-  document.set_kind("FlowGraph");
-  document.mutable_metadata()->set_name("f");
-  document.mutable_spec()->add_entry("load");
-  const auto add = [&](const std::string& name, const std::string& next) {
-    api::Node& node = *document.mutable_spec()->add_nodes();
-    node.set_name(name);
-    node.set_request("GET api.example.com/" + name);
-    node.set_retries(1);
-    node.add_next(next);
-  };
-  add("load", "store");
-  add("store", "exit");
-  flow::GraphLoad load = flow::load_graph(std::move(document), "f");
-  for (const document::Diagnostic& one : load.diagnostics) ADD_FAILURE() << one.to_string();
-  return load.graph;
 }
 
 TEST_F(Executions, AGraphRefusesWhatIsOutOfOrder) {

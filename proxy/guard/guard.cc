@@ -178,11 +178,10 @@ Result<void> Guard::start() {
     if (!admin) return std::unexpected(admin.error());
     admin_ = std::move(*admin);
   }
-  // The whole process is one execution, where there is no Runtime API. Without randomness for its id there is none: then
-  // nothing is told of it, and a flow graph refuses every request.
-  if (!runtime_api_) {
-    [[maybe_unused]] const auto begun = executions_->begin({.process = true}, Moment::now());
-  }
+  // The whole process is one execution, or where messages are, what it does before the first. Without randomness for
+  // its id there is none: then nothing is told of it, and a flow graph refuses every request.
+  const bool messages = runtime_api_ != nullptr;
+  [[maybe_unused]] const auto begun = executions_->begin({.process = !messages, .start = messages}, Moment::now());
   give_back_start_pages();
   for (auto& worker : workers_) threads_.emplace_back([raw = worker.get()] { raw->run(); });
   ready_ = true;

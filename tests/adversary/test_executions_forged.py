@@ -2,6 +2,7 @@
 
 import pytest
 
+import flows
 import guard
 from runtime_api import RuntimeApi
 
@@ -48,11 +49,11 @@ def test_no_execution_begins_that_the_api_did_not_begin(session, api, world):
     fake = b"HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: forged\r\nContent-Length: 2\r\n\r\n{}"
     session.get(HOST, f"/raw?bytes={fake.hex()}")
     session.ask(HOST, NEXT.replace(API.encode(), HOST.encode()))
-    assert attributed(session, "/one") is None
+    start = attributed(session, "/one")
     session.ask(HOST, NEXT)  # the API's name on a connection to another host
-    assert attributed(session, "/two") is None
+    assert attributed(session, "/two") == start
     ask_api(session, NEXT.replace(b"GET", b"POST").replace(b"\r\n\r\n", b"\r\nContent-Length: 0\r\n\r\n"))
-    assert attributed(session, "/three") is None
+    assert attributed(session, "/three") == start, "it is what the function does before its first invocation"
 
 
 def test_an_execution_ends_with_its_own_answer_only(session, api, world):
@@ -66,6 +67,22 @@ def test_an_execution_ends_with_its_own_answer_only(session, api, world):
     assert attributed(session, "/still") == mine
     ask_api(session, answer("real"))
     assert attributed(session, "/after") is None, "what is sent behind the answer belongs to no execution"
+
+
+def test_each_invocation_has_the_graph_anew_and_what_is_between_has_none(bench, world, api):
+    graph = flows.graph(flows.node("once", f"GET {HOST}/echo/once"))
+    policy = flows.policy(bench, graph, guard.endpoint(HOST))
+    once = "/echo/once"
+    with bench.session(policy=policy, flags=["--runtime-api", api.address]) as session:
+        assert [session.get(HOST, once)["status"] for _ in range(2)] == [200, 403], "before the first"
+        for name in ("first", "second"):
+            api.invoke(name)
+            assert ask_api(session, NEXT)["status"] == 200
+            assert [session.get(HOST, once)["status"] for _ in range(2)] == [200, 403]
+            ask_api(session, answer(name))
+            refused = session.get(HOST, once)
+            assert refused["status"] == 403 and b"no execution is open that could send it" in refused["body"]
+    assert len(world.requests()) == 3
 
 
 def test_the_api_is_reached_under_its_name_alone(session, api, world):

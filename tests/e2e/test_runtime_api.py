@@ -91,12 +91,12 @@ def test_each_invocation_is_an_execution(user_bench, world, api):
     end(api, process)
     told = traces(file)
     paths = [[f["operation"]["path"] for f in t.get("flows", [])] for t in told]
-    assert paths == [["/a", "/b"], [], ["/c"]]
+    assert paths == [["/before"], ["/a", "/b"], [], ["/c"]]
     assert {t["end"] for t in told} == {"EXECUTION_END_COMPLETE"} and all(t["attributed"] for t in told)
-    assert len({t["execution"] for t in told}) == 3
+    assert len({t["execution"] for t in told}) == 4
     by_path = {r["path"]: r for r in guard.exchanges(user_bench.records())}
-    assert "execution" not in by_path["/before"], "it was sent before any invocation"
-    assert by_path["/a"]["execution"] == told[0]["execution"] and by_path["/a"]["attributed"] == "only"
+    assert by_path["/before"]["execution"] == told[0]["execution"], "what is before any invocation is one of its own"
+    assert by_path["/a"]["execution"] == told[1]["execution"] and by_path["/a"]["attributed"] == "only"
     assert by_path["/2018-06-01/runtime/invocation/next"]["endpoint"] == "runtime-api"
 
 
