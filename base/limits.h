@@ -185,6 +185,10 @@ inline constexpr std::size_t kPolicyActionsPerRuleMax = 256;
 // Executions and traces.
 inline constexpr std::size_t kExecutionsOpenMax = 1'024;  // of one guard, for all of its workers
 inline constexpr seconds kExecutionTimeout{15 * 60};      // the longest that AWS lets a function run
+inline constexpr seconds kExecutionTick{1};               // how late an execution ends that has been open for so long
+inline constexpr std::size_t kInboundPortsMax = 64;       // of the function, that others reach through the guard
+inline constexpr std::size_t kInboundProbesMax = 64;      // of a policy
+inline constexpr std::size_t kInboundCallersMax = 1'024;  // of a policy
 inline constexpr std::size_t kTraceFlowsMax = 10'000;     // of one trace; more are counted, and it is not learned from
 inline constexpr std::size_t kTraceBytesMax = 16 << 20;   // of one trace in a file
 inline constexpr std::size_t kTraceBytesHeldMax = 256 << 20;  // of all executions that are open, about

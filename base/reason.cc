@@ -36,6 +36,12 @@ std::string_view to_string(Reason reason) {
       return "placeholder-misuse";
     case Reason::loop:
       return "loop";
+    case Reason::tag_invalid:
+      return "tag-invalid";
+    case Reason::tag_mismatch:
+      return "tag-mismatch";
+    case Reason::caller_not_allowed:
+      return "caller-not-allowed";
     case Reason::malformed_tls:
       return "malformed-tls";
     case Reason::malformed_http:
@@ -121,6 +127,9 @@ int http_status(Reason reason) {
     case Reason::foreign_credential:
     case Reason::placeholder_misuse:
     case Reason::loop:
+    case Reason::tag_invalid:
+    case Reason::tag_mismatch:
+    case Reason::caller_not_allowed:
       return 403;
     case Reason::malformed_tls:
     case Reason::malformed_http:

@@ -24,6 +24,9 @@ enum class Reason {
   foreign_credential,     // the function sent a credential of its own where the binding refuses that
   placeholder_misuse,     // a placeholder somewhere else than its binding says
   loop,                   // the guard's own listener as destination
+  tag_invalid,            // a message to the function bears a tag that proves nothing
+  tag_mismatch,           // the answer of another function is not to what this one was asked
+  caller_not_allowed,     // a message to the function from somebody whom `inbound` does not name
   // The function's bytes were wrong: 400, 413, 431, 501 or a closed connection.
   malformed_tls,
   malformed_http,

@@ -21,6 +21,7 @@
 #include "policy-engine/credentials/secret.h"
 #include "proxy/guard/guard.h"
 #include "proxy/guard/policy_source.h"
+#include "proxy/net/listen.h"
 #include "proxy/net/tls_kdf.h"
 #include "proxy/run/guarded_command.h"
 #include "proxy/run/harden.h"
@@ -32,7 +33,7 @@ namespace {
 struct Flags {
   std::string policy, mode, learn, record, traces, runtime_api, admin, upstream_ca, ca_cert, ca_key, image_digest;
   bool quiet = false, verbose = false;
-  std::vector<std::string> command;
+  std::vector<std::string> publish, command;
 };
 
 int complain(int exit_code, const std::string& text) {
@@ -45,6 +46,12 @@ std::optional<std::string> check(const Flags& flags) {
   if (flags.command.empty())
     return "no command to run; example: sallyport run --learn draft.yaml -- curl https://example.com/";
   if (flags.ca_cert.empty() != flags.ca_key.empty()) return "--ca-cert and --ca-key go together";
+  if (flags.publish.size() > limits::kInboundPortsMax) {
+    return "--publish can be given " + std::to_string(limits::kInboundPortsMax) + " times";
+  }
+  if (!flags.publish.empty() && !flags.runtime_api.empty()) {
+    return "--publish and --runtime-api exclude each other: they disagree about what an execution is";
+  }
   if (flags.quiet && flags.verbose) return "--quiet and --verbose exclude each other";
   const bool learns = flags.mode == "learn" || (flags.mode.empty() && !flags.learn.empty());
   if (flags.policy.empty() && !learns) {
@@ -185,6 +192,7 @@ guard::GuardOptions options_of(const Flags& flags) {
   options.draft_file = flags.learn;
   options.trace_file = flags.traces;
   options.runtime_api = flags.runtime_api;
+  options.inbound = !flags.publish.empty();
   options.admin_socket = flags.admin;
   options.upstream_ca_file = flags.upstream_ca;
   const bool terminal = isatty(STDERR_FILENO) == 1;
@@ -278,6 +286,30 @@ std::optional<std::string> held_by_the_command(const std::string& flag, const st
   return flag + path + ": the command would get this file as a standard stream, and could change it; nothing was run";
 }
 
+// Listens for the command's ports outside, where others can reach them from now on. Until the command listens they are
+// told that it can't be reached.
+Result<void> publish(const Flags& flags, run::GuardedCommand& command, guard::Guard& guard) {
+  if (flags.publish.empty()) return {};
+  Result<UniqueFd> stock = command.socket_stock();
+  if (!stock) return std::unexpected(stock.error());
+  guard.take_sockets_from(std::move(*stock));
+  for (const std::string& text : flags.publish) {
+    Result<guard::Publication> publication = guard::parse_publication(text);
+    if (!publication) return fail(ErrorSource::policy, ErrorKind::invalid, "--publish " + publication.error().text);
+    std::vector<UniqueFd> listening;
+    for (const std::string& address : publication->listen) {
+      Result<UniqueFd> socket = net::listen_on(address, false);
+      // All addresses, on a machine without IPv6: IPv4's are all that there are.
+      if (!socket && !listening.empty() && address.starts_with("[::]")) continue;
+      if (!socket)
+        return fail(ErrorSource::internal, socket.error().kind, "--publish " + text + ": " + socket.error().text);
+      listening.push_back(std::move(*socket));
+    }
+    guard.publish(publication->port, std::move(listening), false);
+  }
+  return {};
+}
+
 // Everything after the namespace is there.
 int guard_command(const Flags& flags, run::GuardedCommand& command, const std::filesystem::path& directory) {
   credentials::prepare_secure_memory();
@@ -309,6 +341,10 @@ int guard_command(const Flags& flags, run::GuardedCommand& command, const std::f
   run::NamespaceSockets& sockets = command.sockets();
   (*guard)->listen(take(sockets.tcp4, sockets.tcp6));
   (*guard)->serve_dns(take(sockets.dns_udp4, sockets.dns_udp6), take(sockets.dns_tcp4, sockets.dns_tcp6));
+  if (Result<void> published = publish(flags, command, **guard); !published) {
+    const bool wrong = published.error().kind == ErrorKind::invalid;
+    return complain(wrong ? kExitUsage : kExitGuardFailed, published.error().text + "; nothing was run");
+  }
   Result<void> started = (*guard)->start();
   if (!started) return complain(kExitGuardFailed, started.error().text);
 
@@ -350,6 +386,12 @@ void add_run_command(CLI::App& app, int& exit_code) {
                   "AWS Lambda's Runtime API, whose invocations are executions (docs/executions.md)")
       ->type_name("HOST:PORT")
       ->envname("AWS_LAMBDA_RUNTIME_API");
+  run->add_option(
+         "--publish", flags->publish,
+         "Let others reach a port of the command; each request is an execution (docs/executions.md); repeatable")
+      ->type_name("[ADDRESS:]HOSTPORT:PORT")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   run->add_option("--admin", flags->admin, "Serve /metrics, /healthz and /readyz on this unix socket")
       ->type_name("SOCKET");
   run->add_option("--upstream-ca", flags->upstream_ca, "More root certificates for upstream servers (PEM)")

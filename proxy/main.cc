@@ -19,7 +19,7 @@ namespace {
 
 struct Flags {
   std::string policy, ca_cert, ca_key, admin, record, traces, upstream_ca, image_digest;
-  std::vector<std::string> listen, proxy_listen;
+  std::vector<std::string> listen, proxy_listen, inbound;
   std::size_t workers = 1;
   unsigned grace_seconds = 30;
 };
@@ -46,12 +46,13 @@ Result<ca::Authority> load_authority(OSSL_LIB_CTX* lib, const Flags& flags) {
 }
 
 // One socket per address and worker: the kernel spreads connections over sockets that share a port.
-Result<std::vector<UniqueFd>> open_listeners(const std::vector<std::string>& addresses, std::size_t workers) {
+Result<std::vector<UniqueFd>> open_listeners(const std::string& flag, const std::vector<std::string>& addresses,
+                                             std::size_t workers) {
   std::vector<UniqueFd> sockets;
   for (const std::string& address : addresses) {
     for (std::size_t i = 0; i < workers; ++i) {
       Result<UniqueFd> socket = net::listen_on(address, workers > 1);
-      if (!socket) return std::unexpected(socket.error());
+      if (!socket) return fail(socket.error().source, socket.error().kind, flag + " " + socket.error().text);
       sockets.push_back(std::move(*socket));
     }
   }
@@ -85,13 +86,21 @@ int serve(const Flags& flags) {
   options.admin_socket = flags.admin;
   options.upstream_ca_file = flags.upstream_ca;
   options.workers = flags.workers;
+  options.inbound = !flags.inbound.empty();
   auto guard = guard::Guard::create(options, policy, std::move(*authority));
   if (!guard) return complain(exit_code_of(guard.error()), guard.error().text);
   // Listens last: whoever can connect is served.
-  Result<std::vector<UniqueFd>> sockets = open_listeners(flags.listen, flags.workers);
+  Result<std::vector<UniqueFd>> sockets = open_listeners("--listen", flags.listen, flags.workers);
   if (!sockets) return complain(exit_code_of(sockets.error()), sockets.error().text);
-  Result<std::vector<UniqueFd>> proxy_sockets = open_listeners(flags.proxy_listen, flags.workers);
+  Result<std::vector<UniqueFd>> proxy_sockets = open_listeners("--proxy-listen", flags.proxy_listen, flags.workers);
   if (!proxy_sockets) return complain(exit_code_of(proxy_sockets.error()), proxy_sockets.error().text);
+  for (const std::string& text : flags.inbound) {
+    Result<guard::Publication> publication = guard::parse_inbound(text);
+    if (!publication) return complain(kExitUsage, "--inbound " + publication.error().text);
+    Result<std::vector<UniqueFd>> inbound = open_listeners("--inbound", publication->listen, flags.workers);
+    if (!inbound) return complain(exit_code_of(inbound.error()), inbound.error().text);
+    (*guard)->publish(publication->port, std::move(*inbound), true);
+  }
   (*guard)->listen(std::move(*sockets));
   (*guard)->listen(std::move(*proxy_sockets), guard::Listener::proxy);
   if (Result<void> started = (*guard)->start(); !started) return complain(kExitGuardFailed, started.error().text);
@@ -116,6 +125,10 @@ int main(int argc, char** argv) {
   app.add_option("--proxy-listen", flags.proxy_listen,
                  "Address for clients of HTTP_PROXY and HTTPS_PROXY, where nothing can be redirected; repeatable")
       ->type_name("ADDRESS:PORT");
+  app.add_option(
+         "--inbound", flags.inbound,
+         "Address for messages to a port of the function; each is an execution (docs/executions.md); repeatable")
+      ->type_name("ADDRESS:PORT=PORT");
   app.add_option("--ca-cert", flags.ca_cert, "CA certificate (PEM)")->type_name("FILE")->required();
   app.add_option("--ca-key", flags.ca_key, "Its private key (PEM)")->type_name("FILE")->required();
   app.add_option("--admin", flags.admin, "Serve /metrics, /healthz and /readyz on this unix socket")

@@ -11,6 +11,7 @@
 #include "policy-engine/document/credential_compiler.h"
 #include "policy-engine/document/did_you_mean.h"
 #include "policy-engine/document/endpoint_compiler.h"
+#include "policy-engine/document/inbound_compiler.h"
 #include "policy-engine/document/names.h"
 #include "policy-engine/document/proxy_compiler.h"
 #include "policy-engine/document/rule.h"
@@ -101,6 +102,9 @@ void Compiler::compile_spec() {
       !places_.given(spec, api::EgressPolicySpec::kEndpointsFieldNumber)) {
     diagnostics_.warning(places_.of(spec), "the policy has no endpoints, so every request is denied",
                          "write endpoints: [] if that is meant");
+  }
+  if (spec.has_inbound() && !places_.broken(spec.inbound())) {
+    out_->inbound_ = compile_inbound(spec.inbound(), places_, diagnostics_);
   }
 }
 

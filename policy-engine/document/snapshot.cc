@@ -84,6 +84,12 @@ std::string counted(std::size_t count, const char* noun) {
 
 }  // namespace
 
+bool Inbound::is_probe(std::string_view method, std::string_view path) const {
+  return std::ranges::any_of(probes, [&](const Probe& one) {
+    return one.path == path && std::ranges::find(one.methods, method) != one.methods.end();
+  });
+}
+
 std::string_view to_string(Mode mode) {
   switch (mode) {
     case Mode::learn:

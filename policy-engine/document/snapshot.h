@@ -101,6 +101,17 @@ struct Endpoint {
   Endpoint(Endpoint&&) noexcept;
 };
 
+// The messages to the function, where the guard stands before it (spec.inbound).
+struct Inbound {
+  struct Probe {
+    std::string path;  // canonical
+    std::vector<std::string> methods;
+  };
+  std::vector<Probe> probes;
+  // Whether a request asks only how the function is. `path` is canonical and without its query.
+  bool is_probe(std::string_view method, std::string_view path) const;
+};
+
 // A canonical destination (request/host.h).
 struct Destination {
   request::Scheme scheme = request::Scheme::https;
@@ -137,6 +148,7 @@ class Snapshot {
   const std::vector<Endpoint>& endpoints() const { return endpoints_; }
   const credentials::BindingSet& bindings() const { return *bindings_; }
   const FlowRule* flow() const { return flow_ ? &*flow_ : nullptr; }  // null: any order is allowed
+  const Inbound& inbound() const { return inbound_; }
   // For what no endpoint has, in learn and audit; null: straight.
   const UpstreamProxy* proxy() const { return proxy_; }
 
@@ -199,6 +211,7 @@ class Snapshot {
   std::string function_;
   std::vector<Endpoint> endpoints_;
   std::unique_ptr<credentials::BindingSet> bindings_;
+  Inbound inbound_;
   std::vector<std::unique_ptr<UpstreamProxy>> proxies_;
   const UpstreamProxy* proxy_ = nullptr;
   std::optional<FlowRule> flow_;

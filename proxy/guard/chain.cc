@@ -47,7 +47,8 @@ std::optional<Verdict> settle_destination(const ConnectionFacts& facts, std::str
   return std::nullopt;
 }
 
-std::optional<Verdict> settle_target(const request::RequestHead& head, Route& route) {
+std::optional<Verdict> settle_target(const request::RequestHead& head, const request::TargetOptions& options,
+                                     Route& route) {
   std::string_view raw = head.target;
   if (raw == "*") {
     route.target = {"*", 1};
@@ -64,7 +65,6 @@ std::optional<Verdict> settle_target(const request::RequestHead& head, Route& ro
       return refuse(Reason::host_mismatch, "the request target and the Host field name different destinations");
     raw = absolute->origin;
   }
-  const request::TargetOptions options = route.reading == nullptr ? request::TargetOptions{} : route.reading->target;
   Result<request::Target> target = request::canonical_target(raw, options);
   if (!target) return refuse(Reason::malformed_target, target.error().text);
   route.target = std::move(*target);
@@ -124,12 +124,9 @@ bool has_action(const Route& route, const request::RequestHead& head) {
          route.policy->could_allow(route.destination(), head.method, route.target.path());
 }
 
-}  // namespace
-
-std::optional<Verdict> settle(const ConnectionFacts& facts, std::shared_ptr<const document::Snapshot> policy,
-                              const request::RequestHead& head, Route& route) {
+// A route may have been another request's before: nothing of that is to be told of this one.
+void begin_route(std::shared_ptr<const document::Snapshot> policy, Route& route) {
   route.policy = std::move(policy);
-  // It may have been another request's before: nothing of that is to be told of this one.
   route.host.clear();
   route.literal.reset();
   route.authority.clear();
@@ -139,10 +136,35 @@ std::optional<Verdict> settle(const ConnectionFacts& facts, std::shared_ptr<cons
   route.endpoint = nullptr;
   route.binding = nullptr;
   route.rule = -1;
+}
+
+}  // namespace
+
+std::optional<Verdict> settle(const ConnectionFacts& facts, std::shared_ptr<const document::Snapshot> policy,
+                              const request::RequestHead& head, Route& route) {
+  begin_route(std::move(policy), route);
   if (auto refused = settle_destination(facts, head.authority, route)) return refused;
   route.authority = authority_of(route);
   route.reading = route.policy->reading(route.destination());
-  return settle_target(head, route);
+  return settle_target(head, route.reading == nullptr ? request::TargetOptions{} : route.reading->target, route);
+}
+
+std::optional<Verdict> settle_inbound(const ConnectionFacts& facts, std::shared_ptr<const document::Snapshot> policy,
+                                      const request::RequestHead& head, Route& route) {
+  begin_route(std::move(policy), route);
+  route.scheme = facts.scheme;
+  route.host = facts.host.name;
+  route.literal = facts.host.address;
+  route.port = facts.port;
+  if (!head.authority.empty()) {
+    Result<request::Authority> named = request::parse_authority(head.authority);
+    if (!named) return refuse(Reason::malformed_target, "Host: " + named.error().text);
+    route.host = std::move(named->host.name);
+    route.literal = named->host.address;
+    route.port = named->port.value_or(default_port(route.scheme));
+  }
+  route.authority = authority_of(route);
+  return settle_target(head, {.encoded_slashes = true}, route);
 }
 
 bool needs_body(const Route& route, const request::RequestHead& head) {
@@ -208,6 +230,12 @@ Verdict decide(request::RequestHead& head, Route& route, bool websocket, std::st
 }
 
 void clean_request(request::RequestHead& head) { strip_request(head); }
+
+void clean_inbound(request::RequestHead& head) {
+  for (std::size_t i = head.headers.size(); i-- > 0;) {
+    if (is_ours(head.headers[i].name)) head.headers.erase_at(i);
+  }
+}
 
 void clean_response(request::ResponseHead& head) {
   for (std::size_t i = head.headers.size(); i-- > 0;) {

@@ -16,6 +16,8 @@
 
 namespace sallyport::guard {
 
+struct InboundPort;
+
 // What the connection says of its destination before any request.
 struct ConnectionFacts {
   request::Scheme scheme = request::Scheme::https;
@@ -25,6 +27,8 @@ struct ConnectionFacts {
   std::uint16_t port = 0;
   // With http too, requests may name no other host: the client has said it already, to the explicit proxy.
   bool one_host = false;
+  // Set where the connection leads to the function, and does not come from it.
+  const InboundPort* inbound = nullptr;
 };
 
 // Where an allowed request goes. Filled by settle() and decide(), kept for the life of the exchange.
@@ -55,6 +59,11 @@ struct Verdict {
 std::optional<Verdict> settle(const ConnectionFacts& facts, std::shared_ptr<const document::Snapshot> policy,
                               const request::RequestHead& head, Route& route);
 
+// The same for a message to the function, which may name any host: whoever sends it has reached the function under
+// that. Encoded slashes may stand in its path, as what they mean is the function's business; they are not decoded.
+std::optional<Verdict> settle_inbound(const ConnectionFacts& facts, std::shared_ptr<const document::Snapshot> policy,
+                                      const request::RequestHead& head, Route& route);
+
 // Whether the action of a settled request stands in its body, so that all of it must be here before decide(). Not for
 // one that would be denied whatever its action.
 bool needs_body(const Route& route, const request::RequestHead& head);
@@ -66,6 +75,8 @@ Verdict decide(request::RequestHead& head, Route& route, bool websocket, std::st
 
 // Takes out what only a guard may send. decide() has done it for what it lets through.
 void clean_request(request::RequestHead& head);
+// The same of a message to the function. Overrides of its method stay: no rule of this guard is about that.
+void clean_inbound(request::RequestHead& head);
 
 // Response side: takes out what must not reach the function (Alt-Svc, which would lead around the guard).
 void clean_response(request::ResponseHead& head);

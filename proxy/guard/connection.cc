@@ -3,6 +3,7 @@
 #include "base/limits.h"
 #include "proxy/guard/denial.h"
 #include "proxy/guard/explicit_proxy.h"
+#include "proxy/guard/inbound.h"
 #include "proxy/guard/serve.h"
 #include "proxy/guard/tunnel.h"
 #include "proxy/http1/serialize.h"
@@ -181,7 +182,8 @@ net::Task<void> pass_through(Worker& worker, ConnectionLease& connection, const 
   if (!upstream) {
     record.reason = upstream.error().reason;
     record.text = std::move(upstream.error().text);
-    if (record.reason == Reason::address_not_allowed) record.outcome = Outcome::deny;
+    const bool decided = record.reason == Reason::address_not_allowed || record.reason == Reason::loop;
+    if (decided) record.outcome = Outcome::deny;
     co_return;
   }
   record.upstream = (*upstream)->peer_text();
@@ -590,6 +592,55 @@ net::Task<void> serve_proxied(Worker& worker, UniqueFd fd) {
                                                     worker.loop().in(limits::kHandshakeTimeout));
   if (!answered) co_return;
   co_await serve_arrived(worker, connection, stream, std::move(arrival));
+}
+
+namespace {
+
+// Reads until it is known what the client speaks. Nothing: it is not served.
+[[gnu::noinline]] net::Task<std::optional<net::Protocol>> open_inbound(Worker& worker, const Arrival& arrival,
+                                                                       net::Stream& stream, Opening& opening) {
+  auto sniffed = co_await net::sniff(stream.socket(), opening.bytes.space(), worker.loop().in(limits::kSniffTimeout));
+  if (!sniffed) {
+    const bool malformed = sniffed.error().kind == ErrorKind::malformed;
+    if (malformed) report(worker, arrival, Outcome::deny, Reason::malformed_tls, sniffed.error().text);
+    co_return std::nullopt;  // what came and went without a word needs no record
+  }
+  opening.bytes.filled(sniffed->bytes);
+  const net::Protocol protocol = sniffed->protocol;
+  if (protocol == net::Protocol::http1 || protocol == net::Protocol::h2_preface) co_return protocol;
+  const bool silent = sniffed->server_first;
+  if (!silent) {
+    report(worker, arrival, Outcome::deny, Reason::opaque_not_allowed,
+           protocol == net::Protocol::tls ? "TLS on a port of the function, which takes HTTP without it"
+                                          : "something else than HTTP on a port of the function");
+  }
+  co_return std::nullopt;
+}
+
+}  // namespace
+
+net::Task<void> serve_inbound(Worker& worker, const InboundPort& port, UniqueFd fd) {
+  const std::optional<net::LocalAddr> local = net::local_address(fd.get());
+  if (!local) co_return;  // already gone
+  Arrival arrival;
+  arrival.destination = {local->address, port.port};
+  arrival.host = {local->address.to_string(), local->address};
+  if (std::optional<std::string> objection = objection_to(port, fd.get())) {
+    report(worker, arrival, Outcome::deny, Reason::loop, std::move(*objection));
+    co_return;
+  }
+  const ConnectionFacts facts{request::Scheme::http, arrival.host, port.port, false, &port};
+  net::Stream stream(worker.loop(), std::move(fd), ErrorSource::downstream);
+  ConnectionLease connection(worker, stream);
+  auto opening = std::make_unique<Opening>();
+  const std::optional<net::Protocol> protocol = co_await open_inbound(worker, arrival, stream, *opening);
+  if (!protocol) co_return;
+  if (*protocol == net::Protocol::h2_preface) {
+    co_await serve_http2(worker, connection, facts, stream, opening->early());
+    co_return;
+  }
+  co_await serve_http1(worker, connection, facts, stream, opening->early());
+  stream.shutdown_write();
 }
 
 }  // namespace sallyport::guard

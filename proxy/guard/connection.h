@@ -13,4 +13,7 @@ net::Task<void> serve_connection(Worker& worker, UniqueFd fd);
 // each request says its destination in its target.
 net::Task<void> serve_proxied(Worker& worker, UniqueFd fd);
 
+// One connection of somebody who wants to reach the function: HTTP/1, or HTTP/2 by prior knowledge, without TLS.
+net::Task<void> serve_inbound(Worker& worker, const InboundPort& port, UniqueFd fd);
+
 }  // namespace sallyport::guard

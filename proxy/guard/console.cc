@@ -96,6 +96,9 @@ std::string destination_of(const Record& record) {
 std::string Console::line_of(const Record& record) {
   std::string line = time_of_day(record.time) + " " + std::string(mark(record.outcome)) + " ";
   switch (record.kind) {
+    case RecordKind::inbound:
+      line += "in ";
+      [[fallthrough]];
     case RecordKind::exchange:
       line += record.method.empty() ? "(malformed)" : record.method;
       line += " " + destination_of(record);
@@ -137,6 +140,10 @@ void Console::show(const Record& record) {
     pending_ += '\n';
   }
   if (!options_.summary) return;
+  if (record.kind == RecordKind::inbound) {
+    ++inbound_;
+    return;
+  }
   bytes_up_ += record.bytes_up;
   bytes_down_ += record.bytes_down;
   switch (record.kind) {
@@ -149,6 +156,7 @@ void Console::show(const Record& record) {
     case RecordKind::dns:
       ++refused_names_;
       return;
+    case RecordKind::inbound:
     case RecordKind::execution:
       return;
   }
@@ -208,6 +216,7 @@ void Console::summarise() {
                                            : "let through that enforcing would deny";
   }
   text += details;
+  if (inbound_ > 0) text += "; " + std::to_string(inbound_) + " from outside";
   if (connections_ > 0)
     text += "; " + std::to_string(connections_) + std::string(connections_ == 1 ? " connection" : " connections") +
             " without requests";

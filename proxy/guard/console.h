@@ -46,7 +46,7 @@ class Console {
   Options options_;
   std::string pending_;
   std::map<Outcome, std::uint64_t> exchanges_;
-  std::uint64_t connections_ = 0, refused_names_ = 0;
+  std::uint64_t connections_ = 0, refused_names_ = 0, inbound_ = 0;
   std::uint64_t bytes_up_ = 0, bytes_down_ = 0;
   std::map<std::string, HostTime> hosts_;
 };

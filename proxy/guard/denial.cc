@@ -5,6 +5,13 @@
 namespace sallyport::guard {
 namespace {
 
+// Of a message to the function.
+std::string_view inbound_headline(Outcome outcome, int status) {
+  if (outcome == Outcome::deny && status == 403) return "refused by the guard of this function";
+  if (outcome == Outcome::deny) return "refused: not an acceptable request";
+  return "the function could not be reached, or did not answer";
+}
+
 std::string_view headline(Reason reason, Outcome outcome, int status) {
   if (reason == Reason::overloaded) return "not served: the guard has no place for it now";
   if (outcome == Outcome::deny && status == 403) return "refused by the egress policy of this function";
@@ -44,14 +51,17 @@ void make_denial(const Record& record, Denial& denial) {
   const int status = http_status(record.reason);
   std::string& body = denial.body;
   body = "{\"error\":";
-  append_json_string(body, headline(record.reason, record.outcome, status));
+  const bool inbound = record.kind == RecordKind::inbound;
+  append_json_string(body, inbound && record.reason != Reason::overloaded
+                               ? inbound_headline(record.outcome, status)
+                               : headline(record.reason, record.outcome, status));
   body += ",\"reason\":";
   append_json_string(body, to_string(record.reason));
   if (!record.endpoint.empty()) {
     body += ",\"endpoint\":";
     append_json_string(body, record.endpoint);
   }
-  if (!record.text.empty()) {
+  if (!record.text.empty() && !inbound) {  // how it is inside is nothing for those outside
     body += ",\"text\":";
     append_json_string(body, record.text);
   }

@@ -9,7 +9,7 @@
 namespace sallyport::guard {
 
 // Status, headers and JSON body for a record that says no. The body names reason, endpoint and the record's id, never a
-// secret.
+// secret. Who has sent the function a message is told the reason and the id.
 struct Denial {
   request::ResponseHead head;
   std::string body;

@@ -204,6 +204,15 @@ void ExecutionTable::end_all(api::ExecutionEnd how, net::Deadline now) {
   for (const auto& one : over) tell(*one);
 }
 
+void ExecutionTable::end_overdue(net::Deadline now) {
+  List over;
+  {
+    const std::lock_guard lock(mutex_);
+    expire(now, over);
+  }
+  for (const auto& one : over) tell(*one);
+}
+
 void ExecutionTable::expire(net::Deadline now, List& over) {
   for (auto each = open_.begin(); each != open_.end();) {
     const auto which = each++;

@@ -63,12 +63,13 @@ class ExecutionTable {
  public:
   struct Options {
     std::string function;
-    bool traces = false;  // keep what each execution sends
+    bool traces = false;    // keep what each execution sends
+    bool messages = false;  // executions begin with messages, and records tell which is whose
   };
   // `on_end` is called on the thread that ends an execution or the last of its flows, never under the lock.
   using OnEnd = std::function<void(EndedExecution&&)>;
   ExecutionTable(Options options, OnEnd on_end)
-      : options_(std::move(options)), on_end_(std::move(on_end)), tracking_(options_.traces) {}
+      : options_(std::move(options)), on_end_(std::move(on_end)), tracking_(options_.traces || options_.messages) {}
   ExecutionTable(const ExecutionTable&) = delete;
   ExecutionTable& operator=(const ExecutionTable&) = delete;
 
@@ -95,6 +96,8 @@ class ExecutionTable {
   void end(const ExecutionId& id, flow::v1alpha1::ExecutionEnd how, net::Deadline now);
   void end_named(std::string_view name, flow::v1alpha1::ExecutionEnd how, net::Deadline now);
   void end_all(flow::v1alpha1::ExecutionEnd how, net::Deadline now);
+  // Ends what has been open for limits::kExecutionTimeout: for when nobody calls begin() or send().
+  void end_overdue(net::Deadline now);
 
   // How a flow ended.
   struct Outcome {

@@ -84,7 +84,9 @@ Result<std::unique_ptr<Guard>> Guard::create(const GuardOptions& options, const 
     guard->runtime_api_ = std::move(*api);
   }
   guard->executions_ = std::make_unique<ExecutionTable>(
-      ExecutionTable::Options{.function = guard->function_, .traces = guard->traces_ != nullptr},
+      ExecutionTable::Options{.function = guard->function_,
+                              .traces = guard->traces_ != nullptr,
+                              .messages = guard->runtime_api_ != nullptr || options.inbound},
       [raw = guard.get()](EndedExecution&& ended) { raw->write_execution(std::move(ended)); });
   guard->executions_->set_graph(policy.graph);
   guard->recorder_ = std::make_unique<Recorder>(guard->sinks(), [raw = guard.get()] {
@@ -128,6 +130,21 @@ void Guard::listen(std::vector<UniqueFd> listening, Listener kind) {
     if (socket) workers_[next++ % workers_.size()]->listen(std::move(socket), kind);
   }
 }
+
+void Guard::publish(std::uint16_t port, std::vector<UniqueFd> listening, bool same_addresses) {
+  auto made = std::make_unique<InboundPort>(port);
+  made->from_this_machine_too = !same_addresses;
+  const InboundPort& inbound = *inbound_.emplace_back(std::move(made));
+  std::size_t next = 0;
+  for (UniqueFd& socket : listening) {
+    if (const auto local = net::local_address(socket.get())) own_listeners_.push_back(*local);
+    workers_[next++ % workers_.size()]->listen_for(inbound, std::move(socket));
+  }
+  // Else the function could begin executions of itself, with requests that its policy lets it send to this machine.
+  for (auto& worker : workers_) worker->upstream().set_own_listeners(own_listeners_);
+}
+
+void Guard::take_sockets_from(UniqueFd channel) { workers_[0]->take_sockets_from(std::move(channel)); }
 
 net::DnsPolicy Guard::dns_policy() {
   Worker& worker = *workers_[0];
@@ -180,7 +197,7 @@ Result<void> Guard::start() {
   }
   // The whole process is one execution, or where messages are, what it does before the first. Without randomness for
   // its id there is none: then nothing is told of it, and a flow graph refuses every request.
-  const bool messages = runtime_api_ != nullptr;
+  const bool messages = runtime_api_ != nullptr || options_.inbound;
   [[maybe_unused]] const auto begun = executions_->begin({.process = !messages, .start = messages}, Moment::now());
   give_back_start_pages();
   for (auto& worker : workers_) threads_.emplace_back([raw = worker.get()] { raw->run(); });
@@ -342,7 +359,8 @@ void Guard::write_execution(EndedExecution&& ended) {
 
 // Only what worked teaches: a failed lookup or a refused connection says nothing of what the function needs.
 void Guard::learn(const Record& record) {
-  if (record.kind == RecordKind::dns || record.kind == RecordKind::execution || record.host.empty()) return;
+  if (record.kind != RecordKind::exchange && record.kind != RecordKind::connection) return;
+  if (record.host.empty()) return;
   if (runtime_api_ && record.host == kRuntimeApiHost) return;  // it needs no policy
   if (record.outcome != Outcome::allow && record.outcome != Outcome::would_deny) return;
   document::Observation observation;
@@ -378,6 +396,7 @@ WorkerTotals Guard::totals() const {
     totals.upstream_connects += counters.upstream_connects.load(std::memory_order_relaxed);
     totals.leaves_minted += counters.leaves_minted.load(std::memory_order_relaxed);
   }
+  if (executions_->tracking()) totals.executions_open = executions_->open();
   return totals;
 }
 

@@ -16,6 +16,7 @@
 #include "proxy/guard/admin.h"
 #include "proxy/guard/console.h"
 #include "proxy/guard/execution_table.h"
+#include "proxy/guard/inbound.h"
 #include "proxy/guard/metrics.h"
 #include "proxy/guard/policy_source.h"
 #include "proxy/guard/recorder.h"
@@ -34,7 +35,8 @@ struct GuardOptions {
   std::string record_file;       // empty: none
   std::string draft_file;        // --learn; empty: none
   std::string trace_file;        // --traces; empty: none
-  std::string runtime_api;       // HOST:PORT of AWS Lambda's Runtime API; empty: the process is one execution
+  std::string runtime_api;       // HOST:PORT of AWS Lambda's Runtime API; empty: none
+  bool inbound = false;          // publish() will be called. Neither of both: the process is one execution
   std::string admin_socket;      // empty: none
   std::string upstream_ca_file;  // more roots for upstream servers; empty: none
   std::size_t workers = 1;
@@ -55,6 +57,11 @@ class Guard {
   // Before start(). The sockets of `listening` are spread over the workers; the others are served by the first.
   void listen(std::vector<UniqueFd> listening, Listener kind = Listener::redirected);
   void serve_dns(std::vector<UniqueFd> udp, std::vector<UniqueFd> tcp);
+  // Before start(): takes messages for the function's port at these sockets, and each is an execution from then on.
+  // What connects to them from an address of this machine is refused where the function has the same addresses.
+  void publish(std::uint16_t port, std::vector<UniqueFd> listening, bool same_addresses);
+  // Before start(), for one worker: where the sockets come from that lead to the function (net/socket_stock.h).
+  void take_sockets_from(UniqueFd channel);
   // Makes the threads: workers, recorder, policy watch, admin.
   Result<void> start();
   // Stops accepting, lets open exchanges end within `grace`, writes every record, the draft, the traces and the
@@ -95,6 +102,8 @@ class Guard {
   std::unique_ptr<Recorder> recorder_;
   std::unique_ptr<ExecutionTable> executions_;  // null: nobody wants to know
   std::unique_ptr<const RuntimeApi> runtime_api_;
+  std::vector<std::unique_ptr<const InboundPort>> inbound_;
+  std::vector<net::LocalAddr> own_listeners_;  // of inbound_
   std::vector<std::unique_ptr<Worker>> workers_;
   std::unique_ptr<net::DnsService> dns_;
   std::vector<std::thread> threads_;

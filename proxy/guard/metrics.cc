@@ -5,6 +5,7 @@
 #include <initializer_list>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -84,18 +85,24 @@ class Text {
     append({"# HELP ", name, " ", help, "\n# TYPE ", name, " ", type, "\n"});
   }
   void sample(std::uint64_t value, Labels labels = {}) { sample("", labels, number(value)); }
-  void sample(const Histogram& histogram, std::string_view endpoint) {
+  // Without `endpoint`: of all.
+  void sample(const Histogram& histogram, std::optional<std::string_view> endpoint) {
+    const auto sample = [&](std::string_view suffix, std::string_view value, Labels more = {}) {
+      begin_sample(suffix);
+      if (endpoint) label("endpoint", *endpoint);
+      for (const auto& [name, text] : more) label(name, text);
+      end_sample(value);
+    };
     std::uint64_t so_far = 0;
     for (std::size_t i = 0; i < histogram.counts.size(); ++i) {
       so_far += histogram.counts[i];
       const std::string_view bound = i < kBounds.size() ? kBounds[i].seconds : "+Inf";
-      sample("_bucket", {{"endpoint", endpoint}, {"le", bound}}, number(so_far));
+      sample("_bucket", number(so_far), {{"le", bound}});
     }
     const auto sum = static_cast<std::uint64_t>(histogram.sum.count());
     const std::string fraction = number(sum % 1'000'000);
-    sample("_sum", {{"endpoint", endpoint}},
-           number(sum / 1'000'000) + "." + std::string(6 - fraction.size(), '0') + fraction);
-    sample("_count", {{"endpoint", endpoint}}, number(histogram.count));
+    sample("_sum", number(sum / 1'000'000) + "." + std::string(6 - fraction.size(), '0') + fraction);
+    sample("_count", number(histogram.count));
   }
   std::string take() { return std::move(out_); }
 
@@ -103,14 +110,19 @@ class Text {
   static std::string number(std::uint64_t value) { return std::to_string(value); }
 
   void sample(std::string_view suffix, Labels labels, std::string_view value) {
+    begin_sample(suffix);
+    for (const auto& [name, text] : labels) label(name, text);
+    end_sample(value);
+  }
+  void begin_sample(std::string_view suffix) {
     append({name_, suffix, "{function="});
     quote(function_);
-    for (const auto& [label, text] : labels) {
-      append({",", label, "="});
-      quote(text);
-    }
-    append({"} ", value, "\n"});
   }
+  void label(std::string_view name, std::string_view text) {
+    append({",", name, "="});
+    quote(text);
+  }
+  void end_sample(std::string_view value) { append({"} ", value, "\n"}); }
   void append(std::initializer_list<std::string_view> parts) {
     for (std::string_view part : parts) out_ += part;
   }
@@ -139,11 +151,15 @@ struct Metrics::Impl {
 
   void tallies(Text& text, Tally OfEndpoint::* kind) const;
   void histograms(Text& text, Histogram OfEndpoint::* kind) const;
+  void inbound_and_executions(Text& text, std::uint64_t open) const;
 
   const std::string function;
   const std::function<WorkerTotals()> totals;
   std::mutex mutex;  // the rest is the recorder's; a scrape looks in now and then
   std::map<std::string, OfEndpoint> endpoints;
+  Tally inbound;
+  Histogram inbound_duration;
+  std::map<std::string_view, std::uint64_t> executions;  // by their end
   std::uint64_t names_refused = 0;
   std::uint64_t bytes_up = 0, bytes_down = 0;
   std::uint64_t loads_accepted = 0, loads_refused = 0;
@@ -165,6 +181,25 @@ void Metrics::Impl::histograms(Text& text, Histogram OfEndpoint::* kind) const {
   }
 }
 
+// What there is of it only where the guard stands before the function, or executions are tracked for traces.
+void Metrics::Impl::inbound_and_executions(Text& text, std::uint64_t open) const {
+  if (!inbound.entries.empty()) {
+    text.family("sallyport_inbound_exchanges_total", "counter", "Messages to the function by decision and reason.");
+    for (const Tally::Entry& entry : inbound.entries) {
+      text.sample(entry.count, {{"decision", to_string(entry.outcome)}, {"reason", to_string(entry.reason)}});
+    }
+  }
+  if (inbound_duration.count > 0) {
+    text.family("sallyport_inbound_duration_seconds", "histogram",
+                "Time of messages that the function got, from their heads to the end of its answers.");
+    text.sample(inbound_duration, {});
+  }
+  text.family("sallyport_executions_total", "counter", "Executions of the function by how they ended.");
+  for (const auto& [end, count] : executions) text.sample(count, {{"end", end}});
+  text.family("sallyport_executions_open", "gauge", "Executions of the function that are open now.");
+  text.sample(open);
+}
+
 Metrics::Metrics(std::string function, std::function<WorkerTotals()> totals)
     : impl_(std::make_unique<Impl>(std::move(function), std::move(totals))) {}
 
@@ -172,7 +207,15 @@ Metrics::~Metrics() = default;
 
 void Metrics::count(const Record& record) {
   const std::lock_guard lock(impl_->mutex);
-  if (record.kind == RecordKind::execution) return;  // its exchanges are counted
+  if (record.kind == RecordKind::execution) {
+    ++impl_->executions[record.end];
+    return;
+  }
+  if (record.kind == RecordKind::inbound) {
+    impl_->inbound.add(record.outcome, record.reason);
+    if (!record.upstream.empty()) impl_->inbound_duration.observe(record.duration);
+    return;
+  }
   if (record.kind == RecordKind::dns) {
     ++impl_->names_refused;
     return;
@@ -232,6 +275,7 @@ std::string Metrics::text() {
   impl_->histograms(text, &OfEndpoint::duration);
   text.family("sallyport_upstream_first_byte_seconds", "histogram", "Time until the upstream's response head.");
   impl_->histograms(text, &OfEndpoint::first_byte);
+  impl_->inbound_and_executions(text, totals.executions_open);
   return text.take();
 }
 

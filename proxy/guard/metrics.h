@@ -18,6 +18,7 @@ struct WorkerTotals {
   std::uint64_t tasks = 0;
   std::uint64_t upstream_connects = 0;
   std::uint64_t leaves_minted = 0;
+  std::uint64_t executions_open = 0;
 };
 
 // All calls from any thread.

@@ -108,7 +108,7 @@ char* write_json(char* at, const Record& record, std::string_view function) {
   if (record.rule >= 0) line.number(",\"rule\":", static_cast<std::uint64_t>(record.rule));
   line.text(",\"credential\":", record.credential);
   if (record.status != 0) line.number(",\"status\":", static_cast<std::uint64_t>(record.status));
-  if (record.kind == RecordKind::exchange || record.kind == RecordKind::connection) {
+  if (record.kind != RecordKind::dns && record.kind != RecordKind::execution) {
     line.number(",\"bytes_up\":", record.bytes_up);
     line.number(",\"bytes_down\":", record.bytes_down);
   }
@@ -148,6 +148,8 @@ std::string_view to_string(RecordKind kind) {
   switch (kind) {
     case RecordKind::exchange:
       return "exchange";
+    case RecordKind::inbound:
+      return "inbound";
     case RecordKind::connection:
       return "connection";
     case RecordKind::dns:

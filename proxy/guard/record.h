@@ -24,7 +24,8 @@ using ExecutionId = std::array<unsigned char, 16>;  // random
 std::string to_hex(const ExecutionId& id);
 
 enum class RecordKind : std::uint8_t {
-  exchange,    // one HTTP request and its response
+  exchange,    // one HTTP request of the function and its response
+  inbound,     // one HTTP request to the function and its response
   connection,  // a connection that carried no HTTP: passed through, opaque, or ended before a request
   dns,         // a name that was not resolved
   execution,   // one execution of the function, when it and all that it sent have ended
@@ -55,8 +56,8 @@ struct Record {
   std::string text;        // for a person; empty when there is nothing to say
   int rule = -1;
   int status = 0;                // that the client got; 0 if none
-  std::uint64_t bytes_up = 0;    // body bytes from the function
-  std::uint64_t bytes_down = 0;  // body bytes to the function
+  std::uint64_t bytes_up = 0;    // body bytes from the function; of an inbound exchange: of the request
+  std::uint64_t bytes_down = 0;  // body bytes to the function; of an inbound exchange: of the response
   std::chrono::microseconds duration{0};
   std::optional<std::chrono::microseconds> first_byte;  // until the upstream's response head
   std::string upstream;                                 // "192.0.2.1:443"

@@ -2,6 +2,7 @@
 
 #include "base/limits.h"
 #include "proxy/guard/denial.h"
+#include "proxy/guard/inbound.h"
 #include "proxy/guard/operation_label.h"
 #include "proxy/guard/websocket_relay.h"
 #include "proxy/net/concurrent.h"
@@ -59,6 +60,7 @@ class Service final : public InFlight {
     record_.scheme = facts.scheme;
     record_.port = facts.port;
     record_.protocol = exchange.version() == http::Version::http2 ? "HTTP/2" : "HTTP/1.1";
+    if (facts.inbound != nullptr) record_.kind = RecordKind::inbound;
     worker_.enter(*this);
     exchange_.watch_peer([this] {
       peer_gone_ = true;
@@ -72,6 +74,7 @@ class Service final : public InFlight {
   ~Service() override {
     worker_.leave(*this);
     exchange_.watch_peer(nullptr);
+    end_execution(flow::v1alpha1::EXECUTION_END_CUT);
     const net::Deadline now = net::Clock::now();
     record_.duration = std::chrono::duration_cast<std::chrono::microseconds>(now - started_);
     flow_.end({flow_end(), flow_status_, std::move(redirect_), record_.bytes_up, record_.bytes_down}, now);
@@ -79,6 +82,10 @@ class Service final : public InFlight {
   }
 
   net::Task<void> run(ConnectionLease* connection) {
+    if (facts_.inbound != nullptr) {
+      co_await run_inbound(connection);
+      co_return;
+    }
     std::optional<Verdict> refused = settle(facts_, worker_.policy(), exchange_.head(), route_);
     if (!refused && is_for_runtime_api()) {
       co_await run_runtime(connection);
@@ -99,6 +106,11 @@ class Service final : public InFlight {
     }
     decided_ = verdict.outcome;
     record_.outcome = Outcome::error;  // until an answer has been relayed
+    co_await forward(connection);
+  }
+
+  // Request and response, once it is known where they lead.
+  net::Task<void> forward(ConnectionLease* connection) {
     const bool placed = co_await take_place(connection);
     if (!placed) co_return;
     bool sent = false;
@@ -130,17 +142,37 @@ class Service final : public InFlight {
     route_.port = runtime_->port;
     route_.authority = runtime_->authority;
     route_.endpoint = &runtime_->endpoint;
-    const bool placed = co_await take_place(connection);
-    if (!placed) co_return;
-    bool sent = false;
-    if (peer_gone_) {
-      co_await give_up(Reason::downstream_closed, {});
-    } else {
-      sent = co_await send_request();
+    co_await forward(connection);
+  }
+
+  // The roles turned round: the message comes from outside, and it is the function that it is relayed to.
+  net::Task<void> run_inbound(ConnectionLease* connection) {
+    std::optional<Verdict> refused = settle_inbound(facts_, worker_.policy(), exchange_.head(), route_);
+    describe(refused ? std::move(*refused) : Verdict{Outcome::error, Reason::none, {}});
+    if (refused) {
+      co_await answer_denial();
+      co_return;
     }
-    if (sent) co_await relay_response();
-    co_await end_upload();
-    release();
+    clean_inbound(exchange_.head());
+    probe_ = route_.policy->inbound().is_probe(record_.method, route_.target.path());
+    if (!probe_) trace_id_ = settle_trace(exchange_.head().headers);
+    co_await forward(connection);
+  }
+
+  // Before the function sees the message. False: it must not, as what it sends could not be told from others' requests.
+  bool begin_execution() {
+    if (facts_.inbound == nullptr || probe_ || record_.execution) return true;
+    execution_ = worker_.executions().begin(
+        {.inbound = inbound_operation(route_, record_.method), .trace_id = trace_id_}, Moment::now());
+    record_.execution = execution_;
+    return execution_.has_value();
+  }
+
+  // The function's answer is complete, or never will be: what it sends from now on belongs to no execution.
+  void end_execution(flow::v1alpha1::ExecutionEnd how) {
+    if (!execution_) return;
+    worker_.executions().end(*execution_, how, net::Clock::now());
+    execution_.reset();
   }
 
   // Before the function sees the answer: what it sends then belongs to the execution, or to none any more. False when
@@ -261,9 +293,12 @@ class Service final : public InFlight {
     return flow::v1alpha1::FLOW_END_ANSWERED;
   }
 
+  // Where the exchange leads is not the policy's to decide.
+  bool asks_no_policy() const { return runtime_ != nullptr || facts_.inbound != nullptr; }
+
   // Why the policy would not let this exchange go on to the address that it is connected to; nothing if it would.
   std::optional<Reason> objection_of(const document::Snapshot& policy) const {
-    if (runtime_ != nullptr) return std::nullopt;  // no policy is asked about it
+    if (asks_no_policy()) return std::nullopt;
     document::RequestDecision decision =
         policy.decide_request(route_.destination(), record_.method, route_.target.path(), route_.action);
     if (!decision.allowed) return decision.reason;
@@ -329,10 +364,12 @@ class Service final : public InFlight {
       text = "the policy was changed while the exchange was under way, and the new one does not allow it";
     } else if (peer_gone_) {
       reason = Reason::downstream_closed;
-      text = "the function closed its connection before the response was there";
+      text = facts_.inbound == nullptr ? "the function closed its connection before the response was there"
+                                       : "the client closed its connection before the function had answered";
     }
     record_.reason = reason;
     record_.text = std::move(text);
+    end_execution(flow::v1alpha1::EXECUTION_END_CUT);
     keep_upstream_ = false;
     if (responded_ || record_.reason == Reason::downstream_closed) {
       exchange_.abort();
@@ -341,7 +378,7 @@ class Service final : public InFlight {
     }
   }
 
-  net::Task<bool> connect(bool fresh) {
+  net::UpstreamRequest upstream_request(bool fresh) const {
     net::UpstreamRequest request;
     request.scheme = route_.scheme;
     request.host = route_.host;
@@ -350,15 +387,28 @@ class Service final : public InFlight {
     request.endpoint = route_.endpoint;
     request.policy = route_.policy;
     // The runtime API is where whoever started the guard says, and that is a special address as a rule.
-    request.enforce_addresses = runtime_ == nullptr && route_.policy->mode() == document::Mode::enforce;
+    request.enforce_addresses = !asks_no_policy() && route_.policy->mode() == document::Mode::enforce;
     request.fresh = fresh;
     request.client_certificate = route_.rule >= 0;
+    if (facts_.inbound == nullptr) return request;
+    request.host = kFunctionHost;
+    request.literal.reset();
+    request.port = facts_.inbound->port;
+    request.endpoint = &facts_.inbound->endpoint;
+    request.addresses = function_addresses();
+    request.sockets = worker_.sockets();
+    request.prior_knowledge = exchange_.version() == http::Version::http2;
+    return request;
+  }
+
+  net::Task<bool> connect(bool fresh) {
+    net::UpstreamRequest request = upstream_request(fresh);
     net::Deadline deadline = worker_.loop().in(limits::kResolveTimeout + 3 * limits::kConnectTimeout);
     auto lease = co_await worker_.shared_upstreams().acquire(std::move(request), exchange_.wants_websocket(),
                                                              std::move(failed_), deadline);
     if (!lease) {
       // An address that the endpoint does not allow is the policy's decision, not the network's failure.
-      bool policy = lease.error().reason == Reason::address_not_allowed;
+      bool policy = lease.error().reason == Reason::address_not_allowed || lease.error().reason == Reason::loop;
       co_await give_up(lease.error().reason, std::move(lease.error().text));
       if (policy) record_.outcome = Outcome::deny;
       co_return false;
@@ -386,7 +436,7 @@ class Service final : public InFlight {
   // Audit and learn dial any address; enforcing would not have.
   void note_address(const net::UpstreamConnection& upstream) {
     if (decided_ != Outcome::allow || route_.endpoint == nullptr || upstream.through_proxy()) return;
-    if (runtime_ != nullptr) return;
+    if (asks_no_policy()) return;
     if (route_.endpoint->allows(upstream.peer())) return;
     decided_ = Outcome::would_deny;
     record_.reason = Reason::address_not_allowed;
@@ -414,6 +464,10 @@ class Service final : public InFlight {
     for (bool fresh = false;; fresh = true) {
       bool connected = co_await connect(fresh);
       if (!connected) co_return false;
+      if (!begin_execution()) {
+        co_await give_up(Reason::overloaded, "no execution can be begun: as many are open as may be");
+        co_return false;
+      }
       Result<void> sent = co_await client_->send(request, *first);
       moved_ = worker_.loop().now();
       Result<http::UpstreamHead> head;
@@ -579,6 +633,7 @@ class Service final : public InFlight {
     }
     // While the request is still being sent its end is not in sight: the answer says that this connection ends with it.
     if (upload_.running() || !upload_result_) exchange_.close_after();
+    if (first->end) end_execution(flow::v1alpha1::EXECUTION_END_COMPLETE);
     moved_ = worker_.loop().now();
     responded_ = true;
     bool trailers = first->end && !client_->trailers().empty();
@@ -633,6 +688,7 @@ class Service final : public InFlight {
         co_await fail_upstream(chunk.error());
         co_return;
       }
+      if (chunk->end) end_execution(flow::v1alpha1::EXECUTION_END_COMPLETE);
       Result<void> written;
       if (!chunk->data.empty()) written = co_await exchange_.write_body(Chunk{chunk->data, false});
       moved_ = worker_.loop().now();
@@ -722,6 +778,7 @@ class Service final : public InFlight {
   }
 
   void succeed() {
+    end_execution(flow::v1alpha1::EXECUTION_END_COMPLETE);  // of a WebSocket; others' have ended before
     record_.outcome = decided_;
     keep_upstream_ = true;
   }
@@ -777,6 +834,9 @@ class Service final : public InFlight {
   ExecutionTable::Flow flow_;
   const RuntimeApi* runtime_ = nullptr;  // set where the exchange is for it
   RuntimeCall call_;
+  bool probe_ = false;                    // of an inbound exchange: it begins no execution
+  std::optional<std::string> trace_id_;   // of an inbound exchange
+  std::optional<ExecutionId> execution_;  // that an inbound exchange has begun, while it is open
   int flow_status_ = 0;
   std::optional<flow::v1alpha1::Operation> redirect_;
   Outcome decided_ = Outcome::allow;

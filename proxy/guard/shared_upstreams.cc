@@ -59,7 +59,8 @@ net::Task<SharedUpstreams::Acquired> SharedUpstreams::acquire(net::UpstreamReque
   std::shared_ptr<Attempt> waited_for;
   while (true) {
     const bool refuses = websocket && protocols_.refuses_websocket(server, loop_.now());
-    if (request.scheme != request::Scheme::https || refuses || protocols_.wants_http1(server, loop_.now())) {
+    const bool could_be_http2 = request.scheme == request::Scheme::https || request.prior_knowledge;
+    if (!could_be_http2 || refuses || protocols_.wants_http1(server, loop_.now())) {
       co_return co_await dial_http1(std::move(request), deadline);
     }
     UpstreamLease lease;
@@ -86,6 +87,13 @@ net::Task<SharedUpstreams::Acquired> SharedUpstreams::acquire(net::UpstreamReque
       if (!dialled || !dialled->shared) co_return dialled;
       lease = std::move(*dialled);
     }
+    if (request.prior_knowledge) {
+      // Nobody has agreed on it. Nothing is sent before the server's SETTINGS are here, as what speaks HTTP/1 answers
+      // with something else; that one is then asked in HTTP/1.
+      co_await lease.shared->http2.settled(deadline);
+      learn_from(*lease.shared);
+      if (protocols_.wants_http1(server, loop_.now())) continue;
+    }
     if (!websocket) co_return lease;
     const bool takes = co_await takes_websocket(lease.shared, deadline);
     if (takes) co_return lease;
@@ -94,11 +102,12 @@ net::Task<SharedUpstreams::Acquired> SharedUpstreams::acquire(net::UpstreamReque
 }
 
 net::Task<SharedUpstreams::Acquired> SharedUpstreams::dial(net::UpstreamRequest request, net::Deadline deadline) {
+  request.fresh = request.fresh || request.prior_knowledge;  // the pool has those that have spoken HTTP/1
   auto connected = co_await pool_.acquire(request, deadline);
   if (!connected) co_return std::unexpected(std::move(connected.error()));
   UpstreamLease lease;
   lease.reused = (*connected)->reused();
-  const bool http2 = (*connected)->stream().alpn() == "h2";
+  const bool http2 = request.prior_knowledge || (*connected)->stream().alpn() == "h2";
   protocols_.note_agreed(server_of(request), http2 ? Spoken::http2 : Spoken::http1, loop_.now());
   if (http2) {
     lease.shared = share(std::move(*connected), request);

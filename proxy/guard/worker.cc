@@ -28,6 +28,7 @@ Worker::Worker(const Parts& parts)
       names_(parts.names),
       executions_(parts.executions),
       runtime_api_(parts.runtime_api),
+      first_(parts.first),
       id_base_(random_id()),
       limit_(parts.capacity.places + parts.capacity.reserve),
       places_(parts.capacity.places) {}
@@ -83,11 +84,21 @@ Result<net::SslPtr> Worker::accept_tls(const std::string& host, std::uint16_t po
   return server_tls_->accept_for(**leaf, host, http1);
 }
 
-void Worker::listen(UniqueFd listening, Listener kind) {
+void Worker::listen(UniqueFd listening, Listener kind) { accept(std::move(listening), kind, nullptr); }
+
+void Worker::listen_for(const InboundPort& port, UniqueFd listening) {
+  accept(std::move(listening), Listener::inbound, &port);
+}
+
+void Worker::take_sockets_from(UniqueFd channel) {
+  sockets_ = std::make_unique<net::SocketStock>(loop_, std::move(channel));
+}
+
+void Worker::accept(UniqueFd listening, Listener kind, const InboundPort* port) {
   net::Acceptor::Handlers handlers;
-  handlers.on_connection = [this, kind](UniqueFd fd, net::ConnectionSlot slot) {
+  handlers.on_connection = [this, kind, port](UniqueFd fd, net::ConnectionSlot slot) {
     counters_.connections_accepted.fetch_add(1, std::memory_order_relaxed);
-    loop_.spawn(serve(std::move(fd), kind, std::move(slot)));
+    loop_.spawn(serve(std::move(fd), kind, port, std::move(slot)));
   };
   handlers.on_trouble = [this](const std::string& trouble) { report_overload(trouble); };
   handlers.on_full = [this] { make_room(); };
@@ -142,7 +153,7 @@ std::optional<net::Deadline> Worker::give_up_a_place() {
   return loop_.in(limits::kAcceptRetryDelay);
 }
 
-net::Task<void> Worker::serve(UniqueFd fd, Listener kind, net::ConnectionSlot slot) {
+net::Task<void> Worker::serve(UniqueFd fd, Listener kind, const InboundPort* port, net::ConnectionSlot slot) {
   net::ConnectionSlot held = std::move(slot);
   counters_.connections_open.fetch_add(1, std::memory_order_relaxed);
   try {
@@ -152,6 +163,9 @@ net::Task<void> Worker::serve(UniqueFd fd, Listener kind, net::ConnectionSlot sl
         break;
       case Listener::proxy:
         co_await serve_proxied(*this, std::move(fd));
+        break;
+      case Listener::inbound:
+        co_await serve_inbound(*this, *port, std::move(fd));
         break;
     }
   } catch (const std::exception& failure) {
@@ -165,7 +179,16 @@ net::Task<void> Worker::serve(UniqueFd fd, Listener kind, net::ConnectionSlot sl
   counters_.connections_open.fetch_sub(1, std::memory_order_relaxed);
 }
 
+// Whatever the function does or leaves undone.
+net::Task<void> Worker::end_overdue_executions() {
+  while (true) {
+    co_await loop_.sleep_until(loop_.in(limits::kExecutionTick));
+    executions_->end_overdue(loop_.now());
+  }
+}
+
 void Worker::run() {
+  if (executions_->tracking() && first_) loop_.spawn(end_overdue_executions());
   loop_.run();
   flush_records();
 }

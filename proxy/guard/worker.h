@@ -26,6 +26,7 @@
 #include "proxy/net/acceptor.h"
 #include "proxy/net/dns_table.h"
 #include "proxy/net/loop.h"
+#include "proxy/net/socket_stock.h"
 #include "proxy/net/tls_context.h"
 #include "proxy/net/upstream.h"
 
@@ -68,6 +69,7 @@ class ConnectionLease;
 enum class Listener : std::uint8_t {
   redirected,  // connections that netfilter took from where they were going
   proxy,       // clients that say where they want to go: CONNECT, or requests for http:// URLs
+  inbound,     // clients of the function
 };
 
 class Worker {
@@ -92,6 +94,10 @@ class Worker {
 
   // Before run(), or on the worker's thread: accepts guarded connections here.
   void listen(UniqueFd listening, Listener kind);
+  // The same for who wants to reach the function; `port` must outlive the worker.
+  void listen_for(const InboundPort& port, UniqueFd listening);
+  // Before run(): where sockets come from that lead to the function; without it from this process's own namespace.
+  void take_sockets_from(UniqueFd channel);
   // The worker's thread. Returns after stop() once what is open has ended, or the grace period is over.
   void run();
   // Any thread: stops accepting (who has connected already is served), lets open exchanges end for at most `grace`,
@@ -105,6 +111,7 @@ class Worker {
   net::UpstreamPool& upstream() { return *upstream_; }
   SharedUpstreams& shared_upstreams() { return *shared_upstreams_; }
   net::DnsTable* names() { return names_; }
+  net::SocketStock* sockets() { return sockets_.get(); }  // null: made here
   WorkerCounters& counters() { return counters_; }
   HeldBytes& held_bytes() { return held_bytes_; }
   ExecutionTable& executions() { return *executions_; }
@@ -133,7 +140,9 @@ class Worker {
   void flush_records();
   net::Task<void> flush_soon();
   net::Task<void> drain(net::Deadline until);
-  net::Task<void> serve(UniqueFd fd, Listener kind, net::ConnectionSlot slot);
+  void accept(UniqueFd listening, Listener kind, const InboundPort* port);
+  net::Task<void> serve(UniqueFd fd, Listener kind, const InboundPort* port, net::ConnectionSlot slot);
+  net::Task<void> end_overdue_executions();
   void make_room();
   std::optional<net::Deadline> give_up_a_place();
   void evict(ConnectionLease& connection);
@@ -151,6 +160,7 @@ class Worker {
   HeldBytes held_bytes_;
   ExecutionTable* executions_;
   const RuntimeApi* runtime_api_;
+  const bool first_;  // of the guard's workers: does what one of them has to
   std::vector<Record> batch_;
   std::uint64_t id_base_;
   bool flush_pending_ = false;
@@ -166,6 +176,7 @@ class Worker {
   net::ConnectionLimit limit_;   // accepted: as many as there are places, and the reserve
   net::ConnectionLimit places_;  // of those, who can be served
   std::vector<std::unique_ptr<net::Acceptor>> acceptors_;
+  std::unique_ptr<net::SocketStock> sockets_;
   ca::LibCtxPtr lib_;  // null: of the authority
   std::unique_ptr<ca::LeafCache> leaves_;
   std::unique_ptr<net::ServerTls> server_tls_;

@@ -4,6 +4,7 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <list>
@@ -42,13 +43,27 @@ std::string list_of(const Addresses& addresses) {
 
 struct Checked {
   Addresses allowed, refused;
+  bool loop = false;  // one of them is where the guard itself listens
 };
 
+// Whether a connection to this address would arrive at the guard. On one address it listens there only; on the
+// unspecified one, everywhere.
+bool leads_back(std::span<const LocalAddr> own, const IpAddress& address, std::uint16_t port) {
+  return std::ranges::any_of(own, [&](const LocalAddr& listener) {
+    const auto& bytes = listener.address.bytes();
+    const bool everywhere = std::ranges::all_of(bytes, [](std::uint8_t byte) { return byte == 0; });
+    if (!everywhere) return listener.port == port && listener.address == address;
+    return is_own_listener({address, port}, listener);
+  });
+}
+
 // Every address of the name is looked at, whichever would have been dialled.
-Checked check(const UpstreamRequest& request, const Addresses& found) {
+Checked check(const UpstreamRequest& request, std::span<const LocalAddr> own, const Addresses& found) {
   Checked checked;
   for (const IpAddress& address : found) {
-    (may_dial(request, address) ? checked.allowed : checked.refused).push_back(address);
+    const bool back = request.addresses.empty() && leads_back(own, address, request.port);
+    checked.loop = checked.loop || back;
+    (!back && may_dial(request, address) ? checked.allowed : checked.refused).push_back(address);
   }
   return checked;
 }
@@ -62,6 +77,11 @@ UpstreamFailure not_allowed(const UpstreamRequest& request, const Addresses& ref
   text += " that " + policy_name(request) + " does not allow; if it is meant, say so there: addresses: [" +
           refused.front().to_string() + "]";
   return {Reason::address_not_allowed, std::move(text)};
+}
+
+UpstreamFailure leads_to_guard(const UpstreamRequest& request) {
+  return {Reason::loop, request.host + " port " + std::to_string(request.port) +
+                            " is where this guard takes messages for the function: it sends itself none"};
 }
 
 struct Attempt {
@@ -91,18 +111,44 @@ sockaddr_storage socket_address(const IpAddress& address, std::uint16_t port, so
   return storage;
 }
 
+// A socket that somebody else has made may be of IPv6 alone, which has a form for IPv4's addresses, or of IPv4 alone.
+bool fit_for(int fd, sockaddr_storage& address, socklen_t& size) {
+  int domain = AF_UNSPEC;
+  socklen_t domain_size = sizeof domain;
+  if (::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &domain_size) != 0) return false;
+  if (domain == address.ss_family) return true;
+  if (domain != AF_INET6 || address.ss_family != AF_INET) return false;
+  sockaddr_in v4{};
+  std::memcpy(&v4, &address, sizeof v4);
+  sockaddr_in6 mapped{};
+  mapped.sin6_family = AF_INET6;
+  mapped.sin6_port = v4.sin_port;
+  mapped.sin6_addr.s6_addr[10] = mapped.sin6_addr.s6_addr[11] = 0xFF;
+  std::memcpy(&mapped.sin6_addr.s6_addr[12], &v4.sin_addr, sizeof v4.sin_addr);
+  std::memcpy(&address, &mapped, size = sizeof mapped);
+  return true;
+}
+
 // The errno of connecting: 0 on success, ETIMEDOUT at the deadline.
-Task<int> connect_to(Loop& loop, Attempt& attempt, std::uint16_t port, Deadline deadline) {
+Task<int> connect_to(Loop& loop, Attempt& attempt, const UpstreamRequest& request, Deadline deadline) {
   socklen_t size = 0;
-  sockaddr_storage address = socket_address(attempt.peer, port, size);
-  UniqueFd fd(::socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (!fd) co_return errno;
+  sockaddr_storage address = socket_address(attempt.peer, request.port, size);
+  UniqueFd fd;
+  if (request.sockets == nullptr) {
+    fd.reset(::socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    if (!fd) co_return errno;
+  } else {
+    Result<UniqueFd> taken = co_await request.sockets->take(deadline);
+    if (!taken) co_return taken.error().kind == ErrorKind::timeout ? ETIMEDOUT : ECONNREFUSED;
+    fd = std::move(*taken);
+    if (!fit_for(fd.get(), address, size)) co_return EAFNOSUPPORT;
+  }
   int on = 1;
   setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   setsockopt(fd.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
   const bool connected = ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), size) == 0;
   if (!connected && errno != EINPROGRESS) co_return errno;
-  attempt.connection = std::make_unique<UpstreamConnection>(loop, std::move(fd), attempt.peer, port);
+  attempt.connection = std::make_unique<UpstreamConnection>(loop, std::move(fd), attempt.peer, request.port);
   if (connected) co_return 0;
   Socket& socket = attempt.connection->stream().socket();
   Wait wait = co_await socket.wait_writable(deadline);
@@ -114,8 +160,9 @@ Task<int> connect_to(Loop& loop, Attempt& attempt, std::uint16_t port, Deadline 
   co_return error;
 }
 
-Task<void> run_attempt(Loop& loop, Attempt& attempt, std::uint16_t port, Deadline deadline, Event& progress) {
-  attempt.error = co_await connect_to(loop, attempt, port, deadline);
+Task<void> run_attempt(Loop& loop, Attempt& attempt, const UpstreamRequest& request, Deadline deadline,
+                       Event& progress) {
+  attempt.error = co_await connect_to(loop, attempt, request, deadline);
   if (attempt.error != 0) attempt.connection.reset();
   attempt.ended = true;
   progress.set();
@@ -153,7 +200,7 @@ Task<UpstreamResult> race(Loop& loop, const UpstreamRequest& request, const Chec
     if (next < addresses.size()) {
       Attempt& attempt = attempts.emplace_back(loop, addresses[next++]);
       Deadline attempt_deadline = std::min(deadline, loop.in(limits::kConnectTimeout));
-      attempt.task.start(run_attempt(loop, attempt, request.port, attempt_deadline, progress));
+      attempt.task.start(run_attempt(loop, attempt, request, attempt_deadline, progress));
       if (attempt.ended) continue;
     }
     progress.reset();
@@ -162,9 +209,12 @@ Task<UpstreamResult> race(Loop& loop, const UpstreamRequest& request, const Chec
   }
 }
 
-Task<UpstreamResult> dial_straight(Loop& loop, Resolver& resolver, const UpstreamRequest& request, Deadline deadline) {
+Task<UpstreamResult> dial_straight(Loop& loop, Resolver& resolver, const UpstreamRequest& request,
+                                   std::span<const LocalAddr> own_listeners, Deadline deadline) {
   Addresses found;
-  if (request.literal) {
+  if (!request.addresses.empty()) {
+    found.assign(request.addresses.begin(), request.addresses.end());
+  } else if (request.literal) {
     found.push_back(*request.literal);
   } else {
     ResolveResult resolved = co_await resolver.resolve(request.host, deadline);
@@ -172,14 +222,16 @@ Task<UpstreamResult> dial_straight(Loop& loop, Resolver& resolver, const Upstrea
     found = std::move(*resolved);
   }
   if (found.empty()) co_return failed(Reason::unresolvable, request.host + " has no address");
-  const Checked checked = check(request, found);
+  const Checked checked = check(request, own_listeners, found);
+  if (checked.allowed.empty() && checked.loop) co_return std::unexpected(leads_to_guard(request));
   if (checked.allowed.empty()) co_return std::unexpected(not_allowed(request, checked.refused));
   UpstreamResult result = co_await race(loop, request, checked, deadline);
   co_return result;
 }
 
 Task<UpstreamResult> dial_through(Loop& loop, Resolver& resolver, const UpstreamRequest& request,
-                                  const document::UpstreamProxy& proxy, Deadline deadline) {
+                                  const document::UpstreamProxy& proxy, std::span<const LocalAddr> own_listeners,
+                                  Deadline deadline) {
   if (request.literal && !may_dial(request, *request.literal)) {
     co_return std::unexpected(not_allowed(request, {*request.literal}));
   }
@@ -188,7 +240,7 @@ Task<UpstreamResult> dial_through(Loop& loop, Resolver& resolver, const Upstream
   to_proxy.literal = proxy.literal;
   to_proxy.port = proxy.port;
   to_proxy.enforce_addresses = false;  // the policy's author chose it, and it is usually inside
-  UpstreamResult connected = co_await dial_straight(loop, resolver, to_proxy, deadline);
+  UpstreamResult connected = co_await dial_straight(loop, resolver, to_proxy, own_listeners, deadline);
   if (!connected) co_return failed(Reason::upstream_proxy, "the upstream proxy: " + connected.error().text);
   const bool v6 = request.literal && !request.literal->is_v4();
   std::string authority = (v6 ? "[" + request.host + "]" : request.host) + ":" + std::to_string(request.port);
@@ -204,10 +256,11 @@ const document::UpstreamProxy* proxy_of(const UpstreamRequest& request) {
   return request.policy == nullptr ? nullptr : request.policy->proxy();
 }
 
-Task<UpstreamResult> dial(Loop& loop, Resolver& resolver, const UpstreamRequest& request, Deadline deadline) {
+Task<UpstreamResult> dial(Loop& loop, Resolver& resolver, const UpstreamRequest& request,
+                          std::span<const LocalAddr> own_listeners, Deadline deadline) {
   const document::UpstreamProxy* proxy = proxy_of(request);
-  if (proxy == nullptr) co_return co_await dial_straight(loop, resolver, request, deadline);
-  co_return co_await dial_through(loop, resolver, request, *proxy, deadline);
+  if (proxy == nullptr) co_return co_await dial_straight(loop, resolver, request, own_listeners, deadline);
+  co_return co_await dial_through(loop, resolver, request, *proxy, own_listeners, deadline);
 }
 
 }  // namespace sallyport::net

@@ -57,7 +57,7 @@ Result<UniqueFd> listen_on(const std::string& address, bool shared) {
   std::optional<Address> parsed = address_of(address);
   if (!parsed) {
     return fail(ErrorSource::internal, ErrorKind::invalid,
-                "--listen " + address + ": expected ADDRESS:PORT, like 127.0.0.1:18001 or [::1]:18001");
+                address + ": expected ADDRESS:PORT, like 127.0.0.1:18001 or [::1]:18001");
   }
   UniqueFd fd(::socket(parsed->storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   int on = 1;
@@ -70,8 +70,7 @@ Result<UniqueFd> listen_on(const std::string& address, bool shared) {
       ::listen(fd.get(), SOMAXCONN) == 0;
   if (!made) {
     int error = errno;
-    return fail(ErrorSource::internal, ErrorKind::unavailable,
-                "--listen " + address + ": " + std::strerror(error) + remedy(error));
+    return fail(ErrorSource::internal, ErrorKind::unavailable, address + ": " + std::strerror(error) + remedy(error));
   }
   return fd;
 }

@@ -47,14 +47,18 @@ Task<UpstreamResult> UpstreamPool::connect_plain(UpstreamRequest request, Deadli
   // By endpoint too, as that says which addresses and which proxy.
   const std::string destination = request.host + ":" + std::to_string(request.port) + "/" +
                                   (request.endpoint == nullptr ? "" : request.endpoint->name);
-  if (auto why = circuits_.closed_to(destination, loop_.now())) {
+  const bool own_ports = !request.addresses.empty();
+  if (auto why = own_ports ? std::nullopt : circuits_.closed_to(destination, loop_.now())) {
     co_return std::unexpected(UpstreamFailure{
         Reason::upstream_failing, request.host + " port " + std::to_string(request.port) + ": " + std::move(*why)});
   }
-  UpstreamResult connected = co_await dial(loop_, resolver_, request, deadline);
-  const bool counts = !connected && (connected.error().reason == Reason::unreachable ||
-                                     connected.error().reason == Reason::upstream_proxy);
-  if (connected) {
+  UpstreamResult connected = co_await dial(loop_, resolver_, request, own_listeners_, deadline);
+  const bool counts =
+      !connected && !own_ports &&
+      (connected.error().reason == Reason::unreachable || connected.error().reason == Reason::upstream_proxy);
+  if (own_ports) {
+    // Nothing is remembered of them.
+  } else if (connected) {
     circuits_.succeeded(destination);
   } else if (counts) {
     circuits_.failed(destination, connected.error().text, loop_.now());

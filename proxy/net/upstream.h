@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -18,7 +19,9 @@
 #include "policy-engine/request/head.h"
 #include "proxy/net/circuit.h"
 #include "proxy/net/concurrent.h"
+#include "proxy/net/original_destination.h"
 #include "proxy/net/resolver.h"
+#include "proxy/net/socket_stock.h"
 #include "proxy/net/stream.h"
 #include "proxy/net/upstream_tls.h"
 
@@ -35,6 +38,11 @@ struct UpstreamRequest {
   bool fresh = false;                                // no pooled connection
   bool client_certificate = false;                   // a rule allows it: the endpoint's client certificate is shown
   bool http1_only = false;                           // ALPN offers no other protocol
+  bool prior_knowledge = false;                      // without TLS: HTTP/2 is spoken if the server turns out to do so
+  // The function's own ports, which are no destination of a policy: where they are, instead of a lookup, and where the
+  // sockets for them come from (null: made here). Connecting to them costs nothing, so that no circuit breaks.
+  std::span<const request::IpAddress> addresses;
+  SocketStock* sockets = nullptr;
 };
 
 // One connection, leased from the pool or about to join it.
@@ -91,6 +99,8 @@ class UpstreamPool {
   // Takes back a connection whose exchange is complete. One that can't carry another is closed: it has ended or failed,
   // holds bytes that nobody asked for, came from connect_plain() for https, or belongs to an older policy.
   void release(std::unique_ptr<UpstreamConnection> connection);
+  // Before anything is connected to: the guard's own listeners, which no request may lead back to, whatever the mode.
+  void set_own_listeners(std::vector<LocalAddr> listeners) { own_listeners_ = std::move(listeners); }
   // Closes idle connections of other policies; those on lease are not taken back.
   void policy_changed(std::shared_ptr<const document::Snapshot> policy);
 
@@ -128,6 +138,7 @@ class UpstreamPool {
   Resolver& resolver_;
   UpstreamTls& tls_;
   Circuits circuits_;
+  std::vector<LocalAddr> own_listeners_;
   PoolTimes times_;
   std::weak_ptr<const document::Snapshot> policy_;
   std::unordered_map<Key, std::unique_ptr<Shelf>, KeyHash> shelves_;

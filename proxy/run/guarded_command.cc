@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -102,6 +103,7 @@ void take_terminal_back(const UniqueFd& terminal) {
 GuardedCommand::GuardedCommand(GuardedCommand&& other) noexcept
     : supervisor_(std::move(other.supervisor_)),
       sockets_(std::move(other.sockets_)),
+      stock_(std::move(other.stock_)),
       terminal_(std::move(other.terminal_)),
       masked_(std::exchange(other.masked_, false)),
       mask_before_(other.mask_before_) {}
@@ -130,8 +132,10 @@ Result<GuardedCommand> GuardedCommand::prepare() {
 Result<void> GuardedCommand::start(const CommandSpec& spec) {
   auto packed = pack(spec);
   if (!packed) return std::unexpected(packed.error());
-  const int descriptor = packed->get();
-  auto sent = send_message(supervisor_.control(), Message(Word::start), std::span(&descriptor, 1));
+  const std::array<int, 2> descriptors{packed->get(), stock_.get()};
+  auto sent = send_message(supervisor_.control(), Message(Word::start),
+                           std::span(descriptors).first(stock_ ? descriptors.size() : 1));
+  stock_.reset();
   auto answer = receive_message(supervisor_.control());
   if (!sent || !answer) {
     return fail(ErrorSource::internal, ErrorKind::reset,
@@ -143,6 +147,18 @@ Result<void> GuardedCommand::start(const CommandSpec& spec) {
   if (message.value == kNotFound) kind = ErrorKind::unavailable;
   if (message.value == kNotExecutable) kind = ErrorKind::refused;
   return fail(ErrorSource::internal, kind, std::string(message.text_view()));
+}
+
+Result<UniqueFd> GuardedCommand::socket_stock() {
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) {
+    return system_failure("making the channel for the namespace's sockets");
+  }
+  UniqueFd taken(ends[0]);
+  stock_.reset(ends[1]);
+  const int smallest = 1;  // the kernel's least: a few sockets are made ahead, not hundreds
+  ::setsockopt(stock_.get(), SOL_SOCKET, SO_SNDBUF, &smallest, sizeof smallest);
+  return taken;
 }
 
 int GuardedCommand::exit_code_of(const Error& start_error) {

@@ -43,6 +43,11 @@ class GuardedCommand {
 
   NamespaceSockets& sockets() { return sockets_; }
 
+  // Before start(), once: a SOCK_SEQPACKET channel out of which new TCP sockets of the namespace come, one a packet
+  // (SCM_RIGHTS), as many as are taken. They are not connected, and dual-stack where the namespace has IPv6. What is
+  // connected with one leads to the command's own loopback. Empty until the command has been started.
+  Result<UniqueFd> socket_stock();
+
   // Returns when the command's exec has succeeded. Errors: unavailable (no such command), refused (found, but not
   // executable), internal otherwise; exit_code_of() has the shell's number for each.
   Result<void> start(const CommandSpec& spec);
@@ -67,6 +72,7 @@ class GuardedCommand {
   bool stop_with_the_command();  // false: the supervisor has no more to say
   SupervisorProcess supervisor_;
   NamespaceSockets sockets_;
+  UniqueFd stock_;     // the supervisor's end of it, until start()
   UniqueFd terminal_;  // the terminal in whose foreground the guard was started; empty without
   bool masked_ = false;
   sigset_t mask_before_{};

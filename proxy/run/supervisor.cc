@@ -1,8 +1,10 @@
 #include "proxy/run/supervisor.h"
 
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -70,7 +72,12 @@ Received expect(int control, Word word) {
   return std::move(*received);
 }
 
-pid_t start_command(int control, const sigset_t& mask) {
+struct Started {
+  pid_t command = -1;
+  UniqueFd stock;  // where the guard takes sockets of this namespace from; empty where it wants none
+};
+
+Started start_command(int control, const sigset_t& mask) {
   Received order = expect(control, Word::start);
   if (order.descriptors.empty()) end_with(kGuardIsGone);
   auto spec = unpack(order.descriptors.front().get());
@@ -89,7 +96,15 @@ pid_t start_command(int control, const sigset_t& mask) {
         send_message(control, Message(Word::not_started, command.error().exit_code, command.error().error.text));
     end_with(command.error().exit_code);
   }
-  return *command;
+  return {*command, order.descriptors.size() > 1 ? std::move(order.descriptors[1]) : UniqueFd()};
+}
+
+// A TCP socket of this namespace. Whoever holds it can connect to the command's loopback, and to nothing else.
+UniqueFd new_socket() {
+  UniqueFd socket(::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const int off = 0;
+  if (socket && ::setsockopt(socket.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off) == 0) return socket;
+  return UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 }
 
 // From now on this process only watches. Readers of the command's output must see its end when the command closes it.
@@ -102,15 +117,19 @@ void give_up_everything() {
 
 class Watch {
  public:
-  Watch(int control, int signals, pid_t command) : control_(control), signals_(signals), command_(command) {}
+  Watch(int control, int signals, Started started)
+      : control_(control), signals_(signals), command_(started.command), stock_(std::move(started.stock)) {}
 
   [[noreturn]] void run() {
     while (true) {
       reap();  // first: the command may have ended before the signal descriptor was asked
-      std::array<pollfd, 2> waits{{{control_, POLLIN, 0}, {signals_, POLLIN, 0}}};
-      if (::poll(waits.data(), waits.size(), -1) < 0) continue;
+      const bool stocked = stock_ && !stock_trouble_;
+      std::array<pollfd, 3> waits{
+          {{control_, POLLIN, 0}, {signals_, POLLIN, 0}, {stocked ? stock_.get() : -1, POLLOUT, 0}}};
+      if (::poll(waits.data(), waits.size(), std::exchange(stock_trouble_, false) ? kStockRetryMs : -1) < 0) continue;
       if (waits[1].revents != 0) take_signals();
       if (waits[0].revents != 0) take_word();
+      if (waits[2].revents != 0) fill_stock();
     }
   }
 
@@ -131,6 +150,15 @@ class Watch {
     }
   }
 
+  // One more socket for the guard. It is the guard's descriptors that bound them: it takes one for each connection.
+  void fill_stock() {
+    const UniqueFd socket = new_socket();
+    const int descriptor = socket.get();
+    const bool sent = socket && send_message(stock_.get(), Message(Word::socket), std::span(&descriptor, 1));
+    // Out of descriptors, or of what may be in flight: tried again later, and connections to the command wait.
+    stock_trouble_ = !sent;
+  }
+
   void take_word() {
     auto received = receive_message(control_);
     if (!received) end_with(kGuardIsGone);
@@ -149,8 +177,12 @@ class Watch {
     ::kill(command_, number);
   }
 
+  static constexpr int kStockRetryMs = 50;
+
   int control_, signals_;
   pid_t command_;
+  UniqueFd stock_;
+  bool stock_trouble_ = false;
   std::array<Clock::time_point, 65> group_signals_{};
 };
 
@@ -182,10 +214,10 @@ void supervise(UniqueFd control, const sigset_t& mask) {
     hand_out(control.get(), *listeners);
   }
   UniqueFd signals(::signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK));
-  pid_t command = start_command(control.get(), mask);
+  Started started = start_command(control.get(), mask);
   give_up_everything();
   if (!send_message(control.get(), Message(Word::started))) end_with(kGuardIsGone);
-  Watch(control.get(), signals.get(), command).run();
+  Watch(control.get(), signals.get(), std::move(started)).run();
 }
 
 }  // namespace sallyport::run

@@ -21,6 +21,7 @@ enum class Word : std::uint8_t {
   not_started,  // supervisor: it has not; `text` says why, `value` is the exit code
   signal,       // guard: signal number `value` came
   stopped,      // supervisor: the command was stopped
+  socket,       // supervisor, on the stock's channel: a new TCP socket of the namespace comes along
 };
 
 struct Message {

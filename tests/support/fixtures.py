@@ -128,8 +128,8 @@ def start(bench):
     """Starts proxies, and ends those that a test leaves running."""
     started = []
 
-    def make(policy, *flags):
-        started.append(proxy.Proxy(bench, policy, *flags))
+    def make(policy, *flags, **options):
+        started.append(proxy.Proxy(bench, policy, *flags, **options))
         return started[-1]
 
     yield make

@@ -33,9 +33,9 @@ def endpoint(host, methods=("any",), path="/", **more):
     return {key: value for key, value in made.items() if value is not None}
 
 
-def policy(*endpoints, mode="enforce", credentials=(), function="tested"):
-    """The text of a policy document: JSON is YAML."""
-    spec = {"function": function, "mode": mode, "endpoints": list(endpoints)}
+def policy(*endpoints, mode="enforce", credentials=(), function="tested", **more):
+    """The text of a policy document: JSON is YAML. `more`: other fields of its spec."""
+    spec = {"function": function, "mode": mode, "endpoints": list(endpoints)} | more
     if credentials:
         spec["credentials"] = list(credentials)
     return json.dumps(

@@ -50,7 +50,7 @@ class Client:
     """One connection. Nothing is read but in run()."""
 
     def __init__(self, host="v4.example.com", tls=True, settings=(), credit=True, preface=True, **where):
-        self.stream = inside.connect(host, alpn=["h2"], **where) if tls else inside.dial(host, 80, **where)
+        self.stream = inside.connect(host, alpn=["h2"], **where) if tls else inside.dial(host, **{"port": 80} | where)
         self.stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.agreed = self.stream.selected_alpn_protocol() if tls else None
         self.decoder = hpack.Decoder()

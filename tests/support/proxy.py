@@ -12,9 +12,10 @@ PORT = 15001
 
 
 class Proxy:
-    """`sallyport-proxy`, listening for redirected connections on PORT unless `flags` say where it listens."""
+    """`sallyport-proxy`, listening for redirected connections on PORT unless `flags` say where it listens.
+    `prefix`: a command that runs it somewhere else."""
 
-    def __init__(self, bench, policy, *flags):
+    def __init__(self, bench, policy, *flags, prefix=()):
         listen = ["--listen", f"0.0.0.0:{PORT}", "--listen", f"[::]:{PORT}"]
         if any("listen" in str(flag) for flag in flags):
             listen = []
@@ -22,6 +23,7 @@ class Proxy:
         self.bench = bench
         self.process = subprocess.Popen(
             [
+                *prefix,
                 PROXY,
                 "--policy",
                 bench.policy_file,
