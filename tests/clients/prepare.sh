@@ -63,7 +63,22 @@ make_dotnet() {
   mcs -nologo -r:System.Net.Http.dll -out:"$made/dotnet/client.exe" "$sources/dotnet/client.cs"
 }
 
-for part in python node go java rust dotnet h2spec grpc; do
+# The functions of test_frameworks_inbound.py and the frameworks that they are written with, in folders of their own: what
+# the clients are made of may be another version.
+make_functions() {
+  mkdir -p "$made/functions/node"
+  /usr/bin/python3 -m pip --disable-pip-version-check --no-input install --quiet --no-cache-dir \
+    --root-user-action ignore --require-hashes --only-binary :all: --no-deps --target "$made/functions/python" \
+    --requirement "$sources/functions/requirements.txt" &&
+    cp "$sources"/functions/package.json "$sources"/functions/package-lock.json "$made/functions/node" &&
+    npm ci --prefix "$made/functions/node" --cache "$made/functions/cache" --ignore-scripts --no-audit --no-fund \
+      --loglevel error &&
+    env CGO_ENABLED=0 GOCACHE="$made/functions/cache" GOPROXY=off GOTOOLCHAIN=local GOFLAGS='' \
+      /usr/bin/go build -o "$made/functions/function" "$sources/functions/function.go" &&
+    rm -rf "${made:?}/functions/cache"
+}
+
+for part in python node go java rust dotnet h2spec grpc functions; do
   stamp=$made/$part.made
   sum=$(find "$sources/$part" "$sources/prepare.sh" -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum)
   [[ $(cat "$stamp" 2>/dev/null) != "$sum" ]] || continue
