@@ -73,13 +73,17 @@ def test_what_is_sent_while_nobody_asks_belongs_to_none(serve):
 def test_a_probe_is_forwarded_and_begins_no_execution(serve):
     policy = guard.policy(guard.endpoint(HOST), inbound={"probes": [{"path": "/run", "methods": ["POST"]}, *PROBES["probes"]]})
     function = serve(policy=policy)
+    assert published.run(["/sent-by-a-first-probe"])["statuses"] == [200]
+    assert ask("GET", "/healthz/", headers={"User-Agent": "kube-probe/1.30"})[0] == 200  # anybody can say so
     assert published.run(["/sent-by-a-probe"])["statuses"] == [200]
     assert ask("GET", "/healthz")[0] == 200
-    assert ask("GET", "/healthz/", headers={"User-Agent": "kube-probe/1.30"})[0] == 200  # anybody can say so
     assert "execution" not in function.wait_for_record(kind="exchange", path="/sent-by-a-probe")
-    assert [t["inbound"]["path"] for t in function.traces()] == ["/healthz/"]
+    # Before the first message the function is starting, probes or not.
+    started, message = function.traces()
+    assert "inbound" not in started and [f["operation"]["path"] for f in started["flows"]] == ["/sent-by-a-first-probe"]
+    assert message["inbound"]["path"] == "/healthz/"
     probes = [r for r in function.records("inbound") if r["path"] in ("/run", "/healthz")]
-    assert len(probes) >= 2 and not [r for r in probes if "execution" in r]
+    assert len(probes) >= 3 and not [r for r in probes if "execution" in r]
 
 
 def fields_of(answer):

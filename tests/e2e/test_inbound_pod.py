@@ -71,6 +71,7 @@ class Pod:
         return asking.communicate()[0]
 
     def close(self):
+        run("ip", "link", "delete", "pod0")  # the kernel takes its time over it when the namespace ends
         self.holder.kill()
         self.holder.wait()
 
