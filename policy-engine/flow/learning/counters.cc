@@ -9,9 +9,12 @@ namespace sallyport::flow::learning {
 
 namespace {
 
-constexpr std::uint64_t kSteadyMin = 5;      // executions after which a constant is taken for one
-constexpr std::uint64_t kLowerMin = 20;      // executions before the least of counts that vary is taken for a bound
-constexpr std::uint64_t kOften = 5;          // and in a tenth of the executions: then it is a bound
+constexpr std::uint64_t kSteadyMin = 5;  // executions after which a constant is taken for one
+constexpr std::uint64_t kLowerMin = 20;  // executions before the least of counts that vary is taken for a bound
+constexpr std::uint64_t kOften = 5;      // and in a tenth of the executions: then it is a bound
+// A tail that went on would have shown: were what is beyond the maximum but a fifth as frequent as it, none of it
+// beside twenty of the maximum had a chance of one in fifty.
+constexpr std::uint64_t kManyTimes = 20;
 constexpr double kFutureExecutions = 1'000;  // in which a tail should pass the bound
 constexpr double kPassesMax = 0.1;           // so many times
 
@@ -56,7 +59,8 @@ bool is_often(std::uint64_t times, const Histogram& counts) {
 std::uint32_t with_headroom(const Histogram& counts, bool turns) {
   const std::uint32_t most = most_seen(counts);
   const std::uint64_t executions = executions_of(counts);
-  if (!turns && is_often(counts.rbegin()->second, counts)) return most;
+  const std::uint64_t times = counts.rbegin()->second;
+  if (times >= kManyTimes || (!turns && is_often(times, counts))) return most;
   double bound = most + std::ceil(3.0 * most / static_cast<double>(executions));
   if (turns || has_tail(counts)) {
     // What most executions have once at most is too rare to show how it is spread: it gets more room.

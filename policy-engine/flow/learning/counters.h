@@ -22,7 +22,7 @@ struct Range {
 // Headroom is for what few samples cannot show: ceil(3·max/k) for k executions, the rule of three applied to the
 // maximum. Where counts thin out towards their maximum, that is no bound but where luck ended: there it is as far as
 // such a tail goes in a thousand executions, at most as far again. Counts of `turns`, the steps of a loop, are always
-// so.
+// so. There is none where the maximum was seen twenty times.
 Range range_of(const Histogram& counts, bool exact, bool turns = false);
 
 std::uint32_t most_seen(const Histogram& counts);
