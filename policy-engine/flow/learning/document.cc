@@ -52,8 +52,21 @@ std::uint32_t retries_of(const Aftermath& aftermath, const LearnOptions& options
   return std::max(options.retries, aftermath.retries + more);
 }
 
-std::string DocumentWriter::times(const Histogram& counts, std::uint32_t least, const std::string& name) {
-  const Range range = range_of(counts, options_.exact_counts);
+std::vector<bool> polls_of(const Executions& executions, const Grouping& grouping) {
+  std::vector<bool> out;
+  for (const Pattern& pattern : grouping.patterns) out.push_back(pattern.method == "GET" || pattern.method == "HEAD");
+  for (ExecutionId id = 0; id < executions.size(); ++id) {
+    const auto exchanges = executions[id];
+    for (std::size_t i = 1; i < exchanges.size(); ++i) {
+      const OperationId before = exchanges[i - 1].operation, now = exchanges[i].operation;
+      if (before != now && grouping.symbol_of[before] == grouping.symbol_of[now]) out[grouping.symbol_of[now]] = false;
+    }
+  }
+  return out;
+}
+
+std::string DocumentWriter::times(const Histogram& counts, const Range& range, std::uint32_t least,
+                                  const std::string& name) {
   if (range.most > most_seen(counts)) {
     note(name, "seen up to " + std::to_string(most_seen(counts)) + " times, and not always as often: up to " +
                    std::to_string(range.most) + " are allowed");
@@ -61,23 +74,46 @@ std::string DocumentWriter::times(const Histogram& counts, std::uint32_t least, 
   return times_text(range, least);
 }
 
-// Steps of one kind come from one step, the hub, and lead back to it, as an agent's tools do to its model. Where some
-// of them were seen to follow each other, in half of all ways or in several that one execution alone had, the others
-// have only not been seen yet.
-void DocumentWriter::close_order(LoopOrder& order, const std::string& name) {
+namespace {
+
+// The step with the most ways to and from others.
+Symbol hub_of(const LoopOrder& order) {
   std::map<Symbol, std::uint64_t> weight;
   for (const auto& [edge, executions] : order.edges) {
     if (edge.first == edge.second) continue;
     weight[edge.first] += executions;
     weight[edge.second] += executions;
   }
-  if (weight.empty()) return;
-  const Symbol hub = std::ranges::max_element(weight, {}, [](const auto& entry) { return entry.second; })->first;
-  std::vector<Symbol> kind;
-  for (const auto& [symbol, executions] : weight) {
-    const bool both = order.edges.contains({hub, symbol}) && order.edges.contains({symbol, hub});
-    if (symbol != hub && both) kind.push_back(symbol);
+  return std::ranges::max_element(weight, {}, [](const auto& entry) { return entry.second; })->first;
+}
+
+// Steps that may come right behind the hub and right before it. One that was seen only behind or before such a step is
+// of their kind, too.
+std::vector<Symbol> kind_around(Symbol hub, const LoopOrder& order) {
+  std::set<Symbol> behind = {hub}, before = {hub};
+  for (std::size_t known = 0; known != behind.size() + before.size();) {
+    known = behind.size() + before.size();
+    for (const auto& [edge, executions] : order.edges) {
+      if (behind.contains(edge.first)) behind.insert(edge.second);
+      if (before.contains(edge.second)) before.insert(edge.first);
+    }
   }
+  std::vector<Symbol> out;
+  std::ranges::set_intersection(behind, before, std::back_inserter(out));
+  std::erase(out, hub);
+  return out;
+}
+
+}  // namespace
+
+// Steps of one kind come from one step, the hub, and lead back to it, as an agent's tools do to its model. Where some
+// of them were seen to follow each other, in half of all ways or in several that one execution alone had, the others
+// have only not been seen yet.
+void DocumentWriter::close_order(LoopOrder& order, const std::string& name) {
+  const auto is_way = [](const auto& entry) { return entry.first.first != entry.first.second; };
+  if (std::ranges::none_of(order.edges, is_way)) return;
+  const Symbol hub = hub_of(order);
+  const std::vector<Symbol> kind = kind_around(hub, order);
   std::size_t seen = 0, once = 0;
   for (const Symbol a : kind) {
     for (const Symbol b : kind) {
@@ -87,11 +123,15 @@ void DocumentWriter::close_order(LoopOrder& order, const std::string& name) {
     }
   }
   const std::size_t all = kind.size() * kind.size();
-  if (seen == all || (2 * seen < all && once < kEdgesOnceMin)) return;
+  if (2 * seen < all && once < kEdgesOnceMin) return;
+  const std::size_t before = order.edges.size();
   for (const Symbol a : kind) {
     for (const Symbol b : kind) order.edges.emplace(std::pair(a, b), 0);
+    order.edges.emplace(std::pair(hub, a), 0);
+    order.edges.emplace(std::pair(a, hub), 0);
   }
-  note(name, plural(all - seen, "edge") + " between steps of one kind were added that were not seen");
+  if (order.edges.size() == before) return;
+  note(name, plural(order.edges.size() - before, "edge") + " between steps of one kind were added that were not seen");
 }
 
 void DocumentWriter::add_loop(v1alpha1::Node& node, const StepNode& step) {
@@ -107,13 +147,14 @@ void DocumentWriter::add_loop(v1alpha1::Node& node, const StepNode& step) {
   }
   const auto is_here = [&](Symbol symbol) { return name_by_symbol.contains(symbol); };
   v1alpha1::Loop& loop = *node.mutable_loop();
+  const Range total = range_of(step.counts.times, options_.exact_counts, true);
   for (std::size_t i = 0; i < body.symbols.size(); ++i) {
     const Symbol symbol = body.symbols[i];
     if (!is_here(symbol)) continue;
     v1alpha1::LoopStep& out = *loop.add_steps();
     out.set_name(name_by_symbol[symbol]);
     set_request(out, grouping_.patterns[symbol]);
-    out.set_times(times_text(range_of(step.counts.inner[i], options_.exact_counts, true), 0));
+    out.set_times(times_text(range_of_turns(step.counts.inner[i], total, options_.exact_counts), 0));
     for (const auto& [edge, executions] : order.edges) {
       if (edge.first == symbol && is_here(edge.second)) out.add_next(name_by_symbol[edge.second]);
     }
@@ -124,8 +165,8 @@ void DocumentWriter::add_loop(v1alpha1::Node& node, const StepNode& step) {
   for (const Symbol symbol : order.ends) {
     if (is_here(symbol)) loop.add_ends(name_by_symbol[symbol]);
   }
-  const std::string total = times_text(range_of(step.counts.times, options_.exact_counts, true), 1);
-  loop.set_total(total.empty() ? "1" : total);
+  const std::string text = times_text(total, 1);
+  loop.set_total(text.empty() ? "1" : text);
   note(node.name(), "the order of " + plural(body.symbols.size(), "request") +
                         " did not settle: they are one loop, of up to " + loop.total() + " requests");
 }
@@ -159,7 +200,8 @@ v1alpha1::Node DocumentWriter::node(const StepNode& step, const std::string& nam
         if (most_seen(step.counts.inner[i]) == 0) continue;  // only where the same set stands elsewhere
         v1alpha1::Step& inner = body.kind == StepKind::group ? *out.add_group() : *out.add_set();
         set_request(inner, grouping_.patterns[body.symbols[i]]);
-        const std::string text = times(step.counts.inner[i], 1, name);
+        const Histogram& counts = step.counts.inner[i];
+        const std::string text = times(counts, range_of(counts, options_.exact_counts), 1, name);
         if (!text.empty()) inner.set_times(text);
       }
       break;
@@ -168,7 +210,10 @@ v1alpha1::Node DocumentWriter::node(const StepNode& step, const std::string& nam
       break;
   }
   if (body.kind == StepKind::request || body.kind == StepKind::group) {
-    const std::string text = times(step.counts.times, 1, name);
+    const Histogram& counts = step.counts.times;
+    const bool polls = body.kind == StepKind::request && polls_[body.symbols[0]];
+    const Range range = polls ? range_of_polls(counts, options_.exact_counts) : range_of(counts, options_.exact_counts);
+    const std::string text = times(counts, range, 1, name);
     if (!text.empty()) out.set_times(text);
   }
   if (const std::uint32_t retries = retries_of(aftermath_, options_); retries > 0) out.set_retries(retries);

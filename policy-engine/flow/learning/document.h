@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "policy-engine/flow/learn.h"
+#include "policy-engine/flow/learning/counters.h"
 #include "policy-engine/flow/learning/executions.h"
 #include "policy-engine/flow/learning/inference.h"
 #include "policy-engine/flow/learning/sequences.h"
@@ -26,6 +27,10 @@ Aftermath aftermath_of(const Executions& executions, const Grouping& grouping);
 // The allowance of every node.
 std::uint32_t retries_of(const Aftermath& aftermath, const LearnOptions& options);
 
+// By symbol, whether it is what a function polls: GET or HEAD, and where it comes several times in a row it is one and
+// the same request.
+std::vector<bool> polls_of(const Executions& executions, const Grouping& grouping);
+
 class DocumentWriter {
  public:
   DocumentWriter(const Executions& executions, const Grouping& grouping, const Sequences& sequences,
@@ -34,7 +39,8 @@ class DocumentWriter {
         grouping_(grouping),
         sequences_(sequences),
         options_(options),
-        aftermath_(aftermath_of(executions, grouping)) {}
+        aftermath_(aftermath_of(executions, grouping)),
+        polls_(polls_of(executions, grouping)) {}
 
   Learned write(const StepGraph& graph);
   // One node, without its name and its edges.
@@ -48,13 +54,14 @@ class DocumentWriter {
   void add_loop(v1alpha1::Node& node, const StepNode& step);
   void close_order(LoopOrder& order, const std::string& name);
   void add_redirects(v1alpha1::Node& node, const Body& body);
-  std::string times(const Histogram& counts, std::uint32_t least, const std::string& name);
+  std::string times(const Histogram& counts, const Range& range, std::uint32_t least, const std::string& name);
 
   const Executions& executions_;
   const Grouping& grouping_;
   const Sequences& sequences_;
   const LearnOptions& options_;
   const Aftermath aftermath_;
+  const std::vector<bool> polls_;
   std::vector<LearnNote> notes_;
 };
 

@@ -38,7 +38,9 @@ class Inference {
   explicit Inference(const Sequences& sequences) : sequences_(sequences) { make_events(); }
 
   Result<StepGraph> infer() {
-    Invariants invariants(types_of_forms_, types_.size());
+    std::vector<std::uint64_t> executions;
+    for (const Form& form : sequences_.forms) executions.push_back(form.executions);
+    const Invariants invariants(types_of_forms_, executions, types_.size());
     out_.invariants = invariants.count();
     if (!refine(invariants)) {
       // Closed: what no invariant could be checked of is not generalised at all.

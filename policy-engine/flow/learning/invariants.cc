@@ -1,12 +1,15 @@
 #include "policy-engine/flow/learning/invariants.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace sallyport::flow::learning {
 
 namespace {
 
 constexpr std::uint32_t kNone = UINT32_MAX;
+constexpr std::uint64_t kExecutionsMin = 10;  // with fewer all would be chance
+constexpr double kChanceMax = 0.01;
 
 // A breadth-first search, of which it is known by which way each node was reached.
 class Search {
@@ -63,12 +66,19 @@ std::vector<std::vector<std::uint32_t>> nodes_by_type(const TypeGraph& graph, st
 
 }  // namespace
 
-Invariants::Invariants(const std::vector<std::vector<Type>>& sequences, std::size_t types)
+Invariants::Invariants(const std::vector<std::vector<Type>>& sequences, const std::vector<std::uint64_t>& executions,
+                       std::size_t types)
     : types_(types),
       always_after_(types, TypeSet(types, true)),
       always_before_(types, TypeSet(types, true)),
       ever_after_(types, TypeSet(types)) {
   always_before_[kBegin] = always_after_[kEnd] = TypeSet(types);
+  std::vector<std::uint64_t> counts(types, 0);
+  std::uint64_t all = 0;
+  for (std::size_t i = 0; i < sequences.size(); ++i) {
+    for (const Type type : sequences[i]) counts[type] += executions[i];
+    all += executions[i];
+  }
   for (const std::vector<Type>& sequence : sequences) {
     TypeSet after(types);
     after.add(kEnd);
@@ -86,6 +96,31 @@ Invariants::Invariants(const std::vector<std::vector<Type>>& sequences, std::siz
       before.add(type);
     }
     always_before_[kEnd].keep(before);
+  }
+  if (all >= kExecutionsMin) drop_chance(counts, all);
+}
+
+void Invariants::drop_chance(const std::vector<std::uint64_t>& counts, std::uint64_t all) {
+  const auto k = static_cast<double>(all);
+  // Whether `times` executions could all have been so by chance, if each is with the probability share / k.
+  const auto is_chance = [&](std::uint64_t times, double share) {
+    return share < k && static_cast<double>(times) * std::log(share / k) >= std::log(kChanceMax);
+  };
+  for (Type a = 2; a < types_; ++a) {
+    for (Type b = 2; b < types_; ++b) {
+      if (a == b) continue;  // what makes the graph free of cycles
+      if (is_chance(counts[a], static_cast<double>(counts[b]))) always_after_[a].remove(b);
+      if (is_chance(counts[b], static_cast<double>(counts[a]))) always_before_[b].remove(a);
+    }
+  }
+  for (Type a = 2; a < types_; ++a) {
+    for (Type b = a + 1; b < types_; ++b) {
+      // Of those that met at all, the order is a rule.
+      const bool met = ever_after_[a].has(b) || ever_after_[b].has(a);
+      if (met || !is_chance(counts[a], k - static_cast<double>(counts[b]))) continue;
+      ever_after_[a].add(b);
+      ever_after_[b].add(a);
+    }
   }
 }
 

@@ -28,6 +28,7 @@ class TypeSet {
   void keep(const TypeSet& other) {
     for (std::size_t i = 0; i < words_.size(); ++i) words_[i] &= other.words_[i];
   }
+  void remove(Type type) { words_[type / 64] &= ~(std::uint64_t{1} << (type % 64)); }
   void add(const TypeSet& other) {
     for (std::size_t i = 0; i < words_.size(); ++i) words_[i] |= other.words_[i];
   }
@@ -38,8 +39,13 @@ class TypeSet {
 
 class Invariants {
  public:
-  // From all the sequences, in which no type occurs twice. `types` counts also those of begin and end.
-  Invariants(const std::vector<std::vector<Type>>& sequences, std::size_t types);
+  // From all the sequences, in which no type occurs twice, and in how many executions each was. `types` counts also
+  // those of begin and end.
+  //
+  // From ten executions on, an invariant that chance alone gives with a probability of 1 % or more, were the types
+  // independent, is none: that two optional steps never met in 25 executions is no rule.
+  Invariants(const std::vector<std::vector<Type>>& sequences, const std::vector<std::uint64_t>& executions,
+             std::size_t types);
 
   std::size_t types() const { return types_; }
   // How many there are, of all kinds.
@@ -50,6 +56,8 @@ class Invariants {
   std::optional<std::vector<std::uint32_t>> counterexample(const TypeGraph& graph, std::uint64_t& steps) const;
 
  private:
+  void drop_chance(const std::vector<std::uint64_t>& counts, std::uint64_t all);
+
   std::size_t types_;
   std::vector<TypeSet> always_after_;   // by a: all b with "a is always followed by b"
   std::vector<TypeSet> always_before_;  // by b: all a with "a always precedes b"

@@ -100,11 +100,13 @@ class Grouper {
   std::map<std::string_view, std::string> host_patterns();
   const Pieces& pieces_of(OperationId id);
 
-  std::vector<Tail> tails(const Operations& operations, std::size_t depth);
+  std::vector<Tail> tails(const Operations& operations, std::size_t depth, const std::string& before);
   std::vector<Tail> query_tails(const Operations& operations);
   std::vector<Tail> value_tails(const Operations& operations, std::size_t index);
   std::vector<ValueGroup> grouped(Place place, const std::map<std::string_view, Operations>& by_value,
-                                  const Operations& all);
+                                  const Operations& all, const KnownShapes& known);
+  KnownShapes known_at(const std::string& before) const;
+  void remember(const std::string& before, const ValueGroup& group);
   std::optional<Tail> collapsed(const ValueGroup& group, const std::vector<Tail>& below) const;
   Result<void> add_patterns(const Root& root, std::vector<Tail> tails);
   void assign();
@@ -117,9 +119,14 @@ class Grouper {
   std::vector<std::uint32_t> seen_;  // by execution: the last count that it was in
   std::uint32_t count_ = 0;
   std::map<OperationId, Pieces> pieces_;                         // of the root that is being grouped
+  std::string host_;                                             // its host
+  std::map<std::string, std::set<std::string>> shapes_;          // known ones, by what is before them
   std::map<std::pair<std::string, std::string>, Pattern> made_;  // by text and action
   std::vector<const Pattern*> chosen_;                           // by operation
 };
+
+// What is before a position, with any name as the last of it.
+std::string beside(const std::string& before) { return before.substr(0, before.rfind('/') + 1) + "\n"; }
 
 // Each operation's executions, in one array.
 void Grouper::index_executions() {
@@ -196,10 +203,30 @@ const Pieces& Grouper::pieces_of(OperationId id) {
 }
 
 std::vector<ValueGroup> Grouper::grouped(Place place, const std::map<std::string_view, Operations>& by_value,
-                                         const Operations& all) {
+                                         const Operations& all, const KnownShapes& known) {
   std::vector<Value> values;
   for (const auto& [text, operations] : by_value) values.push_back({text, support(operations)});
-  return group_values(place, values, support(all), static_cast<std::uint32_t>(executions_.size()), threshold_);
+  return group_values(place, values, support(all), static_cast<std::uint32_t>(executions_.size()), threshold_, known);
+}
+
+KnownShapes Grouper::known_at(const std::string& before) const {
+  const auto at = [&](const std::string& position) {
+    const auto found = shapes_.find(position);
+    return found == shapes_.end() ? std::set<std::string>() : found->second;
+  };
+  KnownShapes out{at(host_ + before), {}};
+  if (before.empty()) return out;
+  out.beside = at(before);
+  out.beside.merge(at(host_ + beside(before)));
+  return out;
+}
+
+void Grouper::remember(const std::string& before, const ValueGroup& group) {
+  if (group.joined || group.values.size() < 2 || group.text.find('{') == std::string::npos) return;
+  shapes_[host_ + before].insert(group.text);
+  if (before.empty()) return;
+  shapes_[before].insert(group.text);
+  shapes_[host_ + beside(before)].insert(group.text);
 }
 
 // Names of any depth, as the keys of an object store: below what stands for a name there are more such names, and at
@@ -221,7 +248,7 @@ std::optional<Tail> Grouper::collapsed(const ValueGroup& group, const std::vecto
 }
 
 // The patterns of what follows the first `depth` segments, in which all of `operations` are alike.
-std::vector<Tail> Grouper::tails(const Operations& operations, std::size_t depth) {
+std::vector<Tail> Grouper::tails(const Operations& operations, std::size_t depth, const std::string& before) {
   std::map<std::string_view, Operations> by_segment;
   std::map<std::string_view, Operations> cut;
   Operations ended;
@@ -239,13 +266,14 @@ std::vector<Tail> Grouper::tails(const Operations& operations, std::size_t depth
     if (std::ranges::any_of(whole, [&](OperationId id) { return !pieces_of(id).keys.empty(); })) tail.query = "?*";
     out.push_back(std::move(tail));
   }
-  for (const ValueGroup& group : grouped(Place::path, by_segment, operations)) {
+  for (const ValueGroup& group : grouped(Place::path, by_segment, operations, known_at(before))) {
+    remember(before, group);
     Operations members;
     for (const std::string_view value : group.values) {
       const Operations& these = by_segment[value];
       members.insert(members.end(), these.begin(), these.end());
     }
-    std::vector<Tail> below = tails(members, depth + 1);
+    std::vector<Tail> below = tails(members, depth + 1, before + "/" + group.text);
     if (auto tail = collapsed(group, below)) {
       out.push_back(std::move(*tail));
       continue;
@@ -283,7 +311,7 @@ std::vector<Tail> Grouper::value_tails(const Operations& operations, std::size_t
   std::map<std::string_view, Operations> by_value;
   for (const OperationId id : operations) by_value[pieces_of(id).values[index]].push_back(id);
   std::vector<Tail> out;
-  for (const ValueGroup& group : grouped(Place::query, by_value, operations)) {
+  for (const ValueGroup& group : grouped(Place::query, by_value, operations, {})) {
     Operations members;
     for (const std::string_view value : group.values) {
       const Operations& these = by_value[value];
@@ -347,9 +375,16 @@ Result<Grouping> Grouper::group() {
   index_executions();
   chosen_.assign(executions_.operations().size(), nullptr);
   if (!made_.empty()) assign();
-  for (auto& [root, operations] : by_root()) {
-    pieces_.clear();
-    if (auto added = add_patterns(root, tails(operations, 0)); !added) return std::unexpected(added.error());
+  const auto roots = by_root();
+  // Once to see which positions have identifiers, and once more with what other requests say of them.
+  for (const bool last : {false, true}) {
+    for (const auto& [root, operations] : roots) {
+      pieces_.clear();
+      host_ = root.host;
+      std::vector<Tail> found = tails(operations, 0, "");
+      if (!last) continue;
+      if (auto added = add_patterns(root, std::move(found)); !added) return std::unexpected(added.error());
+    }
   }
   assign();
   Grouping out;

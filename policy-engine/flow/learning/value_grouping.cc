@@ -20,6 +20,9 @@ constexpr std::uint32_t kEvidenceMin = 3;
 // So many, that each of a few values would have come back.
 constexpr std::uint32_t kClosedMin = 10;
 
+// After so many of each of some values there are no others.
+constexpr std::uint32_t kEachOften = 5;
+
 class Matcher {
  public:
   Matcher(Place place, const std::string& text)
@@ -39,11 +42,17 @@ class Matcher {
 class ValueGrouper {
  public:
   ValueGrouper(Place place, const std::vector<Value>& values, std::uint32_t visits, std::uint32_t executions,
-               std::uint32_t threshold)
-      : place_(place), values_(values), visits_(visits), executions_(executions), threshold_(threshold) {}
+               std::uint32_t threshold, const KnownShapes& known)
+      : place_(place),
+        values_(values),
+        visits_(visits),
+        executions_(executions),
+        threshold_(threshold),
+        known_(known) {}
 
   std::vector<ValueGroup> group() {
     group_by_shape();
+    unite();
     absorb();
     group_the_rest();
     for (const Value& value : rest_) groups_.push_back({escaped(value.text), {value.text}, false});
@@ -67,12 +76,18 @@ class ValueGrouper {
   }
 
   bool is_group(const Shape& shape, const Values& values) const {
+    const bool identifier = shape.strong || shape.text.find("{hex}") != std::string::npos;
+    // Of several, or of one in few executions, nothing says that it is a constant.
+    const bool unsettled = values.size() > 1 || visits_ < kClosedMin;
+    if (known_.here.contains(shape.text)) return true;
+    if (identifier && unsettled && known_.beside.contains(shape.text)) return true;
     if (values.size() == 1) {
       return shape.strong && values[0].support == 1 && executions_ >= kEvidenceMin && visits_ < kEvidenceMin;
     }
     if (std::ranges::all_of(values, [&](const Value& value) { return is_constant(value); })) return false;
-    // A few that all come back are sizes that somebody chose, and no others will come; unless somebody counts.
-    return visits_ < kClosedMin || is_counting(shape, values) ||
+    // A few that all come back are sizes that somebody chose, and no others will come; unless somebody counts, or they
+    // are nothing that anybody would choose.
+    return visits_ < kClosedMin || identifier || is_counting(shape, values) ||
            std::ranges::any_of(values, [&](const Value& value) { return is_rare(value); });
   }
 
@@ -120,8 +135,33 @@ class ValueGrouper {
     }
   }
 
-  // A hash of digits alone looks like a number; a date may be one of many numbers. What a group has in its pattern
-  // belongs to it, unless it is what most executions have.
+  // A hash of digits alone looks like a number, and so some of many hashes do. A group is part of one of twice as many
+  // values that has it in its pattern, if they are as long.
+  void unite() {
+    std::ranges::sort(groups_, {}, [](const ValueGroup& group) { return std::pair(group.values.size(), group.text); });
+    for (auto small = groups_.begin(); small != groups_.end();) {
+      const auto large = std::find_if(small + 1, groups_.end(), [&](const ValueGroup& group) {
+        return group.values.size() >= 2 * small->values.size() && is_part(*small, group);
+      });
+      if (large == groups_.end()) {
+        ++small;
+        continue;
+      }
+      large->values.insert(large->values.end(), small->values.begin(), small->values.end());
+      small = groups_.erase(small);
+    }
+  }
+
+  bool is_part(const ValueGroup& small, const ValueGroup& large) const {
+    const auto [least, most] = std::ranges::minmax(large.values, {}, &std::string_view::size);
+    const Matcher matcher(place_, large.text);
+    return std::ranges::all_of(small.values, [&](std::string_view value) {
+      return value.size() >= least.size() && value.size() <= most.size() && matcher.matches(value);
+    });
+  }
+
+  // What a group has in its pattern belongs to it, unless it is what most executions have: a date may be one of many
+  // numbers.
   void absorb() {
     for (ValueGroup& group : groups_) {
       const Matcher matcher(place_, group.text);
@@ -139,13 +179,15 @@ class ValueGrouper {
     for (const Value& value : rest_) {
       if (is_rare(value) && !value.text.empty()) rare.push_back(value);  // no placeholder stands for nothing
     }
-    if (rare.size() <= threshold_) return;
+    const bool input = is_input();
+    if (rare.size() <= threshold_ && !input) return;
     const bool few = visits_ < kEvidenceMin;
     std::map<std::string_view, Values> by_stem;
     for (const Value& value : rest_) {
       // Where names come and go, one that comes back now and then is just a frequent name.
       if (value.text.empty()) continue;
-      if (few ? is_rare(value) : !is_common(value)) by_stem[stem_of(value.text)].push_back(value);
+      const bool one_of_many = few ? is_rare(value) : input ? !is_constant(value) : !is_common(value);
+      if (one_of_many) by_stem[stem_of(value.text)].push_back(value);
     }
     Values left;
     for (const auto& [stem, values] : by_stem) {
@@ -156,6 +198,15 @@ class ValueGrouper {
       }
     }
     if (left.size() > threshold_) join(left);
+  }
+
+  // Values of a query are somebody's input more often than names in a path are: of several of which one did not come
+  // back again and again, there will be others.
+  bool is_input() const {
+    const auto comes_and_goes = [&](const Value& value) { return !value.text.empty() && !is_constant(value); };
+    const auto different = static_cast<std::size_t>(std::ranges::count_if(rest_, comes_and_goes));
+    return place_ == Place::query && different > threshold_ &&
+           std::ranges::any_of(rest_, [](const Value& value) { return value.support < kEachOften; });
   }
 
   void join(const Values& values) {
@@ -181,6 +232,7 @@ class ValueGrouper {
   const std::uint32_t visits_;
   const std::uint32_t executions_;
   const std::uint32_t threshold_;
+  const KnownShapes& known_;
   std::vector<ValueGroup> groups_;
   Values rest_;
 };
@@ -210,10 +262,31 @@ std::vector<Host> places_of(std::string_view host) {
   return out;
 }
 
+// Labels that are alike but for a number or a hash of eight digits and more, which no person chooses: three of them,
+// unless each came back again and again.
+std::optional<std::string> identifier_pattern(const std::vector<Value>& labels) {
+  constexpr std::size_t kLabelsMin = 3;
+  constexpr std::uint32_t kCameBack = 3;
+  if (labels.size() < kLabelsMin) return std::nullopt;
+  if (std::ranges::all_of(labels, [](const Value& label) { return label.support >= kCameBack; })) return std::nullopt;
+  std::vector<std::string_view> texts;
+  for (const Value& label : labels) texts.push_back(label.text);
+  const std::string text = joined_text(texts);
+  const std::size_t open = text.find('{'), behind = text.size() - text.find('}') - 1;
+  std::set<std::string> shapes;
+  for (const std::string_view label : texts) {
+    const std::string_view differs = label.substr(open, label.size() - open - behind);
+    if (!is_long_identifier(differs)) return std::nullopt;
+    shapes.insert(shape_of(differs).text);
+  }
+  return text.substr(0, open) + (shapes.size() == 1 ? *shapes.begin() : "{hex}") + text.substr(text.size() - behind);
+}
+
 // The pattern of labels that differ, if what differs is random in most of them. A separator borders it, or the whole
 // label is random.
 std::optional<std::string> label_pattern(const std::vector<Value>& labels, std::uint32_t executions,
                                          std::uint32_t threshold) {
+  if (auto identifier = identifier_pattern(labels)) return identifier;
   if (labels.size() <= threshold) return std::nullopt;
   std::vector<std::string_view> texts;
   for (const Value& label : labels) {
@@ -233,8 +306,8 @@ std::optional<std::string> label_pattern(const std::vector<Value>& labels, std::
 }  // namespace
 
 std::vector<ValueGroup> group_values(Place place, const std::vector<Value>& values, std::uint32_t visits,
-                                     std::uint32_t executions, std::uint32_t threshold) {
-  return ValueGrouper(place, values, visits, executions, threshold).group();
+                                     std::uint32_t executions, std::uint32_t threshold, const KnownShapes& known) {
+  return ValueGrouper(place, values, visits, executions, threshold, known).group();
 }
 
 std::map<std::string_view, std::string> group_hosts(const std::vector<Value>& hosts, std::uint32_t executions,

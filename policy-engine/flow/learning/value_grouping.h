@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,9 +23,15 @@ struct ValueGroup {
   bool joined = false;  // by the threshold alone: nothing in their form says that they are identifiers
 };
 
+// Shapes that stand for one thing of many elsewhere, as texts of patterns.
+struct KnownShapes {
+  std::set<std::string> here;    // at this position of other requests to this host: what one writes, another reads
+  std::set<std::string> beside;  // at the same position behind a constant sibling, or of another host
+};
+
 // `values` are sorted and differ; `visits` executions have any of them, of `executions` in all. Groups are sorted.
 std::vector<ValueGroup> group_values(Place place, const std::vector<Value>& values, std::uint32_t visits,
-                                     std::uint32_t executions, std::uint32_t threshold);
+                                     std::uint32_t executions, std::uint32_t threshold, const KnownShapes& known);
 
 // By host, its pattern. Hosts are joined only where one label of them differs, which is none of the last two, and where
 // what differs in it is random: two hosts whose labels are words stay two.

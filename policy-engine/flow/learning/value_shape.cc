@@ -158,6 +158,10 @@ std::string joined_text(const std::vector<std::string_view>& values) {
   return escaped(values[0].substr(0, prefix)) + (words ? "{word}" : "{any}") + escaped(suffix);
 }
 
+bool is_long_identifier(std::string_view text) {
+  return text.size() >= kHexMin && std::ranges::all_of(text, is_hex) && std::ranges::any_of(text, is_digit);
+}
+
 bool looks_random(std::string_view text) {
   const bool letters = std::ranges::any_of(text, is_letter);
   const bool digits = std::ranges::any_of(text, is_digit);

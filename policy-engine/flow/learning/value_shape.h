@@ -27,6 +27,9 @@ std::string joined_text(const std::vector<std::string_view>& values);
 // begin alike first: the longest common prefix of the paper, at separators.
 std::string_view stem_of(std::string_view value);
 
+// Whether it is a number or a hash of eight digits or more.
+bool is_long_identifier(std::string_view text);
+
 // Whether no person would choose it as the label of a host: digits among letters, or no vowel.
 bool looks_random(std::string_view text);
 
