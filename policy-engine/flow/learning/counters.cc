@@ -121,7 +121,8 @@ Range range_of_polls(const Histogram& counts, bool exact) {
   const bool constant = counts.size() == 1 && times >= kManyExecutions;
   Range range = range_of(counts, exact);
   if (exact || most_seen(counts) <= 1 || constant || is_often(times, counts)) return range;
-  return {std::min(range.least, 1U), std::max(range.most, kPolls)};
+  range.most = std::max(range.most, kPolls);
+  return range;
 }
 
 std::string times_text(const Range& range, std::uint32_t least) {
