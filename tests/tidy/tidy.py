@@ -129,7 +129,7 @@ MAY_INCLUDE = {
     "proxy": {"base", "ca", "policy-engine", "proxy", "controller/api"},
     "controller": {"base", "ca", "policy-engine", "controller"},
     "cli": {"base", "ca", "policy-engine", "proxy", "controller", "cli"},
-    "load": {"base", "load"},
+    "load": {"base", "policy-engine", "load"},
     "tests": {"base", "ca", "policy-engine", "proxy", "controller", "cli", "tests"},
 }
 # Within the policy engine the leaves know nothing of the rest.
