@@ -1,4 +1,4 @@
-"""Fixtures shared by tests/e2e and tests/adversary; their conftest.py imports this module's names."""
+"""Fixtures shared by tests/e2e, tests/adversary and tests/apps; their conftest.py imports this module's names."""
 
 import functools
 import os

@@ -31,6 +31,7 @@ LOCAL_RESOLVER = "127.0.0.53"
 ORIGIN_V4, ORIGIN_V6 = "127.0.0.10", "fd5a:11a1::10"
 NGINX_V4 = "127.0.0.30"
 STORE_V4 = "127.0.0.31"
+CLOUD_V4 = "127.0.0.32"  # what the applications of tests/apps call
 NOBODY_LISTENS_V4 = "127.0.0.40"
 CHAOS_V4 = "127.0.0.20"  # the gate before the origin of a chaos run
 OUTSIDE_V4, OUTSIDE_V6 = "192.0.2.66", "2001:db8::66"

@@ -126,8 +126,9 @@ class Connection:
 
     def _serve_one(self, number):
         request = Request(self, number, self.read_until(b"\r\n\r\n"))
-        self.origin.remember(request)
-        handler = HANDLERS.get(request.path.strip("/").split("/")[0], echo)
+        if self.origin.handler is None:
+            self.origin.remember(request)
+        handler = self.origin.handler or HANDLERS.get(request.path.strip("/").split("/")[0], echo)
         if getattr(handler, "reads_body", True):
             if (request.header("expect") or "").lower() == "100-continue":
                 self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -603,10 +604,12 @@ HANDLERS = {
 
 class Origin:
     """Listens on some addresses and one port. `certificates` maps a server name to (certificate, key); the entry ""
-    serves every other name. Without certificates it speaks plain HTTP."""
+    serves every other name. Without certificates it speaks plain HTTP. `handler` answers every request, whatever its
+    path, instead of those of HANDLERS; such an origin remembers nothing, as it may serve for long."""
 
-    def __init__(self, addresses, port, certificates=None):
+    def __init__(self, addresses, port, certificates=None, handler=None):
         self.port = port
+        self.handler = handler
         self.contexts = {name: self._context(*files) for name, files in (certificates or {}).items()}
         self.requests = []
         self.connections = []

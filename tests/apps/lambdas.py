@@ -1,0 +1,283 @@
+"""Functions as AWS Lambda runs them: each instance is a process under a guard of its own (`sallyport run`), which asks
+for invocations at the Runtime API. Instances are kept between invocations, and one more is started when all are
+busy."""
+
+import collections
+import dataclasses
+import functools
+import json
+import pathlib
+import re
+import secrets
+import select
+import subprocess
+import threading
+import time
+import uuid
+
+import clients
+import guard
+import lab
+import origin
+
+RUNTIME = pathlib.Path(__file__).resolve().parent / "runtime.py"
+RUNTIME_HOST = "runtime.example.com"
+REGION, ACCOUNT = "us-east-1", "123456789012"
+_FIRST_PORT = 9001
+_TIMEOUT_S = 900
+_RETRIES = 2  # of an event whose function failed
+_START_S = 60
+
+
+@functools.cache
+def _options():
+    told = subprocess.run([guard.SALLYPORT, "run", "--help"], capture_output=True, text=True, timeout=60)
+    return told.stdout.lower().replace("_", "-")
+
+
+def guards_write_traces():
+    """Whether this `sallyport` writes a trace for each invocation; if not, traces.py makes them of records."""
+    return "--traces" in _options() and "runtime-api" in _options()
+
+
+def arn(name):
+    return f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}"
+
+
+def name_in(text):
+    """The name of a function in an ARN, or as it is."""
+    match = re.fullmatch(r"arn:aws:lambda:[\w-]+:\d+:function:([\w-]+)(:[\w$-]+)?", text)
+    return match.group(1) if match else text
+
+
+@dataclasses.dataclass(frozen=True)
+class Endpoint:
+    """A host that a function calls. `operations` is the policy's field of that name."""
+
+    host: str
+    operations: str = ""
+
+
+S3 = Endpoint(f"*.s3.{REGION}.amazonaws.com")
+LAMBDA = Endpoint(f"lambda.{REGION}.amazonaws.com")
+STATES = Endpoint(f"states.{REGION}.amazonaws.com", "aws-json")
+CODEPIPELINE = Endpoint(f"codepipeline.{REGION}.amazonaws.com", "aws-json")
+DYNAMODB = Endpoint(f"dynamodb.{REGION}.amazonaws.com", "aws-json")
+CLOUDFORMATION = Endpoint(f"cloudformation.{REGION}.amazonaws.com", "aws-query")
+
+
+@dataclasses.dataclass(frozen=True)
+class Specification:
+    """What a user deploys. `concurrency` is how many instances there may be."""
+
+    name: str
+    handler: str  # MODULE.NAME in `folder`
+    folder: pathlib.Path
+    endpoints: tuple = ()
+    environment: dict = dataclasses.field(default_factory=dict)
+    concurrency: int = 1
+
+
+class Invocation:
+    def __init__(self, payload, event):
+        self.id = str(uuid.uuid4())
+        self.payload = payload
+        self.event = event  # nobody waits for its result; it is tried again when the function fails
+        self.attempts = 0
+        self.done = threading.Event()
+        self.result, self.failed = b"null", False
+
+    def end(self, result, failed):
+        self.result, self.failed = result, failed
+        self.done.set()
+
+
+class Function:
+    """The instances of one function, and the invocations that wait for one."""
+
+    def __init__(self, cloud, specification):
+        self.cloud, self.specification = cloud, specification
+        self.name = specification.name
+        self.instances = []
+        self._queue = collections.deque()
+        self._changed = threading.Condition()
+        self._idle = 0
+        self.stopped = False
+
+    def invoke(self, payload, event=False):
+        """Starts an invocation of the function with these bytes."""
+        invocation = Invocation(payload, event)
+        self.cloud.work.begin()
+        self._enqueue(invocation)
+        return invocation
+
+    def call(self, payload):
+        """Invokes the function and waits for its result: (the result, whether the function failed)."""
+        invocation = self.invoke(payload)
+        if not invocation.done.wait(_TIMEOUT_S):
+            return json.dumps({"errorMessage": "Task timed out", "errorType": "Sandbox.Timedout"}).encode(), True
+        return invocation.result, invocation.failed
+
+    def _enqueue(self, invocation):
+        with self._changed:
+            self._queue.append(invocation)
+            if len(self._queue) > self._idle and len(self.instances) < self.specification.concurrency:
+                self.instances.append(Instance(self, len(self.instances)))
+                self.instances[-1].start()
+            self._changed.notify()
+
+    def next(self, alive):
+        """The next invocation, for an instance that waits for one; None when the function is stopped, or the instance
+        has gone (`alive`)."""
+        with self._changed:
+            self._idle += 1
+            try:
+                while not self.stopped:
+                    if self._queue and alive():
+                        invocation = self._queue.popleft()
+                        invocation.attempts += 1
+                        return invocation
+                    if not alive():
+                        return None
+                    self._changed.wait(1)
+                return None
+            finally:
+                self._idle -= 1
+
+    def ended(self, invocation, result, failed):
+        if failed and invocation.event and invocation.attempts <= _RETRIES:
+            self._enqueue(invocation)
+            return
+        invocation.end(result, failed)
+        self.cloud.work.end()
+
+    def stop(self):
+        """Lets the instances end in good order, and waits for them."""
+        with self._changed:
+            self.stopped = True
+            self._changed.notify_all()
+        for instance in self.instances:
+            instance.wait()
+
+    def requests(self):
+        """What the instances have sent, in the order in which it came to the cloud."""
+        names = {instance.name for instance in self.instances}
+        return [request for request in self.cloud.requests() if request.caller in names]
+
+
+class Instance:
+    """One process of a function under its guard, and the Runtime API that it talks to."""
+
+    def __init__(self, function, number):
+        self.function, self.cloud = function, function.cloud
+        self.name = f"{function.name}-{number}"
+        self.access_key = "ASIA" + secrets.token_hex(8).upper()
+        self.port = self.cloud.next_port(_FIRST_PORT)
+        self.bench = guard.Bench(self.cloud.world)
+        self.traces = self.bench.folder / "traces.jsonl"
+        self._errors = self.bench.folder / "stderr.txt"
+        self._invocations = {}
+        self._process = None
+        origin.Origin([lab.CLOUD_V4], self.port, handler=self._answer)
+
+    def start(self):
+        specification = self.function.specification
+        flags = ["--mode", self.cloud.mode, "--quiet"]
+        if guards_write_traces():
+            flags += ["--traces", str(self.traces)]
+        if "--runtime-api" in _options():
+            flags += ["--runtime-api", f"{RUNTIME_HOST}:{self.port}"]
+        with open(self._errors, "w") as errors:
+            self._process = self.bench.start(
+                [guard.PYTHON, RUNTIME, specification.handler],
+                flags,
+                self._policy(),
+                self._environment(),
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                cwd=specification.folder,
+            )
+
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self):
+        """A function whose process ends leaves those who wait for it without an answer: the round is to end, too."""
+        code = self._process.wait()
+        if not self.function.stopped:
+            self.cloud.fault(f"{self.name} ended with {code}: {self.stderr()[-1000:]}")
+
+    def wait(self):
+        code = self._process.wait(_START_S)
+        guard.no_sanitizer_report(self.stderr())
+        assert code == 0, f"{self.name} ended with {code}: {self.stderr()}"
+
+    def stderr(self):
+        """What the function printed, and what its guard said."""
+        return self._errors.read_text(errors="replace")
+
+    def _policy(self):
+        endpoints = [guard.endpoint(RUNTIME_HOST, scheme="http", ports=[self.port])]
+        for each in self.function.specification.endpoints:
+            operations = each.operations if guards_write_traces() and each.operations else None
+            endpoints.append(guard.endpoint(each.host, operations=operations))
+        return guard.policy(*endpoints, function=self.function.name)
+
+    def _environment(self):
+        specification = self.function.specification
+        return {
+            "PYTHONPATH": f"{specification.folder}:{clients.MADE / 'python'}",
+            "AWS_LAMBDA_RUNTIME_API": f"{RUNTIME_HOST}:{self.port}",
+            "AWS_LAMBDA_FUNCTION_NAME": specification.name,
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_S3_US_EAST_1_REGIONAL_ENDPOINT": "regional",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            # By its key the cloud knows whose request one is.
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20),
+            "AWS_SESSION_TOKEN": secrets.token_hex(20),
+            "API_TOKEN": self.access_key,  # for services beside the cloud's own
+            **specification.environment,
+        }
+
+    def _alive(self, connection):
+        """Whether somebody still waits at this connection: a guard gives up after some minutes without an answer, and
+        the function then asks anew."""
+        poll = select.poll()
+        poll.register(connection.raw, select.POLLRDHUP)
+        return self._process.poll() is None and not poll.poll(0)
+
+    def _answer(self, c, request):
+        """The Runtime API, version 2018-06-01."""
+        path = request.path.removeprefix("/2018-06-01/runtime")
+        if request.method == "GET" and path == "/invocation/next":
+            self._give(c)
+        elif match := re.fullmatch(r"/invocation/([\w-]+)/(response|error)", path):
+            self._take(c, match.group(1), request.body, match.group(2) == "error")
+        elif path == "/init/error":
+            self.cloud.fault(f"{self.name} could not be started: {request.body.decode()}")
+            c.answer({"status": "OK"}, "202 Accepted")
+        else:
+            c.answer({"errorType": "InvalidPath"}, "404 Not Found")
+
+    def _give(self, c):
+        invocation = self.function.next(lambda: self._alive(c))
+        if invocation is None:
+            c.answer(status="410 Gone")
+            return
+        self._invocations[invocation.id] = invocation
+        fields = [
+            ("Lambda-Runtime-Aws-Request-Id", invocation.id),
+            ("Lambda-Runtime-Deadline-Ms", str(int((time.time() + _TIMEOUT_S) * 1000))),
+            ("Lambda-Runtime-Invoked-Function-Arn", arn(self.function.name)),
+            ("Content-Type", "application/json"),
+        ]
+        c.answer(invocation.payload, headers=fields)
+
+    def _take(self, c, identity, result, failed):
+        invocation = self._invocations.pop(identity, None)
+        if invocation is None:
+            c.answer({"errorType": "InvalidRequestID"}, "400 Bad Request")
+            return
+        c.answer({"status": "OK"}, "202 Accepted")
+        self.function.ended(invocation, result, failed)
