@@ -24,7 +24,7 @@ RUNTIME = pathlib.Path(__file__).resolve().parent / "runtime.py"
 RUNTIME_HOST = "runtime.example.com"
 REGION, ACCOUNT = "us-east-1", "123456789012"
 _FIRST_PORT = 9001
-_TIMEOUT_S = 900
+_TIMEOUT_S = 120
 _RETRIES = 2  # of an event whose function failed
 _START_S = 60
 
@@ -114,8 +114,11 @@ class Function:
     def call(self, payload):
         """Invokes the function and waits for its result: (the result, whether the function failed)."""
         invocation = self.invoke(payload)
-        if not invocation.done.wait(_TIMEOUT_S):
-            return json.dumps({"errorMessage": "Task timed out", "errorType": "Sandbox.Timedout"}).encode(), True
+        end = time.monotonic() + _TIMEOUT_S
+        while not invocation.done.wait(1):
+            if self.cloud.faults() or time.monotonic() > end:
+                told = {"errorMessage": f"{self.name} did not answer", "errorType": "Sandbox.Timedout"}
+                return json.dumps(told).encode(), True
         return invocation.result, invocation.failed
 
     def _enqueue(self, invocation):

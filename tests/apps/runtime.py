@@ -27,12 +27,22 @@ class Context:
 
 
 class RuntimeApi:
-    """One connection, which is made anew when it has ended."""
+    """One connection, which is made anew when it has ended: nobody keeps one for as long as a handler may take."""
 
     def __init__(self, address):
         self._connection = http.client.HTTPConnection(address, timeout=_TIMEOUT_S)
 
     def ask(self, method, path, body=None):
+        kept = self._connection.sock is not None
+        try:
+            return self._ask(method, path, body)
+        except ConnectionError:
+            self._connection.close()
+            if not kept:
+                raise
+        return self._ask(method, path, body)
+
+    def _ask(self, method, path, body):
         self._connection.request(method, _API + path, body, {"Content-Type": "application/json"})
         response = self._connection.getresponse()
         return response.status, response.headers, response.read()
