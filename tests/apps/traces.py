@@ -20,8 +20,10 @@ def _duration(seconds):
 
 
 def _times(record):
+    """In seconds. A record says when it began to the millisecond, and may have begun that much later: its end is taken to
+    be so much earlier, as requests that follow each other would else look as if they had been sent in parallel."""
     began = datetime.datetime.fromisoformat(record["time"]).timestamp()
-    return began, began + record.get("duration_ms", 0) / 1000
+    return began, began + max(record.get("duration_ms", 0) / 1000 - 0.001, 0)
 
 
 def _actions(requests):
