@@ -3,14 +3,17 @@
 
     SALLYPORT_BIN=build/release/bin /usr/bin/python3 tests/apps/rounds.py mapreduce --rounds 1000 --output traces
 
-writes traces/mapreduce/FUNCTION.jsonl, one trace a line. It takes place in a lab of its own: nothing leaves the machine.
+writes traces/mapreduce/FUNCTION.jsonl, one trace a line in the order in which the executions began, and rounds.txt, which
+says when each round began. It takes place in a lab of its own: nothing leaves the machine.
 """
 
 import argparse
 import collections
 import dataclasses
+import datetime
 import functools
 import importlib
+import json
 import os
 import pathlib
 import random as random_module
@@ -40,7 +43,7 @@ class Outcome:
     requests: list  # what the cloud saw of the functions
     records: list  # of all guards
     seconds: float
-    told: list  # a description of each round
+    told: list  # of each round, when it began and a description
 
 
 @functools.cache
@@ -62,12 +65,14 @@ class Run:
 
     def play(self, **options):
         """Returns a description of the round."""
+        began = datetime.datetime.now(datetime.timezone.utc)
         try:
-            self._told.append(self.application.round(self._random, **options))
+            told = self.application.round(self._random, **options)
         except Exception as error:
             where = f"round {len(self._told)} of seed {self.seed}"
             raise AssertionError(f"{where}: {error!r}\n{self._state()}") from error
-        return self._told[-1]
+        self._told.append((began, told))
+        return told
 
     def _state(self):
         """What helps to see why a round went wrong."""
@@ -96,7 +101,8 @@ def _traces(function):
     seen = collections.defaultdict(list)
     for request in function.requests():
         seen[request.caller].append(request)
-    return [line for instance in function.instances for line in traces.collect(instance, seen[instance.name])]
+    lines = [line for instance in function.instances for line in traces.collect(instance, seen[instance.name])]
+    return sorted(lines, key=lambda line: datetime.datetime.fromisoformat(json.loads(line)["began"]))
 
 
 def _arguments():
@@ -113,7 +119,7 @@ def _arguments():
 
 def _write(folder, name, lines):
     """The folder was opened before the lab made everything read-only."""
-    descriptor = os.open(f"{name}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644, dir_fd=folder)
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644, dir_fd=folder)
     with open(descriptor, "w") as out:
         out.writelines(line + "\n" for line in lines)
 
@@ -146,7 +152,8 @@ def main():
                 print(f"  {number}: {told}", flush=True)
         outcome = run.finish()
         for function, lines in outcome.traces.items():
-            _write(folders[name], function, lines)
+            _write(folders[name], f"{function}.jsonl", lines)
+        _write(folders[name], "rounds.txt", [f"{began.isoformat()} {told}" for began, told in outcome.told])
         counts = ", ".join(f"{function} {len(lines)}" for function, lines in outcome.traces.items())
         print(f"{name}: {outcome.seconds:.1f} s, {len(outcome.requests)} requests; executions: {counts}", flush=True)
 

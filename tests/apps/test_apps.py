@@ -55,12 +55,12 @@ def looks_right(outcome):
 
 def test_mapreduce_counts_what_is_there(start):
     run = start("mapreduce")
-    for _ in range(4):
+    for _ in range(2):
         run.play()
     outcome = run.finish()
     looks_right(outcome)
-    assert len(outcome.traces["driver"]) == 4
-    assert len(outcome.traces["mapper"]) >= 4 and len(outcome.traces["reducer"]) >= 4
+    assert len(outcome.traces["driver"]) == 2
+    assert len(outcome.traces["mapper"]) >= 2 and len(outcome.traces["reducer"]) >= 2
 
 
 def test_codepipeline_takes_each_of_its_paths(start):
@@ -85,7 +85,7 @@ def test_a_webhook_is_acted_on_once_however_its_services_fail(start):
 
 def test_photos_have_their_renditions(start):
     run = start("images")
-    for _ in range(8):
+    for _ in range(4):
         run.play()
     looks_right(run.finish())
 
