@@ -133,7 +133,7 @@ class Cloud:
         buckets = [f"*.s3.{lambdas.REGION}.amazonaws.com", "*.s3.amazonaws.com"]
         certificate = world.authority.issue("cloud", [*names, *buckets, "*.example.com"])
         origin.Origin([lab.CLOUD_V4], 443, {"": certificate}, handler=self._answer)
-        for each in [*names, lambdas.RUNTIME_HOST]:
+        for each in names:
             world.dns.table[each] = [lab.CLOUD_V4]
 
     def serve(self, host, handler):

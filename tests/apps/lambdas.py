@@ -4,7 +4,6 @@ busy."""
 
 import collections
 import dataclasses
-import functools
 import json
 import pathlib
 import re
@@ -21,23 +20,11 @@ import lab
 import origin
 
 RUNTIME = pathlib.Path(__file__).resolve().parent / "runtime.py"
-RUNTIME_HOST = "runtime.example.com"
 REGION, ACCOUNT = "us-east-1", "123456789012"
 _FIRST_PORT = 9001
 _TIMEOUT_S = 120
 _RETRIES = 2  # of an event whose function failed
 _START_S = 60
-
-
-@functools.cache
-def _options():
-    told = subprocess.run([guard.SALLYPORT, "run", "--help"], capture_output=True, text=True, timeout=60)
-    return told.stdout.lower().replace("_", "-")
-
-
-def guards_write_traces():
-    """Whether this `sallyport` writes a trace for each invocation; if not, traces.py makes them of records."""
-    return "--traces" in _options() and "runtime-api" in _options()
 
 
 def arn(name):
@@ -177,7 +164,7 @@ class Instance:
         self.access_key = "ASIA" + secrets.token_hex(8).upper()
         self.port = self.cloud.next_port(_FIRST_PORT)
         self.bench = guard.Bench(self.cloud.world)
-        self.traces = self.bench.folder / "traces.jsonl"
+        self._traces = self.bench.folder / "traces.jsonl"
         self._errors = self.bench.folder / "stderr.txt"
         self._invocations = {}
         self._process = None
@@ -186,10 +173,7 @@ class Instance:
     def start(self):
         specification = self.function.specification
         flags = ["--mode", self.cloud.mode, "--quiet"]
-        if guards_write_traces():
-            flags += ["--traces", str(self.traces)]
-        if "--runtime-api" in _options():
-            flags += ["--runtime-api", f"{RUNTIME_HOST}:{self.port}"]
+        flags += ["--traces", str(self._traces), "--runtime-api", f"{lab.CLOUD_V4}:{self.port}"]
         with open(self._errors, "w") as errors:
             self._process = self.bench.start(
                 [guard.PYTHON, RUNTIME, specification.handler],
@@ -218,18 +202,19 @@ class Instance:
         """What the function printed, and what its guard said."""
         return self._errors.read_text(errors="replace")
 
+    def traces(self):
+        """The lines that its guard has written, one for each invocation that has ended."""
+        return self._traces.read_text().splitlines() if self._traces.exists() else []
+
     def _policy(self):
-        endpoints = [guard.endpoint(RUNTIME_HOST, scheme="http", ports=[self.port])]
-        for each in self.function.specification.endpoints:
-            operations = each.operations if guards_write_traces() and each.operations else None
-            endpoints.append(guard.endpoint(each.host, operations=operations))
+        allowed = self.function.specification.endpoints
+        endpoints = [guard.endpoint(each.host, operations=each.operations or None) for each in allowed]
         return guard.policy(*endpoints, function=self.function.name)
 
     def _environment(self):
         specification = self.function.specification
         return {
             "PYTHONPATH": f"{specification.folder}:{clients.MADE / 'python'}",
-            "AWS_LAMBDA_RUNTIME_API": f"{RUNTIME_HOST}:{self.port}",
             "AWS_LAMBDA_FUNCTION_NAME": specification.name,
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,

@@ -8,7 +8,6 @@ import pytest
 import rounds
 
 import clients
-import lambdas
 from fixtures import missing
 
 SEED = random.SystemRandom().getrandbits(32)
@@ -30,7 +29,7 @@ def start(world):
 def everything_is_recorded(outcome):
     """What came to the services is what the guards have recorded, request by request."""
     exchanges = [record for record in outcome.records if record["kind"] == "exchange"]
-    outgoing = [record for record in exchanges if record["host"] != lambdas.RUNTIME_HOST]
+    outgoing = [record for record in exchanges if record["endpoint"] != "runtime-api"]
     recorded = collections.Counter((each["method"], each["host"], each["path"]) for each in outgoing)
     arrived = collections.Counter((each.method, each.host, each.path) for each in outcome.requests)
     assert recorded == arrived, (recorded - arrived, arrived - recorded)
@@ -44,7 +43,7 @@ def traces_are_whole(outcome):
     flows = [flow["operation"] for trace in made for flow in trace.get("flows", [])]
     found = collections.Counter((each["method"], each["host"], each["path"]) for each in flows)
     assert found == collections.Counter((each.method, each.host, each.path) for each in outcome.requests)
-    assert all(trace["end"] == "EXECUTION_END_COMPLETE" for trace in made)
+    assert all(trace["end"] == "EXECUTION_END_COMPLETE" and trace["attributed"] for trace in made)
     return made
 
 
