@@ -24,7 +24,7 @@ import workflows
 
 _S3_HOST = re.compile(rf"(?:([a-z0-9.-]+)\.)?s3(?:\.{lambdas.REGION})?\.amazonaws\.com")
 _SERVICES = ("cloudformation", "codepipeline", "dynamodb", "lambda", "states", "sts")
-_SETTLE_S = 60
+_SETTLE_S = 300
 OPERATOR = "OPERATOR"  # who runs the tests, as a caller and as a key
 
 

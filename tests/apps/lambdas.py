@@ -22,9 +22,9 @@ import origin
 RUNTIME = pathlib.Path(__file__).resolve().parent / "runtime.py"
 REGION, ACCOUNT = "us-east-1", "123456789012"
 _FIRST_PORT = 9001
-_TIMEOUT_S = 120
+_TIMEOUT_S = 300
 _RETRIES = 2  # of an event whose function failed
-_START_S = 60
+_STOP_S = 60
 
 
 def arn(name):
@@ -39,13 +39,15 @@ def name_in(text):
 
 @dataclasses.dataclass(frozen=True)
 class Endpoint:
-    """A host that a function calls. `operations` is the policy's field of that name."""
+    """A host that a function calls. `operations` and `query` are the policy's fields of those names."""
 
     host: str
-    operations: str = ""
+    operations: str | None = None
+    query: str | None = None
 
 
-S3 = Endpoint(f"*.s3.{REGION}.amazonaws.com")
+# What is done to a bucket beside its objects is in the query: ?notification, ?policy.
+S3 = Endpoint(f"*.s3.{REGION}.amazonaws.com", query="sort")
 LAMBDA = Endpoint(f"lambda.{REGION}.amazonaws.com")
 STATES = Endpoint(f"states.{REGION}.amazonaws.com", "aws-json")
 CODEPIPELINE = Endpoint(f"codepipeline.{REGION}.amazonaws.com", "aws-json")
@@ -194,7 +196,7 @@ class Instance:
             self.cloud.fault(f"{self.name} ended with {code}: {self.stderr()[-1000:]}")
 
     def wait(self):
-        code = self._process.wait(_START_S)
+        code = self._process.wait(_STOP_S)
         guard.no_sanitizer_report(self.stderr())
         assert code == 0, f"{self.name} ended with {code}: {self.stderr()}"
 
@@ -208,7 +210,7 @@ class Instance:
 
     def _policy(self):
         allowed = self.function.specification.endpoints
-        endpoints = [guard.endpoint(each.host, operations=each.operations or None) for each in allowed]
+        endpoints = [guard.endpoint(each.host, operations=each.operations, query=each.query) for each in allowed]
         return guard.policy(*endpoints, function=self.function.name)
 
     def _environment(self):

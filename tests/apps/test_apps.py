@@ -1,16 +1,22 @@
-"""The applications give right results through their guards, and nothing leaves them without a record."""
+"""The applications give right results through their guards, nothing leaves them without a record, and what they do is what
+their reviewed graphs have."""
 
 import collections
 import json
+import pathlib
 import random
+import subprocess
 
 import pytest
 import rounds
 
 import clients
+import guard
+import lab
 from fixtures import missing
 
 SEED = random.SystemRandom().getrandbits(32)
+GRAPHS = pathlib.Path(__file__).resolve().parent / "graphs"
 
 
 @pytest.fixture
@@ -47,8 +53,19 @@ def traces_are_whole(outcome):
     return made
 
 
+def follows_its_graphs(outcome):
+    folder = lab.folder()
+    for function, lines in outcome.traces.items():
+        file = folder / f"{function}.jsonl"
+        file.write_text("".join(line + "\n" for line in lines))
+        command = [guard.SALLYPORT, "flow", "test", GRAPHS / f"{function}.graph.yaml", file]
+        told = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert told.returncode == 0 or not lines, told.stdout + told.stderr
+
+
 def looks_right(outcome):
     everything_is_recorded(outcome)
+    follows_its_graphs(outcome)
     return traces_are_whole(outcome)
 
 

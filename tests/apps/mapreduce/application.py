@@ -57,7 +57,7 @@ class MapReduce(application.Application):
         for bucket in (_SOURCE, _JOBS):
             cloud.create_bucket(bucket)
         self._s3 = cloud.client("s3")
-        environment = {"POLL_SECONDS": str(5 * cloud.pace)}
+        environment = {"POLL_SECONDS": str(20 * cloud.pace)}
         for name, endpoints, concurrency in (
             ("driver", (lambdas.S3, lambdas.LAMBDA), 1),
             ("mapper", (lambdas.S3,), 3),
