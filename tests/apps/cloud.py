@@ -39,6 +39,12 @@ class Moto:
         self._application = DomainDispatcherApplication(create_backend_app)
         self._lock = threading.Lock()
 
+    def reset(self):
+        from moto.moto_api._internal.models import moto_api_backend
+
+        with self._lock:
+            moto_api_backend.reset()
+
     def call(self, request, host, path):
         """(status line, fields, body)"""
         query = request.target.partition("?")[2]
@@ -111,8 +117,9 @@ class Request:
 class Cloud:
     """`pace` is how long a second of the cloud is: waits that take long on the real one are short here."""
 
-    def __init__(self, world, mode="learn", pace=0.01):
-        self.world, self.mode, self.pace = world, mode, pace
+    def __init__(self, world, pace=0.01):
+        self.world, self.pace = world, pace
+        self.guarding = lambdas.Guarding()
         self.functions = {}
         self.work = Work()
         self.states = workflows.StepFunctions(self)
@@ -140,6 +147,15 @@ class Cloud:
         """A service beside the cloud's own, as `handler(connection, request)`; `host` is a name of example.com."""
         self._handlers[host] = handler
         self.world.dns.table[host] = [lab.CLOUD_V4]
+
+    def clear(self, guarding):
+        """Forgets what was here; what is deployed from now on is guarded like that."""
+        self.guarding = guarding
+        self.functions = {}
+        self._notifications.clear()
+        self._moto.reset()
+        with self._lock:
+            self._requests, self._faults = [], []
 
     def next_port(self, first):
         return first + next(self._ports)

@@ -19,7 +19,9 @@ import guard
 import lab
 import origin
 
-RUNTIME = pathlib.Path(__file__).resolve().parent / "runtime.py"
+_HERE = pathlib.Path(__file__).resolve().parent
+RUNTIME = _HERE / "runtime.py"
+ATTACKS = _HERE / "attacks"
 REGION, ACCOUNT = "us-east-1", "123456789012"
 _FIRST_PORT = 9001
 _TIMEOUT_S = 300
@@ -65,6 +67,15 @@ class Specification:
     endpoints: tuple = ()
     environment: dict = dataclasses.field(default_factory=dict)
     concurrency: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Guarding:
+    """How guards decide, and which functions they guard against."""
+
+    mode: str = "learn"
+    graphs: dict = dataclasses.field(default_factory=dict)  # function to the text of its flow graph; empty: any order
+    hijacked: dict = dataclasses.field(default_factory=dict)  # function to the module of attacks/ that has come into it
 
 
 class Invocation:
@@ -163,6 +174,7 @@ class Instance:
     def __init__(self, function, number):
         self.function, self.cloud = function, function.cloud
         self.name = f"{function.name}-{number}"
+        self._guarding = self.cloud.guarding
         self.access_key = "ASIA" + secrets.token_hex(8).upper()
         self.port = self.cloud.next_port(_FIRST_PORT)
         self.bench = guard.Bench(self.cloud.world)
@@ -174,11 +186,12 @@ class Instance:
 
     def start(self):
         specification = self.function.specification
-        flags = ["--mode", self.cloud.mode, "--quiet"]
+        handler = "hijacked.handler" if self.function.name in self._guarding.hijacked else specification.handler
+        flags = ["--mode", self._guarding.mode, "--quiet"]
         flags += ["--traces", str(self._traces), "--runtime-api", f"{lab.CLOUD_V4}:{self.port}"]
         with open(self._errors, "w") as errors:
             self._process = self.bench.start(
-                [guard.PYTHON, RUNTIME, specification.handler],
+                [guard.PYTHON, RUNTIME, handler],
                 flags,
                 self._policy(),
                 self._environment(),
@@ -211,12 +224,22 @@ class Instance:
     def _policy(self):
         allowed = self.function.specification.endpoints
         endpoints = [guard.endpoint(each.host, operations=each.operations, query=each.query) for each in allowed]
-        return guard.policy(*endpoints, function=self.function.name)
+        document = json.loads(guard.policy(*endpoints, function=self.function.name))
+        if self._guarding.graphs:
+            (self.bench.folder / "function.graph.yaml").write_text(self._guarding.graphs[self.function.name])
+            document["spec"]["flow"] = "function.graph.yaml"
+        return json.dumps(document)
 
     def _environment(self):
         specification = self.function.specification
+        folders = [specification.folder, clients.MADE / "python"]
+        attacks = {}
+        if module := self._guarding.hijacked.get(self.function.name):
+            folders.insert(0, ATTACKS)
+            attacks = {"HIJACKED": specification.handler, "ATTACKS": module}
         return {
-            "PYTHONPATH": f"{specification.folder}:{clients.MADE / 'python'}",
+            **attacks,
+            "PYTHONPATH": ":".join(map(str, folders)),
             "AWS_LAMBDA_FUNCTION_NAME": specification.name,
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,

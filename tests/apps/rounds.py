@@ -8,6 +8,7 @@ says when each round began. It takes place in a lab of its own: nothing leaves t
 """
 
 import argparse
+import collections
 import dataclasses
 import datetime
 import functools
@@ -29,6 +30,14 @@ APPLICATIONS = {
     "images": ("images.application", "Images"),
     "agent": ("agent.application", "Agent"),
 }
+
+
+GRAPHS = _HERE / "graphs"  # those that were reviewed
+
+
+def read_graphs(folder):
+    """By function, the text of its graph."""
+    return {path.name.removesuffix(".graph.yaml"): path.read_text() for path in folder.glob("*.graph.yaml")}
 
 
 def load(name):
@@ -56,8 +65,14 @@ def the_cloud(world):
 class Run:
     """An application: `play` runs a round, `finish` ends its functions and returns all there is to see."""
 
-    def __init__(self, world, name, seed, **options):
+    def __init__(self, world, name, seed, guarding=None, **options):
+        import lambdas
+
         self.cloud, self.seed = the_cloud(world), seed
+        guarding = guarding or lambdas.Guarding()
+        self.cloud.clear(guarding)
+        if guarding.hijacked:
+            self.cloud.create_bucket("attackers-drop")  # of another account, which the endpoints of S3 have all the same
         self.application = load(name)(self.cloud, **options)
         self._random = random_module.Random(f"{name} {seed}")
         self._began, self._told = time.monotonic(), []
@@ -108,6 +123,8 @@ def _arguments():
         "--seed", type=int, default=None, help="the input is drawn from; one is chosen and printed if none is given"
     )
     parser.add_argument("--output", default="traces", help="the folder for the trace files")
+    parser.add_argument("--graphs", type=pathlib.Path, help="a folder with FUNCTION.graph.yaml: they are enforced")
+    parser.add_argument("--attacks", action="store_true", help="functions are hijacked (attacks/), and graphs enforced")
     parser.add_argument("--verbose", action="store_true", help="a line for each round")
     return parser.parse_args()
 
@@ -126,6 +143,7 @@ def main():
         sys.exit(f"there is no {binaries}/sallyport: build it, or set SALLYPORT_BIN")
     names = list(APPLICATIONS) if options.application == "all" else [options.application]
     seed = options.seed if options.seed is not None else random_module.SystemRandom().getrandbits(32)
+    graphs = read_graphs(options.graphs or GRAPHS) if options.graphs or options.attacks else {}
     folders = {}
     for name in names:
         path = pathlib.Path(options.output) / name
@@ -138,19 +156,48 @@ def main():
     import world
 
     the_world = world.World()
+    complaints = []
     for name in names:
-        run = Run(the_world, name, seed)
         print(f"{name}: {options.rounds} rounds, seed {seed}", flush=True)
-        for number in range(options.rounds):
-            told = run.play()
-            if options.verbose:
-                print(f"  {number}: {told}", flush=True)
-        outcome = run.finish()
-        for function, lines in outcome.traces.items():
-            _write(folders[name], f"{function}.jsonl", lines)
-        _write(folders[name], "rounds.txt", [f"{began.isoformat()} {told}" for began, told in outcome.told])
-        counts = ", ".join(f"{function} {len(lines)}" for function, lines in outcome.traces.items())
-        print(f"{name}: {outcome.seconds:.1f} s, {len(outcome.requests)} requests; executions: {counts}", flush=True)
+        outcome = _play(the_world, name, seed, graphs, options)
+        _keep(folders[name], outcome)
+        complaints += _report(name, outcome, graphs, options)
+    sys.exit(1 if complaints else 0)
+
+
+def _play(the_world, name, seed, graphs, options):
+    import attempts
+    import lambdas
+
+    attack = attempts.ATTACKS[name] if options.attacks else attempts.NONE
+    guarding = lambdas.Guarding("enforce" if graphs else "learn", graphs, attack.hijacked)
+    run = Run(the_world, name, seed, guarding, **attack.options)
+    for number in range(options.rounds):
+        told = run.play(**attack.round)
+        if options.verbose:
+            print(f"  {number}: {told}", flush=True)
+    return run.finish()
+
+
+def _keep(folder, outcome):
+    for function, lines in outcome.traces.items():
+        _write(folder, f"{function}.jsonl", lines)
+    _write(folder, "rounds.txt", [f"{began.isoformat()} {told}" for began, told in outcome.told])
+
+
+def _report(name, outcome, graphs, options):
+    """Prints what came of it; returns what is wrong with how attacks were refused."""
+    import attempts
+
+    counts = ", ".join(f"{function} {len(lines)}" for function, lines in outcome.traces.items())
+    print(f"{name}: {outcome.seconds:.1f} s, {len(outcome.requests)} requests; executions: {counts}", flush=True)
+    if graphs:
+        kinds = collections.Counter(each["kind"] for each in outcome.records if each.get("reason", "").startswith("flow-"))
+        print(f"{name}: refused {kinds['exchange']} requests; {kinds['execution']} executions ended too early", flush=True)
+    complaints = attempts.complaints(attempts.ATTACKS[name], outcome) if options.attacks else []
+    for each in complaints:
+        print(f"{name}: {each}", flush=True)
+    return complaints
 
 
 if __name__ == "__main__":

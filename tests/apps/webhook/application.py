@@ -55,11 +55,11 @@ class Webhook(application.Application):
         )
         return answer["statusCode"], json.loads(answer["body"])
 
-    def round(self, random):
+    def round(self, random, kind=None):
         for api in self._apis:
             api.random = random_module.Random(random.getrandbits(64))
         kinds = ["order.placed"] * 6 + ["order.refunded"] * 2 + ["ping", "forged"]
-        kind = random.choice(kinds)
+        kind = kind or random.choice(kinds)
         if kind == "order.refunded" and not self._placed:
             kind = "order.placed"
         event = {"id": f"evt_{random.getrandbits(64):016x}", "type": kind}

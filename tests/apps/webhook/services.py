@@ -15,6 +15,8 @@ class Payments(flaky.Api):
         if match := re.fullmatch(r"/v1/customers/(cus_[0-9a-f]+)", request.path):
             found = self.customers.get(match.group(1))
             return ("200 OK", found) if found else ("404 Not Found", {"error": "no such customer"})
+        if request.path == "/v1/customers" and request.method == "GET":
+            return "200 OK", {"data": list(self.customers.values())}
         if request.path == "/v1/customers":
             self.customers[given["id"]] = given
             return "200 OK", given
