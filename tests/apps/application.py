@@ -16,9 +16,9 @@ class Application(abc.ABC):
         self.cloud = cloud
         self.functions = []
 
-    def deploy(self, name, *arguments, **options):
+    def deploy(self, name, *arguments, kind=lambdas.Function, **options):
         """A function of this application, as a lambdas.Specification says it."""
-        self.functions.append(self.cloud.deploy(lambdas.Specification(name, *arguments, **options)))
+        self.functions.append(self.cloud.deploy(lambdas.Specification(name, *arguments, **options), kind))
 
     @abc.abstractmethod
     def round(self, random):

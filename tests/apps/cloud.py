@@ -172,8 +172,8 @@ class Cloud:
         with self._lock:
             return list(self._faults)
 
-    def deploy(self, specification):
-        self.functions[specification.name] = lambdas.Function(self, specification)
+    def deploy(self, specification, kind=lambdas.Function):
+        self.functions[specification.name] = kind(self, specification)
         return self.functions[specification.name]
 
     def create_bucket(self, name):

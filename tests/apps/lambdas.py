@@ -181,18 +181,25 @@ class Instance:
         self._traces = self.bench.folder / "traces.jsonl"
         self._errors = self.bench.folder / "stderr.txt"
         self._invocations = {}
-        self._process = None
+        self.process = None
+        self.listen()
+
+    def listen(self):
         origin.Origin([lab.CLOUD_V4], self.port, handler=self._answer)
+
+    def command(self, handler):
+        return [guard.PYTHON, RUNTIME, handler]
+
+    def flags(self):
+        return ["--runtime-api", f"{lab.CLOUD_V4}:{self.port}"]
 
     def start(self):
         specification = self.function.specification
         handler = "hijacked.handler" if self.function.name in self._guarding.hijacked else specification.handler
-        flags = ["--mode", self._guarding.mode, "--quiet"]
-        flags += ["--traces", str(self._traces), "--runtime-api", f"{lab.CLOUD_V4}:{self.port}"]
         with open(self._errors, "w") as errors:
-            self._process = self.bench.start(
-                [guard.PYTHON, RUNTIME, handler],
-                flags,
+            self.process = self.bench.start(
+                self.command(handler),
+                ["--mode", self._guarding.mode, "--quiet", "--traces", self._traces, *self.flags()],
                 self._policy(),
                 self._environment(),
                 stdout=subprocess.DEVNULL,
@@ -204,14 +211,14 @@ class Instance:
 
     def _watch(self):
         """A function whose process ends leaves those who wait for it without an answer: the round is to end, too."""
-        code = self._process.wait()
+        code = self.process.wait()
         if not self.function.stopped:
             self.cloud.fault(f"{self.name} ended with {code}: {self.stderr()[-1000:]}")
 
-    def wait(self):
-        code = self._process.wait(_STOP_S)
+    def wait(self, is_right=lambda code: code == 0):
+        code = self.process.wait(_STOP_S)
         guard.no_sanitizer_report(self.stderr())
-        assert code == 0, f"{self.name} ended with {code}: {self.stderr()}"
+        assert is_right(code), f"{self.name} ended with {code}: {self.stderr()}"
 
     def stderr(self):
         """What the function printed, and what its guard said."""
@@ -258,7 +265,7 @@ class Instance:
         the function then asks anew."""
         poll = select.poll()
         poll.register(connection.raw, select.POLLRDHUP)
-        return self._process.poll() is None and not poll.poll(0)
+        return self.process.poll() is None and not poll.poll(0)
 
     def _answer(self, c, request):
         """The Runtime API, version 2018-06-01."""

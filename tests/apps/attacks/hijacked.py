@@ -18,11 +18,12 @@ def attempt(attack, *arguments):
         traceback.print_exc()
 
 
-def handler(event, context):
+def handler(given, more):
+    """Of a Lambda function (event, context) or of WSGI (environ, start_response)."""
     for attack in _attacks.BEFORE:
-        attempt(attack, event)
+        attempt(attack, given)
     try:
-        return _real(event, context)
+        return _real(given, more)
     finally:
         for attack in _attacks.BEHIND:
-            attempt(attack, event)
+            attempt(attack, given)
