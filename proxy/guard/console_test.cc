@@ -59,6 +59,13 @@ TEST(Console, NothingButPrintableBytesReachesTheTerminal) {
   for (char c : Console::line_of(record)) EXPECT_TRUE(c >= 0x20 && c <= 0x7e) << static_cast<int>(c);
 }
 
+TEST(Console, TheGuardsOwnSignsReachTheTerminal) {
+  Record record = allowed("h", {});
+  record.outcome = Outcome::deny;
+  record.text = "at: b (so far: a ×2 → b), … \xe2\x80\xae";
+  EXPECT_TRUE(Console::line_of(record).ends_with("at: b (so far: a ×2 → b), … ???")) << Console::line_of(record);
+}
+
 TEST(Console, TheSummaryCountsByDecisionAndNamesTheSlowestHost) {
   Record denied = allowed("c.example", {});
   denied.outcome = Outcome::deny;

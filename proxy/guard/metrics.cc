@@ -159,7 +159,7 @@ struct Metrics::Impl {
   std::map<std::string, OfEndpoint> endpoints;
   Tally inbound;
   Histogram inbound_duration;
-  std::map<std::string_view, std::uint64_t> executions;  // by their end
+  std::map<std::pair<std::string_view, Reason>, std::uint64_t> executions;  // by their end, and what was wrong with it
   std::uint64_t names_refused = 0;
   std::uint64_t bytes_up = 0, bytes_down = 0;
   std::uint64_t loads_accepted = 0, loads_refused = 0;
@@ -195,7 +195,9 @@ void Metrics::Impl::inbound_and_executions(Text& text, std::uint64_t open) const
     text.sample(inbound_duration, {});
   }
   text.family("sallyport_executions_total", "counter", "Executions of the function by how they ended.");
-  for (const auto& [end, count] : executions) text.sample(count, {{"end", end}});
+  for (const auto& [how, count] : executions) {
+    text.sample(count, {{"end", how.first}, {"reason", to_string(how.second)}});
+  }
   text.family("sallyport_executions_open", "gauge", "Executions of the function that are open now.");
   text.sample(open);
 }
@@ -208,7 +210,7 @@ Metrics::~Metrics() = default;
 void Metrics::count(const Record& record) {
   const std::lock_guard lock(impl_->mutex);
   if (record.kind == RecordKind::execution) {
-    ++impl_->executions[record.end];
+    ++impl_->executions[{record.end, record.reason}];
     return;
   }
   if (record.kind == RecordKind::inbound) {

@@ -77,6 +77,19 @@ TEST(Metrics, ConnectionsAndNamesCountApart) {
   EXPECT_THAT(text, Not(HasSubstr("sallyport_exchanges_total{")));
 }
 
+TEST(Metrics, ExecutionsThatAreIncompleteCountApart) {
+  Metrics metrics("f", nothing);
+  Record ended;
+  ended.kind = RecordKind::execution;
+  ended.end = "complete";
+  metrics.count(ended);
+  ended.reason = Reason::flow_incomplete;
+  metrics.count(ended);
+  const std::string text = metrics.text();
+  EXPECT_THAT(text, HasSubstr("sallyport_executions_total{function=\"f\",end=\"complete\",reason=\"\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("{function=\"f\",end=\"complete\",reason=\"flow-incomplete\"} 1\n"));
+}
+
 TEST(Metrics, LabelsAreEscaped) {
   Metrics metrics("a\"b\\c\nd", nothing);
   EXPECT_THAT(metrics.text(), HasSubstr("sallyport_names_refused_total{function=\"a\\\"b\\\\c\\nd\"} 0\n"));

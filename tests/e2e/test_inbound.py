@@ -268,7 +268,7 @@ def test_the_metrics_count_messages_and_executions(serve, bench):
     function.wait_for_record(kind="execution")
     text = bench.metrics()[1]
     assert re.search(r'sallyport_inbound_exchanges_total\{function="tested",decision="allow",reason=""\} [1-9]', text)
-    assert 'sallyport_executions_total{function="tested",end="complete"} 1\n' in text
+    assert 'sallyport_executions_total{function="tested",end="complete",reason=""} 1\n' in text
     assert 'sallyport_executions_open{function="tested"} 0\n' in text
     assert re.search(r'sallyport_inbound_duration_seconds_count\{function="tested"\} [1-9]', text)
 
