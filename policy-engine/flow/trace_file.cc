@@ -1,7 +1,6 @@
 #include "policy-engine/flow/trace_file.h"
 
 #include <google/protobuf/io/coded_stream.h>
-#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 #include <google/protobuf/util/json_util.h>
 
 #include <algorithm>
@@ -136,10 +135,12 @@ void append_trace(std::string& out, const Trace& trace, TraceForm form, bool fir
   if (first) out += kMark;
   std::string bytes;
   if (!trace.SerializeToString(&bytes)) return;
-  google::protobuf::io::StringOutputStream stream(&out);
-  google::protobuf::io::CodedOutputStream coded(&stream);
-  coded.WriteVarint32(static_cast<std::uint32_t>(bytes.size()));
-  coded.WriteString(bytes);
+  // No stream of protobuf's on `out`: it fills all the room that the string has, for each trace anew.
+  std::uint8_t varint[5];
+  const std::uint8_t* end =
+      google::protobuf::io::CodedOutputStream::WriteVarint32ToArray(static_cast<std::uint32_t>(bytes.size()), varint);
+  out.append(reinterpret_cast<const char*>(varint), static_cast<std::size_t>(end - varint));
+  out += bytes;
 }
 
 Result<void> read_traces(std::string_view bytes, const std::string& file, const Take& take, bool& cut) {

@@ -7,6 +7,7 @@
 #include <span>
 #include <string_view>
 #include <tuple>
+#include <unordered_map>
 #include <utility>
 
 #include "base/limits.h"
@@ -118,7 +119,7 @@ class Grouper {
   std::vector<ExecutionId> visits_;  // the executions of each operation
   std::vector<std::uint32_t> seen_;  // by execution: the last count that it was in
   std::uint32_t count_ = 0;
-  std::map<OperationId, Pieces> pieces_;                         // of the root that is being grouped
+  std::unordered_map<OperationId, Pieces> pieces_;               // of the root that is being grouped
   std::string host_;                                             // its host
   std::map<std::string, std::set<std::string>> shapes_;          // known ones, by what is before them
   std::map<std::pair<std::string, std::string>, Pattern> made_;  // by text and action
