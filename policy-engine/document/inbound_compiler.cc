@@ -42,6 +42,7 @@ Inbound::Probe compile_probe(const api::Probe& source, const Places& places, Dia
 
 Inbound compile_inbound(const api::Inbound& source, const Places& places, Diagnostics& diagnostics) {
   Inbound made;
+  made.fresh_traces_sampled = source.fresh_trace() != api::FRESH_TRACE_UNSAMPLED;
   if (static_cast<std::size_t>(source.probes_size()) > limits::kInboundProbesMax) {
     diagnostics.error(places.of(source, api::Inbound::kProbesFieldNumber),
                       "there are more than " + std::to_string(limits::kInboundProbesMax) + " probes");

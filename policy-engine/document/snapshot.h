@@ -108,6 +108,7 @@ struct Inbound {
     std::vector<std::string> methods;
   };
   std::vector<Probe> probes;
+  bool fresh_traces_sampled = true;  // of messages that came without a trace
   // Whether a request asks only how the function is. `path` is canonical and without its query.
   bool is_probe(std::string_view method, std::string_view path) const;
 };

@@ -103,7 +103,7 @@ std::optional<std::string> objection_to(const InboundPort& port, int connection)
   return std::nullopt;
 }
 
-std::optional<std::string> settle_trace(request::HeaderList& headers) {
+std::optional<std::string> settle_trace(request::HeaderList& headers, bool sampled) {
   if (std::optional<std::string> given = trace_id_of(headers)) return given;
   // What cannot be read, or is there twice, says nothing (section 3.2.2.3 of the recommendation: the trace is begun
   // anew), and neither does a state that belongs to it.
@@ -115,7 +115,7 @@ std::optional<std::string> settle_trace(request::HeaderList& headers) {
   trace.back() |= 1;  // all zeros mean no trace, and no parent
   parent.back() |= 1;
   std::string id = hex(trace);
-  headers.add_owned(kTraceParent, "00-" + id + "-" + hex(parent) + "-00");
+  headers.add_owned(kTraceParent, "00-" + id + "-" + hex(parent) + (sampled ? "-01" : "-00"));
   return id;
 }
 

@@ -48,9 +48,9 @@ Result<Publication> parse_inbound(std::string_view text);
 std::optional<std::string> objection_to(const InboundPort& port, int connection);
 
 // The trace-id that the function is to pass on with what it sends (W3C Trace Context). Where the message has none that
-// is good, it gets one; that one asks for no sampling. Nothing when this machine has no randomness: the requests of the
-// execution are then told apart by less.
-std::optional<std::string> settle_trace(request::HeaderList& headers);
+// is good, it gets one, with or without the flag that asks for sampling. Nothing when this machine has no randomness:
+// the requests of the execution are then told apart by less.
+std::optional<std::string> settle_trace(request::HeaderList& headers, bool sampled);
 
 // What flow graphs call the message.
 flow::v1alpha1::Operation inbound_operation(const Route& route, std::string_view method);

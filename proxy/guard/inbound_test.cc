@@ -45,24 +45,25 @@ TEST(Inbound, ATraceThatIsThereIsLeftAsItIs) {
   const std::string parent = "00-" + std::string(kTrace) + "-00f067aa0ba902b7-01";
   headers.add("Traceparent", parent);
   headers.add("tracestate", "a=b");
-  EXPECT_EQ(settle_trace(headers), kTrace);
+  EXPECT_EQ(settle_trace(headers, false), kTrace);
   EXPECT_EQ(headers.size(), 2U);
   EXPECT_EQ(headers.find("traceparent")->value, parent);
 }
 
-TEST(Inbound, AMessageWithoutAGoodTraceGetsAFreshOneThatIsNotSampled) {
+TEST(Inbound, AMessageWithoutAGoodTraceGetsAFreshOne) {
   const std::string good = "00-" + std::string(kTrace) + "-00f067aa0ba902b7-01";
   std::set<std::string> seen;
   for (const std::vector<std::string>& given : std::vector<std::vector<std::string>>{{}, {"nonsense"}, {good, good}}) {
     request::HeaderList headers;
     for (const std::string& value : given) headers.add("traceparent", value);
     headers.add("tracestate", "of=another");
-    const auto id = settle_trace(headers);
+    const bool sampled = given.empty();
+    const auto id = settle_trace(headers, sampled);
     ASSERT_TRUE(id);
     EXPECT_TRUE(seen.insert(*id).second);
     EXPECT_EQ(headers.size(), 1U) << "the state belonged to what was there";
     EXPECT_EQ(trace_id_of(headers), id);
-    EXPECT_TRUE(headers[0].value.ends_with("-00"));
+    EXPECT_TRUE(headers[0].value.ends_with(sampled ? "-01" : "-00"));
   }
 }
 

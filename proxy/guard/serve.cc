@@ -155,7 +155,7 @@ class Service final : public InFlight {
     }
     clean_inbound(exchange_.head());
     probe_ = route_.policy->inbound().is_probe(record_.method, route_.target.path());
-    if (!probe_) trace_id_ = settle_trace(exchange_.head().headers);
+    if (!probe_) trace_id_ = settle_trace(exchange_.head().headers, route_.policy->inbound().fresh_traces_sampled);
     co_await forward(connection);
   }
 

@@ -90,10 +90,11 @@ def fields_of(answer):
     return [(name.lower(), value) for name, value in json.loads(answer[2])["fields"]]
 
 
-def test_a_message_without_a_trace_gets_one_that_asks_for_nothing(serve):
-    serve()
+@pytest.mark.parametrize("fresh, flags", [(None, "01"), ("sampled", "01"), ("unsampled", "00")])
+def test_a_message_without_a_trace_gets_one(serve, fresh, flags):
+    serve(policy=guard.policy(guard.endpoint(HOST), inbound={"freshTrace": fresh} if fresh else {}))
     seen = [dict(fields_of(ask("GET", "/fields")))["traceparent"] for _ in range(2)]
-    assert all(re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-00", one) for one in seen) and seen[0] != seen[1]
+    assert all(re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-" + flags, one) for one in seen) and seen[0] != seen[1]
     kept = fields_of(ask("GET", "/fields", headers={"traceparent": PARENT, "tracestate": "a=b"}))
     assert ("traceparent", PARENT) in kept and ("tracestate", "a=b") in kept
     replaced = fields_of(ask("GET", "/fields", headers={"traceparent": "nonsense", "tracestate": "a=b"}))
