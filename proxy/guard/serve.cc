@@ -102,6 +102,7 @@ class Service final : public InFlight {
     describe(verdict);
     if (verdict.outcome == Outcome::deny) {
       co_await answer_denial();
+      co_await read_away();
       co_return;
     }
     decided_ = verdict.outcome;
@@ -345,6 +346,20 @@ class Service final : public InFlight {
     // Nobody is left to tell when this fails: the connection is closed, and the record says what was decided.
     Result<void> written = co_await exchange_.respond(denial.head, body, Chunk{denial.body, true});
     if (!written) exchange_.abort();
+  }
+
+  // Over HTTP/2 a denial is there before the body, and the stream would be reset with it. A server may do so (RFC 9113
+  // section 8.1), but curl before 8.0 then tells of an error and not of the answer: what still comes is read for a
+  // moment. HTTP/1 does the same when it closes its connection.
+  net::Task<void> read_away() {
+    const bool comes = has_content() && !held_.held() && !exchange_.expects_continue();
+    if (!comes || exchange_.version() != http::Version::http2) co_return;
+    const net::Deadline end = worker_.loop().in(limits::kLingerTimeout);
+    for (std::uint64_t bytes = 0; bytes <= limits::kLingerBytesMax;) {
+      Result<Chunk> chunk = co_await exchange_.read_body(std::min(end, worker_.loop().in(limits::kLingerIdleTimeout)));
+      if (!chunk || chunk->end) co_return;
+      bytes += chunk->data.size();
+    }
   }
 
   // Every place is taken: said at once, so that nobody waits for what may take long. The client may try again.

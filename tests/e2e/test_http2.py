@@ -54,7 +54,7 @@ def test_a_denied_upload_ends_with_its_answer(session):
         client = h2.Client("api.example.com")
         client.ask(1, h2.request("api.example.com", "/open", "POST"), end=False)
         client.data(1, b"x" * 1000)
-        client.run(lambda c: c.of(1)["reset"] is not None, 5)
+        client.run(lambda c: c.of(1)["reset"] is not None, 12)
         client.ask(3, h2.request("api.example.com", "/open"))
         return client.of(1), client.until_over(3)[0]["status"]
 
