@@ -22,7 +22,7 @@ Learner::Learner(LearnOptions options) : state_(std::make_unique<State>()) { sta
 Learner::~Learner() = default;
 Learner::Learner(Learner&&) noexcept = default;
 
-Result<void> Learner::add(v1alpha1::Trace trace) {
+Result<void> Learner::add(v1alpha1::Trace&& trace) {
   return state_->executions.add(std::move(trace), state_->options.function);
 }
 

@@ -44,8 +44,9 @@ class Learner {
   ~Learner();
   Learner(Learner&&) noexcept;
 
-  // ErrorKind::invalid and ErrorKind::limit as learn(); the trace is not learned from then.
-  Result<void> add(v1alpha1::Trace trace);
+  // ErrorKind::invalid and ErrorKind::limit as learn(); the trace is not learned from then. Its times are put right in
+  // place.
+  Result<void> add(v1alpha1::Trace&& trace);
   Result<Learned> finish();
 
  private:

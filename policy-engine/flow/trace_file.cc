@@ -1,5 +1,6 @@
 #include "policy-engine/flow/trace_file.h"
 
+#include <google/protobuf/arena.h>
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/util/json_util.h>
 
@@ -8,9 +9,11 @@
 #include <cstdint>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "base/limits.h"
 #include "policy-engine/flow/learning/trace_check.h"
+#include "policy-engine/flow/trace_json.h"
 
 namespace sallyport::flow {
 
@@ -20,8 +23,9 @@ using v1alpha1::Trace;
 using Take = std::function<Result<void>(Trace&&)>;
 
 constexpr std::string_view kMark = "SLPTRC1\n";
-constexpr std::size_t kQuotedBytesMax = 200;  // of what protobuf says about a mistake
-constexpr std::size_t kVarintBytesMax = 5;    // a length has 32 bits
+constexpr std::size_t kQuotedBytesMax = 200;   // of what protobuf says about a mistake
+constexpr std::size_t kRoomBytes = 256 << 10;  // of a thousand flows, about
+constexpr std::size_t kVarintBytesMax = 5;     // a length has 32 bits
 
 std::unexpected<Error> malformed(const std::string& where, std::string_view what, std::string_view remedy) {
   return fail(ErrorSource::policy, ErrorKind::malformed, where + ": " + std::string(what) + "; " + std::string(remedy));
@@ -35,41 +39,67 @@ std::string printable(std::string_view text) {
 }
 
 std::optional<std::string> parse_json(std::string_view line, Trace& trace) {
+  if (read_plain_json(line, trace)) return std::nullopt;
+  trace.Clear();
   const auto status = google::protobuf::util::JsonStringToMessage(
       google::protobuf::stringpiece_internal::StringPiece(line.data(), line.size()), &trace);
   if (status.ok()) return std::nullopt;
   return printable(std::string_view(status.message().data(), status.message().size()));
 }
 
+// Room for one trace after the other: most of them then need none of their own but for long strings.
+class TraceRoom {
+ public:
+  // Until the next call.
+  Trace& next() {
+    arena_.Reset();
+    return *google::protobuf::Arena::CreateMessage<Trace>(&arena_);
+  }
+
+ private:
+  static google::protobuf::ArenaOptions options(std::vector<char>& block) {
+    google::protobuf::ArenaOptions out;
+    out.initial_block = block.data();
+    out.initial_block_size = block.size();
+    return out;
+  }
+
+  std::vector<char> block_ = std::vector<char>(kRoomBytes);
+  google::protobuf::Arena arena_{options(block_)};
+};
+
 bool is_blank(std::string_view line) { return line.find_first_not_of(" \t\r") == std::string_view::npos; }
 
-Result<void> give(Trace&& trace, const std::string& where, const Take& take) {
+template <class Where>
+Result<void> give(Trace&& trace, Where where, const Take& take) {
   if (auto checked = learning::check_trace(trace); !checked) {
-    return malformed(where, checked.error().text, "the trace was not written by a guard, or has been changed");
+    return malformed(where(), checked.error().text, "the trace was not written by a guard, or has been changed");
   }
   return take(std::move(trace));
 }
 
 Result<void> read_json_lines(std::string_view bytes, const std::string& file, const Take& take, bool& cut) {
+  TraceRoom room;
   std::size_t number = 0;
+  const auto where = [&] { return file + ":" + std::to_string(number); };
   while (!bytes.empty()) {
-    const std::string where = file + ":" + std::to_string(++number);
+    ++number;
     const std::size_t end = bytes.find('\n');
     const std::string_view line = bytes.substr(0, end);
     bytes.remove_prefix(end == std::string_view::npos ? bytes.size() : end + 1);
     if (line.size() > limits::kTraceBytesMax) {
-      return malformed(where, "the line is longer than " + std::to_string(limits::kTraceBytesMax) + " bytes",
+      return malformed(where(), "the line is longer than " + std::to_string(limits::kTraceBytesMax) + " bytes",
                        "one trace stands on each line");
     }
     if (is_blank(line)) continue;
-    Trace trace;
+    Trace& trace = room.next();
     if (const auto mistake = parse_json(line, trace)) {
       // No prefix of a JSON object is one: what has no line end and cannot be read was not written to its end.
       if (end == std::string_view::npos) {
         cut = true;
         return {};
       }
-      return malformed(where, "not a trace: " + *mistake, "remove the line, or collect the traces again");
+      return malformed(where(), "not a trace: " + *mistake, "remove the line, or collect the traces again");
     }
     if (auto given = give(std::move(trace), where, take); !given) return given;
   }
@@ -97,22 +127,24 @@ std::optional<std::uint32_t> read_length(std::string_view& bytes, bool& cut) {
 Result<void> read_binary(std::string_view bytes, const std::string& file, const Take& take, bool& cut) {
   const char* const begin = bytes.data();
   bytes.remove_prefix(kMark.size());
+  TraceRoom room;
   for (std::size_t number = 1; !bytes.empty(); ++number) {
-    const std::string where =
-        file + ": trace " + std::to_string(number) + " at byte " + std::to_string(bytes.data() - begin);
+    const auto where = [&, at = bytes.data() - begin] {
+      return file + ": trace " + std::to_string(number) + " at byte " + std::to_string(at);
+    };
     const auto length = read_length(bytes, cut);
     if (cut) return {};
     if (!length || *length > limits::kTraceBytesMax) {
-      return malformed(where, "its length is more than " + std::to_string(limits::kTraceBytesMax),
+      return malformed(where(), "its length is more than " + std::to_string(limits::kTraceBytesMax),
                        "from here on the file is damaged: cut it off there, or collect the traces again");
     }
     if (bytes.size() < *length) {
       cut = true;
       return {};
     }
-    Trace trace;
+    Trace& trace = room.next();
     if (!trace.ParseFromArray(bytes.data(), static_cast<int>(*length))) {
-      return malformed(where, "not a trace", "cut the file off there, or collect the traces again");
+      return malformed(where(), "not a trace", "cut the file off there, or collect the traces again");
     }
     bytes.remove_prefix(*length);
     if (auto given = give(std::move(trace), where, take); !given) return given;

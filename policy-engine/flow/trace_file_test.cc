@@ -1,6 +1,7 @@
 #include "policy-engine/flow/trace_file.h"
 
 #include <gmock/gmock.h>
+#include <google/protobuf/util/json_util.h>
 #include <google/protobuf/util/message_differencer.h>
 #include <gtest/gtest.h>
 
@@ -10,6 +11,7 @@
 #include "base/limits.h"
 #include "policy-engine/flow/learning/trace_check.h"
 #include "policy-engine/flow/trace_builder.h"
+#include "policy-engine/flow/trace_json.h"
 
 namespace sallyport::flow {
 namespace {
@@ -151,6 +153,116 @@ TEST(TraceFile, SurvivesRandomBytesAndRandomDamage) {
     for (int i = 0; i < 3; ++i) bytes[random() % bytes.size()] = static_cast<char>(random());
     read(bytes);  // any answer, and no sanitizer's complaint
   }
+}
+
+// Whether it was read without protobuf's parser, which then has to read the same.
+bool is_read_as_protobuf_does(const std::string& line) {
+  Trace plain, wanted;
+  if (!read_plain_json(line, plain)) return false;
+  EXPECT_TRUE(google::protobuf::util::JsonStringToMessage(line, &wanted).ok()) << line;
+  EXPECT_TRUE(MessageDifferencer::Equals(plain, wanted)) << line << "\n" << plain.DebugString();
+  return true;
+}
+
+std::string line_of(const Trace& trace) {
+  std::string line = file_of({trace}, TraceForm::json_lines);
+  line.pop_back();
+  return line;
+}
+
+TEST(PlainJson, IsWhatGuardsWrite) {
+  EXPECT_TRUE(is_read_as_protobuf_does(line_of(full())));
+  EXPECT_TRUE(is_read_as_protobuf_does(line_of(Trace())));
+  EXPECT_TRUE(is_read_as_protobuf_does(line_of(TraceBuilder().letters("AB").failed().done())));
+  for (const int nanos : {0, 1, 999'999'999, 120'000'000, 1'000}) {
+    Trace trace = full();
+    trace.mutable_began()->set_nanos(nanos);
+    trace.mutable_duration()->set_nanos(nanos);
+    trace.mutable_duration()->set_seconds(315'575'999'999);
+    EXPECT_TRUE(is_read_as_protobuf_does(line_of(trace))) << nanos;
+  }
+  for (const std::int64_t seconds : {-62'135'596'800, -1L, 0L, 951'782'400L, 253'402'300'799}) {
+    Trace trace = full();
+    trace.mutable_began()->set_seconds(seconds);
+    EXPECT_TRUE(is_read_as_protobuf_does(line_of(trace))) << seconds;
+  }
+  for (int end = 1; end <= 3; ++end) {
+    Trace trace = full();
+    trace.set_end(static_cast<v1alpha1::ExecutionEnd>(end));
+    trace.mutable_flows(0)->set_end(static_cast<v1alpha1::FlowEnd>(end));
+    EXPECT_TRUE(is_read_as_protobuf_does(line_of(trace))) << end;
+  }
+}
+
+TEST(PlainJson, LeavesAllOtherFormsToProtobuf) {
+  for (const std::string line : {R"()",
+                                 R"({)",
+                                 R"([])",
+                                 R"({} )",
+                                 R"({ })",
+                                 R"({"function":"f",})",
+                                 R"({"function":"f"}})",
+                                 R"({"function":"f)",
+                                 R"({"function":"\u0066"})",
+                                 "{\"function\":\"\xc3\xa9\"}",
+                                 "{\"function\":\"a\tb\"}",
+                                 R"({"function":"f","function":"g"})",
+                                 R"({"execution":"f","function":"g"})",
+                                 R"({"image_digest":"f"})",
+                                 R"({"function":null})",
+                                 R"({"function":1})",
+                                 R"({"flowz":[]})",
+                                 R"({"flows":[{},]})",
+                                 R"({"flows":[)",
+                                 R"({"flows":[{"status":4294967296}]})",
+                                 R"({"flows":[{"status":01}]})",
+                                 R"({"flows":[{"status":1.0}]})",
+                                 R"({"flows":[{"status":"1"}]})",
+                                 R"({"flows":[{"status":-1}]})",
+                                 R"({"flows":[{"end":1}]})",
+                                 R"({"flows":[{"end":"EXECUTION_END_CUT"}]})",
+                                 R"({"flows":[{"bytesUp":1}]})",
+                                 R"({"flows":[{"bytesUp":"18446744073709551616"}]})",
+                                 R"({"duration":"-1s"})",
+                                 R"({"duration":"1"})",
+                                 R"({"duration":"1.s"})",
+                                 R"({"duration":"1.0000000001s"})",
+                                 R"({"duration":"315576000001s"})",
+                                 R"({"began":"2026-02-29T00:00:00Z"})",
+                                 R"({"began":"2026-01-01T24:00:00Z"})",
+                                 R"({"attributed":1})",
+                                 R"({"began":"0000-01-01T00:00:00Z"})",
+                                 R"({"began":"2026-01-01T00:00:00+01:00"})"}) {
+    EXPECT_FALSE(is_read_as_protobuf_does(line)) << line;
+  }
+}
+
+TEST(PlainJson, IsReadAsProtobufReadsItWhateverWasChanged) {
+  const unsigned seed = std::random_device()();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  std::mt19937 random(seed);
+  const std::string original = line_of(full());
+  constexpr std::string_view kBytes = R"({}[]",:.0159-sZT\ntrue)";
+  int taken = 0;
+  for (int round = 0; round < 5'000; ++round) {
+    std::string line = original;
+    const std::size_t at = random() % line.size(), size = std::min<std::size_t>(random() % 24, line.size() - at);
+    switch (random() % 4) {
+      case 0:
+        line.erase(at, 1);
+        break;
+      case 1:
+        line.insert(at, 1, kBytes[random() % kBytes.size()]);
+        break;
+      case 2:
+        line[at] = kBytes[random() % kBytes.size()];
+        break;
+      default:  // a part of it again, somewhere else
+        line.insert(random() % line.size(), line.substr(at, size));
+    }
+    taken += is_read_as_protobuf_does(line) ? 1 : 0;
+  }
+  EXPECT_GT(taken, 500) << "changes within strings and numbers are plain";
 }
 
 struct BadTrace {

@@ -108,19 +108,18 @@ void measure_reach(std::vector<Draft>& drafts) {
 
 Result<OperationId> OperationTable::id_of(const v1alpha1::Operation& operation) {
   // No part has a control character, so the key is as unique as the operation.
-  std::string key;
-  key.reserve(operation.path().size() + operation.query().size() + operation.host().size() + 64);
+  key_.clear();
   const std::string* parts[kPartsPerOperation] = {&operation.method(), &operation.host(), &operation.path(),
                                                   &operation.query(), &operation.action()};
-  for (const std::string* part : parts) key.append(*part).append(1, '\n');
-  const auto found = ids_.find(key);
+  for (const std::string* part : parts) key_.append(*part).append(1, '\n');
+  const auto found = ids_.find(key_);
   if (found != ids_.end()) return found->second;
   if (operations_.size() == limits::kLearnOperationsMax) {
     return too_much("more than " + std::to_string(limits::kLearnOperationsMax) +
                     " different requests: learn from fewer executions");
   }
   const auto id = static_cast<OperationId>(operations_.size());
-  const std::string_view kept = ids_.emplace(std::move(key), id).first->first;
+  const std::string_view kept = ids_.emplace(key_, id).first->first;
   std::string_view views[kPartsPerOperation];
   std::size_t at = 0;
   for (std::size_t i = 0; i < kPartsPerOperation; ++i) {
@@ -169,7 +168,7 @@ Result<bool> Executions::usable(Trace& trace, const std::string& function) {
   return true;
 }
 
-Result<void> Executions::add(Trace trace, const std::string& function) {
+Result<void> Executions::add(Trace&& trace, const std::string& function) {
   const auto use = usable(trace, function);
   if (!use) return std::unexpected(use.error());
   if (!*use) return {};

@@ -29,6 +29,7 @@ class OperationTable {
  private:
   std::unordered_map<std::string, OperationId> ids_;
   std::vector<Operation> operations_;  // views of the keys
+  std::string key_;                    // of the one that is looked for
 };
 
 // One flow, with what followed from its answers.
@@ -44,7 +45,7 @@ class Executions {
  public:
   // Traces that cannot be learned from are counted in left_out(). ErrorKind::invalid: not canonical, another function
   // than `function` (where that is empty: than the first one's), another image than the first one's. ErrorKind::limit.
-  Result<void> add(v1alpha1::Trace trace, const std::string& function);
+  Result<void> add(v1alpha1::Trace&& trace, const std::string& function);
 
   const std::string& function() const { return function_; }
   const std::string& image_digest() const { return image_digest_; }
