@@ -33,6 +33,8 @@ struct Pieces {
 
 void split_path(std::string_view path, Pieces& out) {
   path.remove_prefix(1);
+  out.path.reserve(std::min<std::size_t>(static_cast<std::size_t>(std::ranges::count(path, '/')) + 1,
+                                         limits::kLearnPathDepthMax + 1));
   std::size_t bytes = 0;
   while (true) {
     const std::size_t end = path.find('/');
@@ -70,6 +72,9 @@ void split_query(std::string_view query, Pieces& out) {
   }
 }
 
+// The operations that have each text at one position.
+using ByText = std::unordered_map<std::string_view, Operations>;
+
 // A pattern behind the host, and the operations that it was made for.
 struct Tail {
   std::string path;
@@ -94,18 +99,27 @@ class Grouper {
     auto operator<=>(const Root&) const = default;
   };
 
+  // The patterns of one root, and what they may depend on: shapes that other requests may make known, each with what
+  // is before its position.
+  struct Found {
+    std::vector<Tail> tails;
+    std::vector<std::pair<std::string, std::string>> unsettled;
+  };
+
   void index_executions();
   std::span<const ExecutionId> executions_of(OperationId id) const;
   std::uint32_t support(const Operations& operations);
   std::map<Root, Operations> by_root();
   std::map<std::string_view, std::string> host_patterns();
-  const Pieces& pieces_of(OperationId id);
+  void split(const Operations& operations);
+  const Pieces& pieces_of(OperationId id) const { return pieces_[place_[id]]; }
+  Found find(const Root& root, const Operations& operations);
+  bool is_settled(const Root& root, const Found& found);
 
   std::vector<Tail> tails(const Operations& operations, std::size_t depth, const std::string& before);
   std::vector<Tail> query_tails(const Operations& operations);
   std::vector<Tail> value_tails(const Operations& operations, std::size_t index);
-  std::vector<ValueGroup> grouped(Place place, const std::map<std::string_view, Operations>& by_value,
-                                  const Operations& all, const KnownShapes& known);
+  ValueGroups grouped(Place place, const ByText& by_value, const Operations& all, const KnownShapes& known);
   KnownShapes known_at(const std::string& before) const;
   void remember(const std::string& before, const ValueGroup& group);
   std::optional<Tail> collapsed(const ValueGroup& group, const std::vector<Tail>& below) const;
@@ -119,8 +133,10 @@ class Grouper {
   std::vector<ExecutionId> visits_;  // the executions of each operation
   std::vector<std::uint32_t> seen_;  // by execution: the last count that it was in
   std::uint32_t count_ = 0;
-  std::unordered_map<OperationId, Pieces> pieces_;               // of the root that is being grouped
-  std::string host_;                                             // its host
+  std::vector<Pieces> pieces_;                                   // of the root that is being grouped
+  std::vector<std::uint32_t> place_;                             // by operation, in them
+  std::string host_;                                             // the root's
+  std::vector<std::pair<std::string, std::string>> unsettled_;   // what was found so far in it
   std::map<std::string, std::set<std::string>> shapes_;          // known ones, by what is before them
   std::map<std::pair<std::string, std::string>, Pattern> made_;  // by text and action
   std::vector<const Pattern*> chosen_;                           // by operation
@@ -194,19 +210,39 @@ std::map<Grouper::Root, Operations> Grouper::by_root() {
   return roots;
 }
 
-const Pieces& Grouper::pieces_of(OperationId id) {
-  const auto [found, made] = pieces_.try_emplace(id);
-  if (made) {
-    split_path(executions_.operations()[id].path, found->second);
-    split_query(executions_.operations()[id].query, found->second);
+void Grouper::split(const Operations& operations) {
+  pieces_.clear();
+  pieces_.resize(operations.size());
+  for (std::uint32_t place = 0; place < operations.size(); ++place) {
+    place_[operations[place]] = place;
+    split_path(executions_.operations()[operations[place]].path, pieces_[place]);
+    split_query(executions_.operations()[operations[place]].query, pieces_[place]);
   }
-  return found->second;
 }
 
-std::vector<ValueGroup> Grouper::grouped(Place place, const std::map<std::string_view, Operations>& by_value,
-                                         const Operations& all, const KnownShapes& known) {
+Grouper::Found Grouper::find(const Root& root, const Operations& operations) {
+  split(operations);
+  host_ = root.host;
+  unsettled_.clear();
+  Found out{tails(operations, 0, ""), {}};
+  out.unsettled = std::move(unsettled_);
+  return out;
+}
+
+// Whether it would be found again with what is known by now.
+bool Grouper::is_settled(const Root& root, const Found& found) {
+  host_ = root.host;
+  return std::ranges::none_of(found.unsettled, [&](const auto& shape) {
+    const KnownShapes known = known_at(shape.first);
+    return known.here.contains(shape.second) || known.beside.contains(shape.second);
+  });
+}
+
+ValueGroups Grouper::grouped(Place place, const ByText& by_value, const Operations& all, const KnownShapes& known) {
   std::vector<Value> values;
+  values.reserve(by_value.size());
   for (const auto& [text, operations] : by_value) values.push_back({text, support(operations)});
+  std::ranges::sort(values, {}, &Value::text);
   return group_values(place, values, support(all), static_cast<std::uint32_t>(executions_.size()), threshold_, known);
 }
 
@@ -250,7 +286,7 @@ std::optional<Tail> Grouper::collapsed(const ValueGroup& group, const std::vecto
 
 // The patterns of what follows the first `depth` segments, in which all of `operations` are alike.
 std::vector<Tail> Grouper::tails(const Operations& operations, std::size_t depth, const std::string& before) {
-  std::map<std::string_view, Operations> by_segment;
+  ByText by_segment;
   std::map<std::string_view, Operations> cut;
   Operations ended;
   for (const OperationId id : operations) {
@@ -258,7 +294,8 @@ std::vector<Tail> Grouper::tails(const Operations& operations, std::size_t depth
     if (pieces.path.size() == depth) {
       ended.push_back(id);
     } else {
-      (pieces.path[depth] == kRest ? cut : by_segment)[pieces.path[depth]].push_back(id);
+      const std::string_view segment = pieces.path[depth];
+      (segment == kRest ? cut[segment] : by_segment[segment]).push_back(id);
     }
   }
   std::vector<Tail> out = query_tails(ended);
@@ -267,7 +304,9 @@ std::vector<Tail> Grouper::tails(const Operations& operations, std::size_t depth
     if (std::ranges::any_of(whole, [&](OperationId id) { return !pieces_of(id).keys.empty(); })) tail.query = "?*";
     out.push_back(std::move(tail));
   }
-  for (const ValueGroup& group : grouped(Place::path, by_segment, operations, known_at(before))) {
+  const ValueGroups found = grouped(Place::path, by_segment, operations, known_at(before));
+  for (const std::string& shape : found.unsettled) unsettled_.emplace_back(before, shape);
+  for (const ValueGroup& group : found.groups) {
     remember(before, group);
     Operations members;
     for (const std::string_view value : group.values) {
@@ -309,10 +348,12 @@ std::vector<Tail> Grouper::query_tails(const Operations& operations) {
 
 std::vector<Tail> Grouper::value_tails(const Operations& operations, std::size_t index) {
   if (pieces_of(operations[0]).values.size() == index) return {{"", "", false, false, operations}};
-  std::map<std::string_view, Operations> by_value;
+  ByText by_value;
   for (const OperationId id : operations) by_value[pieces_of(id).values[index]].push_back(id);
   std::vector<Tail> out;
-  for (const ValueGroup& group : grouped(Place::query, by_value, operations, {})) {
+  // Nothing is known of values, so no other request can change what is found here.
+  const ValueGroups found = grouped(Place::query, by_value, operations, {});
+  for (const ValueGroup& group : found.groups) {
     Operations members;
     for (const std::string_view value : group.values) {
       const Operations& these = by_value[value];
@@ -375,17 +416,17 @@ void Grouper::assign_most_specific(const std::vector<const Pattern*>& patterns, 
 Result<Grouping> Grouper::group() {
   index_executions();
   chosen_.assign(executions_.operations().size(), nullptr);
+  place_.assign(executions_.operations().size(), 0);
   if (!made_.empty()) assign();
   const auto roots = by_root();
-  // Once to see which positions have identifiers, and once more with what other requests say of them.
-  for (const bool last : {false, true}) {
-    for (const auto& [root, operations] : roots) {
-      pieces_.clear();
-      host_ = root.host;
-      std::vector<Tail> found = tails(operations, 0, "");
-      if (!last) continue;
-      if (auto added = add_patterns(root, std::move(found)); !added) return std::unexpected(added.error());
-    }
+  // Once to see which positions have identifiers, and once more where what other requests say of them may change it.
+  std::vector<Found> found;
+  for (const auto& [root, operations] : roots) found.push_back(find(root, operations));
+  std::size_t at = 0;
+  for (const auto& [root, operations] : roots) {
+    Found& of_root = found[at++];
+    if (!is_settled(root, of_root)) of_root = find(root, operations);
+    if (auto added = add_patterns(root, std::move(of_root.tails)); !added) return std::unexpected(added.error());
   }
   assign();
   Grouping out;

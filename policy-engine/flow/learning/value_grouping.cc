@@ -50,14 +50,14 @@ class ValueGrouper {
         threshold_(threshold),
         known_(known) {}
 
-  std::vector<ValueGroup> group() {
+  ValueGroups group() {
     group_by_shape();
     unite();
     absorb();
     group_the_rest();
     for (const Value& value : rest_) groups_.push_back({escaped(value.text), {value.text}, false});
     std::ranges::sort(groups_, {}, [](const ValueGroup& group) { return std::pair(group.values[0], group.text); });
-    return std::move(groups_);
+    return {std::move(groups_), std::move(unsettled_)};
   }
 
  private:
@@ -127,9 +127,11 @@ class ValueGrouper {
       auto& [shape, values] = entry;
       const Matcher matcher(place_, text);
       const auto fits = [&](const Value& value) { return matcher.matches(value.text); };
-      if (std::ranges::all_of(values, fits) && is_group(shape, values)) {
+      const bool all_fit = std::ranges::all_of(values, fits);
+      if (all_fit && is_group(shape, values)) {
         add(shape.text, values, false);
       } else {
+        if (all_fit) unsettled_.push_back(text);
         rest_.insert(rest_.end(), values.begin(), values.end());
       }
     }
@@ -234,6 +236,7 @@ class ValueGrouper {
   const std::uint32_t threshold_;
   const KnownShapes& known_;
   std::vector<ValueGroup> groups_;
+  std::vector<std::string> unsettled_;
   Values rest_;
 };
 
@@ -305,8 +308,8 @@ std::optional<std::string> label_pattern(const std::vector<Value>& labels, std::
 
 }  // namespace
 
-std::vector<ValueGroup> group_values(Place place, const std::vector<Value>& values, std::uint32_t visits,
-                                     std::uint32_t executions, std::uint32_t threshold, const KnownShapes& known) {
+ValueGroups group_values(Place place, const std::vector<Value>& values, std::uint32_t visits, std::uint32_t executions,
+                         std::uint32_t threshold, const KnownShapes& known) {
   return ValueGrouper(place, values, visits, executions, threshold, known).group();
 }
 

@@ -29,9 +29,16 @@ struct KnownShapes {
   std::set<std::string> beside;  // at the same position behind a constant sibling, or of another host
 };
 
-// `values` are sorted and differ; `visits` executions have any of them, of `executions` in all. Groups are sorted.
-std::vector<ValueGroup> group_values(Place place, const std::vector<Value>& values, std::uint32_t visits,
-                                     std::uint32_t executions, std::uint32_t threshold, const KnownShapes& known);
+struct ValueGroups {
+  std::vector<ValueGroup> groups;  // sorted
+  // Shapes that were not enough for a group, and may be one if they come to be known. More that is known changes
+  // nothing else.
+  std::vector<std::string> unsettled;
+};
+
+// `values` are sorted and differ; `visits` executions have any of them, of `executions` in all.
+ValueGroups group_values(Place place, const std::vector<Value>& values, std::uint32_t visits, std::uint32_t executions,
+                         std::uint32_t threshold, const KnownShapes& known);
 
 // By host, its pattern. Hosts are joined only where one label of them differs, which is none of the last two, and where
 // what differs in it is random: two hosts whose labels are words stay two.
