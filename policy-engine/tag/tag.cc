@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::string_view kVersion = "v1.";
 constexpr std::size_t kMacBytes = 32, kIssuedBytes = 8;
-constexpr std::string_view kKeyIdLabel = "sallyport-tag key id";
+constexpr std::string_view kKeyIdLabel = "sallyport-tag key id", kAnswersLabel = "sallyport-tag answers";
 
 using Mac = std::array<unsigned char, kMacBytes>;
 
@@ -148,6 +148,14 @@ Result<Key> Key::create(std::string application, std::string_view bytes) {
   key.application_ = std::move(application);
   std::copy_n(id->begin(), key.id_.size(), key.id_.begin());
   key.secret_ = std::move(*secret);
+  return key;
+}
+
+Result<Key> Key::for_answers() const {
+  auto bytes = mac_of(secret_.view(), kAnswersLabel);
+  if (!bytes) return fail(ErrorSource::internal, ErrorKind::unavailable, "no memory for a key");
+  Result<Key> key = create(application_, text_of(*bytes));
+  OPENSSL_cleanse(bytes->data(), bytes->size());
   return key;
 }
 

@@ -50,6 +50,9 @@ class Key {
   // `bytes`: kKeyBytes of randomness. ErrorKind::invalid for another size or a name that is none.
   static Result<Key> create(std::string application, std::string_view bytes);
   const std::string& application() const { return application_; }
+  // The key of the tags on answers: HMAC-SHA-256(key, "sallyport-tag answers"). With a key of their own nobody who is
+  // answered can show the answer's tag to a third function, as that of a message from the one that answered.
+  Result<Key> for_answers() const;
   // The first bytes of HMAC-SHA-256(key, "sallyport-tag key id"): two sides that hold the same key agree on it.
   const KeyId& id() const { return id_; }
 

@@ -63,6 +63,9 @@ class Vectors {
       auto made = Key::create(at(key, "application").text(), from_hex(at(key, "key").text()));
       EXPECT_TRUE(made.has_value());
       EXPECT_EQ(made->id(), id_of<4>(at(key, "id").text()));
+      const auto answers = made->for_answers();
+      EXPECT_TRUE(answers && answers->application() == made->application());
+      EXPECT_EQ(answers->id(), id_of<4>(at(key, "answers_id").text()));
       names_[name] = keys.size();
       keys.push_back(std::move(*made));
     }

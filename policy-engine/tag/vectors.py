@@ -28,6 +28,10 @@ def key_id(key):
     return mac(key, b"sallyport-tag key id")[:4]
 
 
+def answers(key):
+    return mac(key, b"sallyport-tag answers")
+
+
 def b64(data):
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
@@ -87,6 +91,7 @@ def bad():
     yield "bits behind the MAC", "malformed", text[:-1] + chr(ord(text[-1]) + 1)
     yield "too long", "malformed", "v1." + "A" * 700 + "." + tail
     yield "a key that is not known", "unverified", signed(b"x" * 32, payload(b"x" * 32))
+    yield "the tag of an answer", "unverified", signed(answers(key), payload(answers(key)))
     yield "the MAC of another key", "unverified", signed(KEYS["previous"][1], raw)
     yield "the MAC of another tag", "unverified", f"v1.{b64(payload(key, function='admin'))}.{tail}"
     yield "the MAC of the payload alone", "unverified", f"v1.{data}.{b64(mac(key, raw))}"
@@ -106,7 +111,12 @@ def document():
     return {
         "now": NOW,
         "keys": {
-            name: {"application": application, "key": key.hex(), "id": key_id(key).hex()}
+            name: {
+                "application": application,
+                "key": key.hex(),
+                "id": key_id(key).hex(),
+                "answers_id": key_id(answers(key)).hex(),
+            }
             for name, (application, key) in KEYS.items()
         },
         "good": list(good()),
