@@ -62,6 +62,7 @@ std::shared_ptr<const Snapshot> Compiler::compile(const SecretReader& secrets, s
   if (source_.has_spec()) {
     compile_spec();
     if (mode) out_->mode_ = *mode;
+    compile_application(secrets);
     compile_credentials(secrets, previous);
     compile_endpoints(secrets);
     compile_flow();
@@ -105,6 +106,24 @@ void Compiler::compile_spec() {
   }
   if (spec.has_inbound() && !places_.broken(spec.inbound())) {
     out_->inbound_ = compile_inbound(spec.inbound(), places_, diagnostics_);
+  }
+}
+
+void Compiler::compile_application(const SecretReader& secrets) {
+  const api::EgressPolicySpec& spec = source_.spec();
+  if (spec.has_tags() && !places_.broken(spec.tags())) {
+    out_->tags_ = compile_tags(spec.tags(), places_, diagnostics_, secrets);
+  }
+  if (spec.has_tags()) return;
+  constexpr std::string_view kRemedy = "say of which application this function is: tags: {application: …, key: …}";
+  if (!out_->inbound_.callers.empty()) {
+    diagnostics_.error(places_.of(spec.inbound(), api::Inbound::kCallersFieldNumber),
+                       "callers are known by their tags, and the policy has no 'tags'", kRemedy);
+  }
+  for (const api::Endpoint& endpoint : spec.endpoints()) {
+    if (!endpoint.has_function() || places_.broken(endpoint)) continue;
+    diagnostics_.error(places_.of(endpoint, api::Endpoint::kFunctionFieldNumber),
+                       "functions know each other by tags, and the policy has no 'tags'", kRemedy);
   }
 }
 

@@ -41,6 +41,7 @@ class Compiler {
   static std::shared_ptr<Snapshot> make();
   void check_header();
   void compile_spec();
+  void compile_application(const SecretReader& secrets);
   void compile_credentials(const SecretReader& secrets, const Snapshot* previous);
   void compile_credential(const policy::v1alpha1::Credential& credential, const SecretReader& secrets,
                           const Snapshot* previous);

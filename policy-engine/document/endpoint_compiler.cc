@@ -44,6 +44,7 @@ class EndpointCompiler {
     compile_target();
     compile_websocket();
     compile_operations();
+    compile_function();
     compile_rules();
     check_credential();
     out_.endpoint.line = places_.of(source_).line;
@@ -100,6 +101,7 @@ class EndpointCompiler {
     }
     if (source_.has_websocket()) error(api::Endpoint::kWebsocketFieldNumber, "'websocket'" + why, uninspected);
     if (source_.has_operations()) error(api::Endpoint::kOperationsFieldNumber, "'operations'" + why, uninspected);
+    if (source_.has_function()) error(api::Endpoint::kFunctionFieldNumber, "'function'" + why, uninspected);
     if (source_.query() != api::QUERY_RULE_UNSPECIFIED) {
       error(api::Endpoint::kQueryFieldNumber, "'query'" + why, uninspected);
     }
@@ -257,6 +259,20 @@ class EndpointCompiler {
     if (source_.query() == api::QUERY_RULE_SORT) out_.endpoint.query = QueryRule::sort;
     if (!source_.has_operations() || places_.broken(source_.operations())) return;
     out_.endpoint.operations = document::compile_operations(source_.operations(), places_, diagnostics_);
+  }
+
+  // A tag is for one function, and for nobody who merely has a name that a pattern matches.
+  void compile_function() {
+    if (!source_.has_function()) return;
+    constexpr int kField = api::Endpoint::kFunctionFieldNumber;
+    out_.endpoint.function = source_.function();
+    if (!is_subdomain(source_.function())) {
+      error(kField, "the function " + quoted(source_.function()) + " is not valid",
+            "the name of a function, as its own policy has it");
+    }
+    if (out_.host.kind != HostPattern::Kind::exact) {
+      error(kField, "'function' needs one host, and " + quoted(source_.host()) + " may be many", "name the host");
+    }
   }
 
   void compile_rules() {

@@ -1,7 +1,12 @@
 #include "policy-engine/document/inbound_compiler.h"
 
-#include <algorithm>
+#include <openssl/crypto.h>
+
+#include <array>
+#include <charconv>
+#include <span>
 #include <string>
+#include <utility>
 
 #include "base/limits.h"
 #include "policy-engine/document/names.h"
@@ -38,7 +43,85 @@ Inbound::Probe compile_probe(const api::Probe& source, const Places& places, Dia
   return probe;
 }
 
+constexpr std::size_t kKeyDigits = 2 * tag::kKeyBytes;
+
+// False for other texts than so many digits.
+bool read_digits(std::string_view digits, std::span<char, tag::kKeyBytes> out) {
+  if (digits.size() != kKeyDigits) return false;
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const char* at = digits.data() + 2 * i;
+    unsigned char byte = 0;
+    const auto [end, error] = std::from_chars(at, at + 2, byte, 16);
+    if (error != std::errc() || end != at + 2) return false;
+    out[i] = static_cast<char>(byte);
+  }
+  return true;
+}
+
+// What the application's key gives; an error's text says what is wrong with it.
+Result<Tags::Keys> read_keys(const std::string& application, const Result<credentials::Secret>& secret) {
+  const auto unusable = [](std::string why) { return fail(ErrorSource::policy, ErrorKind::invalid, std::move(why)); };
+  if (!secret) return unusable("could not be read: " + secret.error().text);
+  std::array<char, tag::kKeyBytes> bytes{};
+  const bool whole = read_digits(secret->view(), bytes);
+  auto requests = tag::Key::create(application, {bytes.data(), bytes.size()});
+  OPENSSL_cleanse(bytes.data(), bytes.size());
+  if (!whole) return unusable("is not " + std::to_string(kKeyDigits) + " hexadecimal digits");
+  if (!requests) return unusable("can't be used: " + requests.error().text);
+  auto answers = requests->for_answers();
+  if (!answers) return unusable("can't be used: " + answers.error().text);
+  return Tags::Keys{std::move(*requests), std::move(*answers)};
+}
+
+void compile_callers(const api::Inbound& source, const Places& places, Diagnostics& diagnostics, Inbound& made) {
+  constexpr int kField = api::Inbound::kCallersFieldNumber;
+  if (static_cast<std::size_t>(source.callers_size()) > limits::kInboundCallersMax) {
+    return diagnostics.error(places.of(source, kField),
+                             "there are more than " + std::to_string(limits::kInboundCallersMax) + " callers");
+  }
+  for (int i = 0; i < source.callers_size(); ++i) {
+    if (!is_subdomain(source.callers(i))) {
+      diagnostics.error(places.of(source, kField, i), "the caller " + quoted(source.callers(i)) + " is not valid",
+                        "the name of a function, as its policy has it");
+    }
+    made.callers.push_back(source.callers(i));
+  }
+  made.external = source.external();
+  if (source.has_external() && source.callers_size() == 0) {
+    diagnostics.error(places.of(source, api::Inbound::kExternalFieldNumber), "'external' says nothing without callers",
+                      "remove it: whoever reaches the function may send it messages");
+  }
+}
+
 }  // namespace
+
+std::unique_ptr<const Tags> compile_tags(const api::Tags& source, const Places& places, Diagnostics& diagnostics,
+                                         const SecretReader& secrets) {
+  auto made = std::make_unique<Tags>();
+  made->application = source.application();
+  if (!is_label(source.application())) {
+    diagnostics.error(places.of(source, api::Tags::kApplicationFieldNumber),
+                      "the application " + quoted(source.application()) + " is not valid",
+                      "up to 63 of a-z, 0-9, '.', '_' and '-', starting and ending with a letter or digit");
+    return made;
+  }
+  if (places.broken(source.key())) return made;
+  const api::SecretSource& from = source.key();
+  const Place place = places.of(from, static_cast<int>(from.source_case()));
+  if ((from.has_env() ? from.env() : from.file()).empty()) {
+    diagnostics.error(place, "the secret's source has no name", "a file, or a variable of the guard");
+    return made;
+  }
+  if (!secrets) return made;
+  Result<Tags::Keys> keys = read_keys(source.application(), secrets(SecretRef{from.file(), from.env()}));
+  if (keys) {
+    made->keys = std::move(*keys);
+  } else {
+    diagnostics.warning(place, "the key of application " + quoted(source.application()) + " " + keys.error().text,
+                        "requests to its functions and their messages are refused until it can be read");
+  }
+  return made;
+}
 
 Inbound compile_inbound(const api::Inbound& source, const Places& places, Diagnostics& diagnostics) {
   Inbound made;
@@ -51,6 +134,7 @@ Inbound compile_inbound(const api::Inbound& source, const Places& places, Diagno
   for (const api::Probe& probe : source.probes()) {
     if (!places.broken(probe)) made.probes.push_back(compile_probe(probe, places, diagnostics));
   }
+  compile_callers(source, places, diagnostics, made);
   return made;
 }
 

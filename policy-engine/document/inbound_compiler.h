@@ -1,8 +1,9 @@
 #pragma once
-// spec.inbound → what the guard asks of it.
+// spec.inbound and spec.tags → what the guard asks of them.
 
 #include "policy-engine/api/egress_policy.pb.h"
 #include "policy-engine/document/diagnostics.h"
+#include "policy-engine/document/load.h"
 #include "policy-engine/document/places.h"
 #include "policy-engine/document/snapshot.h"
 
@@ -10,5 +11,9 @@ namespace sallyport::document {
 
 // What is wrong is in `diagnostics`, and left out.
 Inbound compile_inbound(const policy::v1alpha1::Inbound& source, const Places& places, Diagnostics& diagnostics);
+
+// A key that cannot be read is a warning; what would need it is refused then.
+std::unique_ptr<const Tags> compile_tags(const policy::v1alpha1::Tags& source, const Places& places,
+                                         Diagnostics& diagnostics, const SecretReader& secrets);
 
 }  // namespace sallyport::document

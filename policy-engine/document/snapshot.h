@@ -18,6 +18,7 @@
 #include "policy-engine/request/address.h"
 #include "policy-engine/request/head.h"
 #include "policy-engine/request/target.h"
+#include "policy-engine/tag/tag.h"
 
 namespace sallyport::credentials {
 class Binding;
@@ -81,6 +82,7 @@ struct Endpoint {
   request::TargetOptions target;         // how its paths are made canonical
   action::Source operations;             // where the actions of its requests stand
   QueryRule query = QueryRule::drop;
+  std::string function;                 // of the application, which is behind it; empty: none
   std::string ca_bundle_file;           // PEM; replaces the system's roots for this endpoint. Empty: the system's.
   std::string crl_file;                 // PEM; certificates of the chain are checked against it. Empty: none.
   std::string client_certificate_file;  // PEM; shown to the server, with client_key_file. Empty: none.
@@ -109,8 +111,19 @@ struct Inbound {
   };
   std::vector<Probe> probes;
   bool fresh_traces_sampled = true;  // of messages that came without a trace
+  std::vector<std::string> callers;  // functions of the application; empty: whoever reaches it may send messages
+  bool external = false;             // with callers: who bears no tag may, too
   // Whether a request asks only how the function is. `path` is canonical and without its query.
   bool is_probe(std::string_view method, std::string_view path) const;
+};
+
+// The application that the function is of (spec.tags).
+struct Tags {
+  std::string application;
+  struct Keys {
+    tag::Key requests, answers;
+  };
+  std::optional<Keys> keys;  // nothing where the key could not be read: no tag can be made or believed
 };
 
 // A canonical destination (request/host.h).
@@ -150,6 +163,7 @@ class Snapshot {
   const credentials::BindingSet& bindings() const { return *bindings_; }
   const FlowRule* flow() const { return flow_ ? &*flow_ : nullptr; }  // null: any order is allowed
   const Inbound& inbound() const { return inbound_; }
+  const Tags* tags() const { return tags_.get(); }  // null: the function is of no application
   // For what no endpoint has, in learn and audit; null: straight.
   const UpstreamProxy* proxy() const { return proxy_; }
 
@@ -213,6 +227,7 @@ class Snapshot {
   std::vector<Endpoint> endpoints_;
   std::unique_ptr<credentials::BindingSet> bindings_;
   Inbound inbound_;
+  std::unique_ptr<const Tags> tags_;
   std::vector<std::unique_ptr<UpstreamProxy>> proxies_;
   const UpstreamProxy* proxy_ = nullptr;
   std::optional<FlowRule> flow_;

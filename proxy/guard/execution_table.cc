@@ -69,6 +69,7 @@ struct ExecutionTable::Execution {
   api::ExecutionEnd end = api::EXECUTION_END_UNSPECIFIED;
   std::optional<api::Operation> inbound;
   std::optional<std::string> trace_id;
+  ExecutionId application_request{};
   std::string name;
   std::shared_ptr<api::Trace> trace;
   std::size_t bytes = 0;
@@ -129,6 +130,7 @@ std::optional<ExecutionId> ExecutionTable::begin(Begin begin, Moment now) {
   made->start = begin.start;
   made->inbound = std::move(begin.inbound);
   made->trace_id = std::move(begin.trace_id);
+  made->application_request = begin.application_request.value_or(made->id);
   made->name = std::move(begin.name);
   if (!made->name.empty()) end_named(made->name, api::EXECUTION_END_CUT, now.steady);
   if (options_.traces) made->trace = std::make_shared<api::Trace>();
@@ -296,6 +298,7 @@ ExecutionTable::Flow ExecutionTable::send(const Request& request, net::Deadline 
     if (flow.of_ != nullptr) {
       flow.table_ = this;
       flow.id_ = flow.of_->id;
+      flow.application_request_ = flow.of_->application_request;
       ++flow.of_->under_way;
       note(*flow.of_, request.operation, request.began, flow);
     }
@@ -367,6 +370,7 @@ ExecutionTable::Flow::Flow(Flow&& other) noexcept
       index_(other.index_),
       attribution_(other.attribution_),
       id_(other.id_),
+      application_request_(other.application_request_),
       request_(std::exchange(other.request_, 0)) {}
 
 ExecutionTable::Flow& ExecutionTable::Flow::operator=(Flow&& other) noexcept {
@@ -377,6 +381,7 @@ ExecutionTable::Flow& ExecutionTable::Flow::operator=(Flow&& other) noexcept {
   index_ = other.index_;
   attribution_ = other.attribution_;
   id_ = other.id_;
+  application_request_ = other.application_request_;
   request_ = std::exchange(other.request_, 0);
   return *this;
 }

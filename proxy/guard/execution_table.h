@@ -86,6 +86,8 @@ class ExecutionTable {
     bool start = false;
     std::optional<flow::v1alpha1::Operation> inbound = std::nullopt;
     std::optional<std::string> trace_id = std::nullopt;
+    // Of the request to the application that it is part of, as a tag says; nothing: it is the first, and has its own.
+    std::optional<ExecutionId> application_request = std::nullopt;
     std::string name = {};  // by which end_named() finds it; another of that name that is still open is cut
   };
   // Nothing when limits::kExecutionsOpenMax are open, or the machine has no
@@ -118,6 +120,8 @@ class ExecutionTable {
     }
     Attribution attribution() const { return attribution_; }
     const ExecutionId& execution() const { return id_; }  // where attribution() is not none
+    // Of the request to the application; meaningful where the flow is known to be of that execution.
+    const ExecutionId& application_request() const { return application_request_; }
     // The status of the final response, 0: there will be none. Before the function can see it, as it may send the
     // request again or follow a redirect from then on. Once; without it there was none.
     void answered(int status);
@@ -129,7 +133,7 @@ class ExecutionTable {
     std::shared_ptr<Execution> of_;
     int index_ = -1;  // in the trace; -1: not held there
     Attribution attribution_ = Attribution::none;
-    ExecutionId id_{};
+    ExecutionId id_{}, application_request_{};
     flow::OpenExecutions::Id request_ = 0;  // whose answer the graph waits for; 0: it does not
   };
   struct Request {

@@ -107,6 +107,18 @@ TEST_F(Executions, OneExecutionHasAllThatIsSentWhileItIsOpen) {
   EXPECT_EQ(trace.flows(1).bytes_down(), 5U);
 }
 
+TEST_F(Executions, WhatIsSentIsPartOfTheRequestThatTheMessageWasPartOf) {
+  const ExecutionId asked{1, 2, 3};
+  const auto told = table.begin({.trace_id = std::string(kTraceA), .application_request = asked}, at(milliseconds(0)));
+  const auto first = table.begin({.trace_id = std::string(kTraceB)}, at(milliseconds(1)));
+  ASSERT_TRUE(told && first);
+  ExecutionTable::Flow moved = send("/1", kTraceA);
+  const ExecutionTable::Flow of_told(std::move(moved)), of_first = send("/2", kTraceB);
+  EXPECT_EQ(of_told.execution(), *told);
+  EXPECT_EQ(of_told.application_request(), asked);
+  EXPECT_EQ(of_first.application_request(), *first) << "it is the first of its request, which has its number";
+}
+
 TEST_F(Executions, NothingIsToldBeforeTheLastFlowHasEnded) {
   const auto id = table.begin({}, at(milliseconds(0)));
   {

@@ -1,9 +1,11 @@
 #include "proxy/guard/serve.h"
 
 #include "base/limits.h"
+#include "base/random.h"
 #include "proxy/guard/denial.h"
 #include "proxy/guard/inbound.h"
 #include "proxy/guard/operation_label.h"
+#include "proxy/guard/tags.h"
 #include "proxy/guard/websocket_relay.h"
 #include "proxy/net/concurrent.h"
 
@@ -33,6 +35,10 @@ Reason reason_of(const Error& error) {
       return Reason::shutting_down;
   }
   return Reason::internal;
+}
+
+std::chrono::sys_seconds seconds_now() {
+  return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
 }
 
 constexpr std::string_view kExtensions = "sec-websocket-extensions";
@@ -107,7 +113,48 @@ class Service final : public InFlight {
     }
     decided_ = verdict.outcome;
     record_.outcome = Outcome::error;  // until an answer has been relayed
+    if (!tag_request()) {
+      describe({Outcome::deny, Reason::credential_unavailable,
+                "the request is for another function of the application, and no tag can be made for it: its key could "
+                "not be read"});
+      co_await answer_denial();
+      co_return;
+    }
     co_await forward(connection);
+  }
+
+  // A request to another function of the application says which of its own requests it is part of. What it belongs to
+  // is not claimed where it is not known. False: it must not go without.
+  bool tag_request() {
+    if (route_.endpoint == nullptr || route_.endpoint->function.empty() || route_.rule < 0) return true;
+    tag::RequestId request{};
+    const bool known = flow_.attribution() == Attribution::only || flow_.attribution() == Attribution::trace_context;
+    if (known) request = flow_.application_request();
+    if (!known && !random_bytes(request)) return false;
+    std::optional<std::string> text = make_tag(*route_.policy, TagUse::request, request, seconds_now());
+    if (!text) return false;
+    exchange_.head().headers.add_owned(tag::kField, std::move(*text));
+    tagged_ = request;
+    return true;
+  }
+
+  // The answer to a request that bore a tag. False: it was refused.
+  net::Task<bool> check_answer() {
+    if (!tagged_ || facts_.inbound != nullptr) co_return true;
+    auto objection =
+        objection_to_answer(*route_.policy, response_.headers, route_.endpoint->function, *tagged_, seconds_now());
+    if (!objection) co_return true;
+    if (route_.policy->mode() == document::Mode::enforce) {
+      co_await give_up(Reason::tag_mismatch, std::move(*objection));
+      if (record_.reason == Reason::tag_mismatch) record_.outcome = Outcome::deny;  // else the function had gone before
+      co_return false;
+    }
+    if (decided_ == Outcome::allow) {
+      decided_ = Outcome::would_deny;
+      record_.reason = Reason::tag_mismatch;
+      record_.text = std::move(*objection);
+    }
+    co_return true;
   }
 
   // Request and response, once it is known where they lead.
@@ -149,22 +196,36 @@ class Service final : public InFlight {
   // The roles turned round: the message comes from outside, and it is the function that it is relayed to.
   net::Task<void> run_inbound(ConnectionLease* connection) {
     std::optional<Verdict> refused = settle_inbound(facts_, worker_.policy(), exchange_.head(), route_);
-    describe(refused ? std::move(*refused) : Verdict{Outcome::error, Reason::none, {}});
-    if (refused) {
+    probe_ = !refused && route_.policy->inbound().is_probe(exchange_.head().method, route_.target.path());
+    CallerDecision caller;
+    if (!refused && !probe_) caller = decide_caller(*route_.policy, exchange_.head().headers, seconds_now());
+    if (caller.refused) refused = std::move(caller.refused);
+    describe(refused ? *refused : Verdict{Outcome::error, Reason::none, {}});
+    if (refused && refused->outcome == Outcome::deny) {
       co_await answer_denial();
       co_return;
     }
+    if (refused) decided_ = Outcome::would_deny;
+    if (caller.tag) tagged_ = caller.tag->request;
+    record_.outcome = Outcome::error;  // until an answer has been relayed
     clean_inbound(exchange_.head());
-    probe_ = route_.policy->inbound().is_probe(record_.method, route_.target.path());
     if (!probe_) trace_id_ = settle_trace(exchange_.head().headers, route_.policy->inbound().fresh_traces_sampled);
     co_await forward(connection);
+  }
+
+  // Whoever showed a tag gets to see one. An answer without is as good as that of a server in between.
+  void tag_answer() {
+    if (facts_.inbound == nullptr || !tagged_) return;
+    std::optional<std::string> text = make_tag(*route_.policy, TagUse::answer, *tagged_, seconds_now());
+    if (text) response_.headers.add_owned(tag::kField, std::move(*text));
   }
 
   // Before the function sees the message. False: it must not, as what it sends could not be told from others' requests.
   bool begin_execution() {
     if (facts_.inbound == nullptr || probe_ || record_.execution) return true;
     execution_ = worker_.executions().begin(
-        {.inbound = inbound_operation(route_, record_.method), .trace_id = trace_id_}, Moment::now());
+        {.inbound = inbound_operation(route_, record_.method), .trace_id = trace_id_, .application_request = tagged_},
+        Moment::now());
     record_.execution = execution_;
     return execution_.has_value();
   }
@@ -620,6 +681,9 @@ class Service final : public InFlight {
   net::Task<void> relay_response() {
     bool final_head = co_await relay_informational();
     if (!final_head) co_return;
+    // Before the flow graph is told of it: what is not believed leads to no redirect.
+    const bool believed = co_await check_answer();
+    if (!believed) co_return;
     flow_status_ = head_.status;
     flow_.answered(head_.status);
     if (flow_.attribution() != Attribution::none) redirect_ = redirect_of(route_, record_.method, response_);
@@ -630,6 +694,7 @@ class Service final : public InFlight {
     }
     record_.first_byte = std::chrono::duration_cast<std::chrono::microseconds>(net::Clock::now() - started_);
     clean_response(response_);
+    tag_answer();
     if (head_.status == 101) {
       co_await relay_frames();
       co_return;
@@ -849,6 +914,7 @@ class Service final : public InFlight {
   ExecutionTable::Flow flow_;
   const RuntimeApi* runtime_ = nullptr;  // set where the exchange is for it
   RuntimeCall call_;
+  std::optional<tag::RequestId> tagged_;  // of the tag that the request bears
   bool probe_ = false;                    // of an inbound exchange: it begins no execution
   std::optional<std::string> trace_id_;   // of an inbound exchange
   std::optional<ExecutionId> execution_;  // that an inbound exchange has begun, while it is open
