@@ -136,7 +136,7 @@ def test_a_request_is_tagged_with_what_it_is_part_of(serve, benches, another):
     told = [tags.read(tag) for _, (tag,) in another.got]
     assert {(t["application"], t["function"]) for t in told} == {("shop", "first")}
     assert len({t["guard"] for t in told}) == 1 and all(abs(t["issued"] - time.time()) < 30 for t in told)
-    executions = [r["execution"] for r in function.records("exchange") if r["path"] in ("/one", "/two")]
+    executions = [function.wait_for_record(kind="exchange", path=path)["execution"] for path in ("/one", "/two")]
     assert [t["request"].hex() for t in told[:2]] == executions, "the first of its request, which has the number of its execution"
     assert told[2]["request"] == tags.read(asked)["request"], "of the request that the caller is part of"
 
