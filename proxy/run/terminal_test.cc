@@ -199,7 +199,7 @@ TEST_P(OnATerminal, TheTerminalIsTheShellsAgainAfterAShellInside) {
 TEST_P(OnATerminal, ACommandThatEndsInTheBackgroundLeavesTheTerminalAlone) {
   Terminal terminal({"bash", "--norc", "--noprofile", "-i"});
   terminal.expect("$ ");
-  terminal.type_and_await_job(guard_line("sh -c 'sleep 1; echo do''ne'"));
+  terminal.type_and_await_job(guard_line("sh -c 'sleep 4; echo do''ne'"));
   terminal.type(kControlZ);
   terminal.expect("Stopped");
   terminal.expect("$ ");
