@@ -69,7 +69,8 @@ Graphs learn(const std::vector<Round>& rounds, const std::vector<std::size_t>& w
     for (const Execution& execution : rounds[i]) {
       auto& learner = learners[execution.trace.function()];
       if (learner == nullptr) learner = std::make_unique<flow::Learner>(options);
-      Trace trace = execution.trace;  // the learner keeps what it likes of it, and other graphs are learned from it, too
+      Trace trace =
+          execution.trace;  // the learner keeps what it likes of it, and other graphs are learned from it, too
       if (auto added = learner->add(std::move(trace)); !added) give_up(execution.trace.function(), added.error());
     }
   }
