@@ -43,8 +43,8 @@ def serve(request, bench, world):
         one.stop()
 
 
-def send(paths, **todo):
-    body = json.dumps({"urls": [f"https://{HOST}{path}" for path in paths]} | todo)
+def send(paths, **task):
+    body = json.dumps({"urls": [f"https://{HOST}{path}" for path in paths]} | task)
     status, _, answer = published.ask("POST", "/run", body, {"Content-Type": "application/json"}, timeout=40)
     assert (status, json.loads(answer)["statuses"]) == (200, [200] * len(paths)), answer
     return list(paths)

@@ -82,15 +82,15 @@ class Function(http.server.BaseHTTPRequestHandler):
             return self.answer(json.dumps({"line": self.requestline, "body": len(body)}).encode())
         return self.answer(json.dumps(self.run(json.loads(body))).encode())
 
-    def run(self, todo):
+    def run(self, task):
         """`paths`: what it sends, one after the other. `propagate`: with the trace of what it was asked. `meet`: name and
         number of requests that wait for each other before and behind that."""
-        fields = "".join(f"traceparent: {v}\r\n" for v in self.headers.get_all("traceparent", []) if todo.get("propagate"))
-        meet = barrier(*todo["meet"]) if "meet" in todo else None
+        fields = "".join(f"traceparent: {v}\r\n" for v in self.headers.get_all("traceparent", []) if task.get("propagate"))
+        meet = barrier(*task["meet"]) if "meet" in task else None
         if meet:
             meet.wait()
-        statuses = [get(todo.get("host", HOST), path, fields, tls=todo.get("tls", True), port=todo.get("port", 443))["status"]
-                    for path in todo["paths"]]
+        statuses = [get(task.get("host", HOST), path, fields, tls=task.get("tls", True), port=task.get("port", 443))["status"]
+                    for path in task["paths"]]
         if meet:
             meet.wait()
         return {"statuses": statuses, "fields": self.headers.items()}

@@ -28,9 +28,9 @@ def ask(method, path, body=None, headers=None, address=ADDRESS, port=OUTSIDE, ti
         client.close()
 
 
-def run(paths, headers=None, **todo):
+def run(paths, headers=None, **task):
     """Has the function send requests."""
-    status, _, body = ask("POST", "/run", json.dumps({"paths": paths} | todo), headers)
+    status, _, body = ask("POST", "/run", json.dumps({"paths": paths} | task), headers)
     assert status == 200, (status, body)
     return json.loads(body)
 

@@ -28,10 +28,10 @@ def healthz():
 
 @app.post("/run")
 def run():
-    todo = flask.request.get_json()
-    if todo.get("meet"):
+    task = flask.request.get_json()
+    if task.get("meet"):
         together.wait()
-    statuses = [requests.get(url, timeout=20).status_code for url in todo["urls"]]
-    if todo.get("meet"):
+    statuses = [requests.get(url, timeout=20).status_code for url in task["urls"]]
+    if task.get("meet"):
         together.wait()
     return {"statuses": statuses}

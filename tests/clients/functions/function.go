@@ -10,7 +10,7 @@ import (
 	"sync"
 )
 
-type todo struct {
+type task struct {
 	Urls []string `json:"urls"`
 	Meet bool     `json:"meet"`
 }
@@ -57,7 +57,7 @@ func main() {
 	together := &barrier{size: size, open: make(chan struct{})}
 	http.HandleFunc("/healthz", func(w http.ResponseWriter, r *http.Request) { w.Write([]byte("well")) })
 	http.HandleFunc("/run", func(w http.ResponseWriter, r *http.Request) {
-		var asked todo
+		var asked task
 		if json.NewDecoder(r.Body).Decode(&asked) != nil {
 			w.WriteHeader(400)
 			return
