@@ -14,10 +14,10 @@
 
 #include "base/limits.h"
 #include "base/read_file.h"
-#include "cli/flow_replay.h"
 #include "cli/flow_text.h"
 #include "policy-engine/document/diagnostics.h"
 #include "policy-engine/flow/graph_document.h"
+#include "policy-engine/flow/replay.h"
 #include "policy-engine/flow/trace_file.h"
 #include "proxy/guard/json.h"
 
@@ -26,6 +26,7 @@ namespace sallyport::cli {
 namespace {
 
 using flow::GraphLoad;
+using flow::Replay;
 using Outcome = Replay::Outcome;
 
 struct Flags {

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "base/hex.h"
 #include "base/random.h"
 #include "policy-engine/document/names.h"
 
@@ -30,13 +31,7 @@ bool is_reserved(std::string_view header) {
 std::string random_placeholder() {
   std::array<unsigned char, 16> bytes{};
   if (!random_bytes(bytes)) return {};
-  constexpr std::string_view kHex = "0123456789abcdef";
-  std::string out = "sallyport-placeholder-";
-  for (const unsigned char byte : bytes) {
-    out += kHex[byte >> 4];
-    out += kHex[byte & 15];
-  }
-  return out;
+  return "sallyport-placeholder-" + to_hex(bytes);
 }
 
 class CredentialCompiler {

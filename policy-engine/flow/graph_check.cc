@@ -9,6 +9,7 @@
 #include "policy-engine/document/did_you_mean.h"
 #include "policy-engine/document/names.h"
 #include "policy-engine/flow/graph_symbols.h"
+#include "policy-engine/flow/image_digest.h"
 
 namespace sallyport::flow {
 
@@ -22,12 +23,6 @@ constexpr std::string_view kApiVersion = "sallyport.dev/v1alpha1";
 constexpr std::string_view kKind = "FlowGraph";
 constexpr std::string_view kNameHint = "up to 253 of a-z, 0-9, '.' and '-', starting and ending with a letter or digit";
 constexpr std::string_view kLabelHint = "up to 63 of a-z, 0-9, '.', '_' and '-', with a letter or digit at both ends";
-
-bool is_digest(std::string_view text) {
-  constexpr std::string_view kSha256 = "sha256:";
-  return text.size() == kSha256.size() + 64 && text.starts_with(kSha256) &&
-         text.find_first_not_of("0123456789abcdef", kSha256.size()) == std::string_view::npos;
-}
 
 std::string more_than(std::string_view what, std::size_t most, std::string_view things) {
   return std::string(what) + " has more than " + std::to_string(most) + " " + std::string(things);
@@ -173,7 +168,7 @@ void GraphChecker::check_spec() {
     diagnostics_.error(places_.of(spec, api::FlowGraphSpec::kFunctionFieldNumber),
                        "the function " + quoted(spec.function()) + " is not valid", kNameHint);
   }
-  if (spec.has_image_digest() && !is_digest(spec.image_digest())) {
+  if (spec.has_image_digest() && !is_image_digest(spec.image_digest())) {
     diagnostics_.error(places_.of(spec, api::FlowGraphSpec::kImageDigestFieldNumber),
                        "imageDigest " + quoted(spec.image_digest()) + " is not valid",
                        "write sha256: and 64 hexadecimal digits in lower case");

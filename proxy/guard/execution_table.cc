@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/hex.h"
 #include "base/limits.h"
 #include "base/random.h"
 
@@ -273,7 +274,9 @@ void ExecutionTable::note(Execution& execution, const flow::Operation& operation
   set(*noted.mutable_began(), std::max(began - execution.began.steady, net::Clock::duration::zero()));
 }
 
-// Whether the flow graph lets the request come. Not asked of executions that began without one.
+// Whether the flow graph lets the request come. Open for executions that began without one, and while one of those may
+// be the sender: nothing is known of what they have sent. Only who writes the policy can make such, by adding a graph
+// while they are open, and they end by their time limit.
 void ExecutionTable::follow(const flow::Operation& operation, Flow& flow, Step& step) {
   const bool known = flow.attribution_ == Attribution::only || flow.attribution_ == Attribution::trace_context;
   if (known ? flow.of_->number == 0 : without_graph_ > 0) return;

@@ -6,6 +6,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/hex.h"
 #include "base/limits.h"
 #include "policy-engine/flow/graph_document.h"
 

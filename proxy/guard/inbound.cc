@@ -3,6 +3,7 @@
 #include <array>
 #include <charconv>
 
+#include "base/hex.h"
 #include "base/random.h"
 #include "policy-engine/request/host.h"
 #include "proxy/guard/execution_table.h"
@@ -28,16 +29,6 @@ std::unexpected<Error> no_publication(std::string_view text, std::string_view fo
 bool is_address_and_port(std::string_view text) {
   const auto authority = request::parse_authority(text);
   return authority && authority->host.address && authority->port;
-}
-
-std::string hex(std::span<const unsigned char> bytes) {
-  static constexpr char kDigits[] = "0123456789abcdef";
-  std::string out;
-  for (const unsigned char byte : bytes) {
-    out += kDigits[byte >> 4];
-    out += kDigits[byte & 15];
-  }
-  return out;
 }
 
 }  // namespace
@@ -114,8 +105,8 @@ std::optional<std::string> settle_trace(request::HeaderList& headers, bool sampl
   if (!random_bytes(trace) || !random_bytes(parent)) return std::nullopt;
   trace.back() |= 1;  // all zeros mean no trace, and no parent
   parent.back() |= 1;
-  std::string id = hex(trace);
-  headers.add_owned(kTraceParent, "00-" + id + "-" + hex(parent) + (sampled ? "-01" : "-00"));
+  std::string id = to_hex(trace);
+  headers.add_owned(kTraceParent, "00-" + id + "-" + to_hex(parent) + (sampled ? "-01" : "-00"));
   return id;
 }
 

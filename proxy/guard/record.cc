@@ -3,20 +3,13 @@
 #include <charconv>
 #include <cstring>
 
+#include "base/hex.h"
 #include "proxy/guard/json.h"
 
 namespace sallyport::guard {
 namespace {
 
 constexpr char kHex[] = "0123456789abcdef";
-
-char* put_hex(char* at, const ExecutionId& id) {
-  for (const unsigned char byte : id) {
-    *at++ = kHex[byte >> 4];
-    *at++ = kHex[byte & 15];
-  }
-  return at;
-}
 
 // What a line takes besides the strings of its record: names of fields, numbers, enumerations.
 constexpr std::size_t kFixedBytesMax = 1'024;
@@ -137,12 +130,6 @@ std::size_t json_bytes_max(const Record& record, std::string_view function) {
 }
 
 }  // namespace
-
-std::string to_hex(const ExecutionId& id) {
-  std::string out(2 * id.size(), '0');
-  put_hex(out.data(), id);
-  return out;
-}
 
 std::string_view to_string(RecordKind kind) {
   switch (kind) {

@@ -21,7 +21,6 @@ class Trace;
 namespace sallyport::guard {
 
 using ExecutionId = std::array<unsigned char, 16>;  // random
-std::string to_hex(const ExecutionId& id);
 
 enum class RecordKind : std::uint8_t {
   exchange,    // one HTTP request of the function and its response

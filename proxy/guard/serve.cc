@@ -108,7 +108,6 @@ class Service final : public InFlight {
     describe(verdict);
     if (verdict.outcome == Outcome::deny) {
       co_await answer_denial();
-      co_await read_away();
       co_return;
     }
     decided_ = verdict.outcome;
@@ -258,6 +257,23 @@ class Service final : public InFlight {
     return true;
   }
 
+  // Whether a body may still come that nobody reads, behind an answer of our own over HTTP/2. A server may reset the
+  // stream then (RFC 9113 section 8.1), but curl before 8.0 tells of that error and not of the answer. HTTP/1 reads it
+  // away when it closes the connection.
+  bool owes_reading() const {
+    return unread_ && exchange_.version() == http::Version::http2 && !exchange_.expects_continue();
+  }
+
+  // For a moment.
+  net::Task<void> read_away() {
+    const net::Deadline end = worker_.loop().in(limits::kLingerTimeout);
+    for (std::uint64_t bytes = 0; bytes <= limits::kLingerBytesMax;) {
+      Result<Chunk> chunk = co_await exchange_.read_body(std::min(end, worker_.loop().in(limits::kLingerIdleTimeout)));
+      if (!chunk || chunk->end) co_return;
+      bytes += chunk->data.size();
+    }
+  }
+
   net::Task<void> refuse(Reason reason, std::string text) {
     record_.outcome = Outcome::deny;
     record_.reason = reason;
@@ -400,27 +416,14 @@ class Service final : public InFlight {
       denial.head.status = 421;
     }
     record_.status = denial.head.status;
-    if (exchange_.body().kind != http::BodyInfo::Kind::empty) exchange_.close_after();
+    unread_ = has_content() && !held_.held() && !upload_.running();
+    if (has_content()) exchange_.close_after();
     flow_.answered(0);
     http::BodyInfo body{http::BodyInfo::Kind::sized, denial.body.size(), false};
     responded_ = true;
     // Nobody is left to tell when this fails: the connection is closed, and the record says what was decided.
     Result<void> written = co_await exchange_.respond(denial.head, body, Chunk{denial.body, true});
     if (!written) exchange_.abort();
-  }
-
-  // Over HTTP/2 a denial is there before the body, and the stream would be reset with it. A server may do so (RFC 9113
-  // section 8.1), but curl before 8.0 then tells of an error and not of the answer: what still comes is read for a
-  // moment. HTTP/1 does the same when it closes its connection.
-  net::Task<void> read_away() {
-    const bool comes = has_content() && !held_.held() && !exchange_.expects_continue();
-    if (!comes || exchange_.version() != http::Version::http2) co_return;
-    const net::Deadline end = worker_.loop().in(limits::kLingerTimeout);
-    for (std::uint64_t bytes = 0; bytes <= limits::kLingerBytesMax;) {
-      Result<Chunk> chunk = co_await exchange_.read_body(std::min(end, worker_.loop().in(limits::kLingerIdleTimeout)));
-      if (!chunk || chunk->end) co_return;
-      bytes += chunk->data.size();
-    }
   }
 
   // Every place is taken: said at once, so that nobody waits for what may take long. The client may try again.
@@ -932,6 +935,7 @@ class Service final : public InFlight {
   bool peer_gone_ = false;
   bool awaits_client_ = false;
   bool discarding_ = false;
+  bool unread_ = false;
   bool responded_ = false;
   bool keep_upstream_ = false;
   net::Concurrent upload_;  // last: its frame refers to everything above
@@ -943,6 +947,7 @@ net::Task<void> serve_exchange(Worker& worker, const ConnectionFacts& facts, htt
                                ExchangeSlot& slot, ConnectionLease* connection) {
   Service service(worker, exchange, slot, facts);
   co_await service.run(connection);
+  if (service.owes_reading()) co_await service.read_away();
 }
 
 net::Task<void> serve_malformed(Worker& worker, const ConnectionFacts& facts, http::Exchange& exchange,

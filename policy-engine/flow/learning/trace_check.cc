@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/limits.h"
+#include "policy-engine/flow/image_digest.h"
 
 namespace sallyport::flow::learning {
 
@@ -84,15 +85,6 @@ bool is_function(std::string_view text) {
          std::ranges::all_of(text, [&](char c) { return is_end(c) || c == '.' || c == '-'; });
 }
 
-// Empty: not known. Any other form a graph could not have.
-bool is_digest(std::string_view text) {
-  constexpr std::string_view kAlgorithm = "sha256:";
-  constexpr std::size_t kDigits = 64;
-  if (text.empty()) return true;
-  return text.size() == kAlgorithm.size() + kDigits && text.starts_with(kAlgorithm) &&
-         text.find_first_not_of("0123456789abcdef", kAlgorithm.size()) == std::string_view::npos;
-}
-
 std::string mistake_of(const Flow& flow) {
   if (!flow.has_operation()) return "there is no operation";
   if (auto mistake = mistake_of(flow.operation()); !mistake.empty()) return mistake;
@@ -115,7 +107,7 @@ Result<void> check_trace(const v1alpha1::Trace& trace) {
   if (!is_function(trace.function())) {
     return invalid("the function is none: it is up to 253 of a-z, 0-9, '.' and '-', a letter or digit at both ends");
   }
-  if (!is_digest(trace.image_digest())) {
+  if (!trace.image_digest().empty() && !is_image_digest(trace.image_digest())) {
     return invalid("the image digest is none: it is sha256: and 64 hexadecimal digits in lower case");
   }
   if (!is_duration(trace.duration())) return invalid("the duration is out of range");

@@ -1,4 +1,4 @@
-#include "cli/flow_replay.h"
+#include "policy-engine/flow/replay.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -8,11 +8,11 @@
 
 #include "base/limits.h"
 
-namespace sallyport::cli {
+namespace sallyport::flow {
 
 namespace {
 
-namespace api = flow::v1alpha1;
+namespace api = v1alpha1;
 using Outcome = Replay::Outcome;
 
 // Of a trace from anywhere: what no execution lasts is taken for the longest that can be counted.
@@ -21,11 +21,11 @@ std::int64_t nanoseconds(const google::protobuf::Duration& time) {
   return std::clamp(time.seconds(), -kSecondsMax, kSecondsMax) * 1'000'000'000 + time.nanos();
 }
 
-flow::Operation operation_of(const api::Operation& operation) {
+Operation operation_of(const api::Operation& operation) {
   return {operation.method(), operation.host(), operation.path(), operation.query(), operation.action()};
 }
 
-std::string place_of(const flow::Execution& execution) {
+std::string place_of(const Execution& execution) {
   std::string out;
   for (const std::string_view node : execution.nodes()) {
     if (!out.empty()) out += ", ";
@@ -36,12 +36,12 @@ std::string place_of(const flow::Execution& execution) {
 
 struct Awaited {
   std::int64_t until = 0;
-  flow::Ticket ticket;
-  flow::Answer answer = flow::Answer::fine;
+  Ticket ticket;
+  Answer answer = Answer::fine;
 };
 
 // Why a trace says nothing about a graph; empty where it does.
-std::string reason_to_leave_out(const flow::Graph& graph, const api::Trace& trace) {
+std::string reason_to_leave_out(const Graph& graph, const api::Trace& trace) {
   if (!trace.function().empty() && trace.function() != graph.function()) {
     return "it is of function " + trace.function();
   }
@@ -53,7 +53,7 @@ std::string reason_to_leave_out(const flow::Graph& graph, const api::Trace& trac
 
 }  // namespace
 
-Replay replay(const std::shared_ptr<const flow::Graph>& graph, const api::Trace& trace) {
+Replay replay(const std::shared_ptr<const Graph>& graph, const api::Trace& trace) {
   Replay out;
   out.why = reason_to_leave_out(*graph, trace);
   if (!out.why.empty()) {
@@ -66,7 +66,7 @@ Replay replay(const std::shared_ptr<const flow::Graph>& graph, const api::Trace&
   }
   std::ranges::sort(order, {}, [&](int i) { return std::pair(nanoseconds(trace.flows(i).began()), i); });
 
-  flow::Execution execution(graph);
+  Execution execution(graph);
   std::vector<Awaited> awaited;  // the one that ends first is at the back
   for (const int i : order) {
     const api::Flow& flow = trace.flows(i);
@@ -74,8 +74,8 @@ Replay replay(const std::shared_ptr<const flow::Graph>& graph, const api::Trace&
     for (; !awaited.empty() && awaited.back().until <= now; awaited.pop_back()) {
       execution.answered(awaited.back().ticket, awaited.back().answer);
     }
-    flow::Ticket ticket;
-    const flow::Operation operation = operation_of(flow.operation());
+    Ticket ticket;
+    const Operation operation = operation_of(flow.operation());
     const std::string at = place_of(execution);
     if (!execution.request(operation, ticket)) {
       out = {Outcome::refused, i, to_string(operation), execution.expected(), at, ""};
@@ -83,7 +83,7 @@ Replay replay(const std::shared_ptr<const flow::Graph>& graph, const api::Trace&
     }
     const bool answered = flow.end() != api::FLOW_END_FAILED;
     const Awaited one{std::max(now, nanoseconds(flow.ended())), ticket,
-                      flow::answer_of(answered ? static_cast<int>(flow.status()) : 0)};
+                      answer_of(answered ? static_cast<int>(flow.status()) : 0)};
     const auto behind = std::ranges::upper_bound(awaited, one.until, std::greater<>(), &Awaited::until);
     awaited.insert(behind, one);
   }
@@ -93,4 +93,4 @@ Replay replay(const std::shared_ptr<const flow::Graph>& graph, const api::Trace&
   return out;
 }
 
-}  // namespace sallyport::cli
+}  // namespace sallyport::flow

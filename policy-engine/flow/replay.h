@@ -1,14 +1,14 @@
 #pragma once
 // A trace against a flow graph: what the guard would have said to each of its requests.
 
-#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 
 #include "policy-engine/api/flow.pb.h"
 #include "policy-engine/flow/graph.h"
 
-namespace sallyport::cli {
+namespace sallyport::flow {
 
 struct Replay {
   enum class Outcome : std::uint8_t {
@@ -28,6 +28,6 @@ struct Replay {
 // Requests begin and answers end when the trace says so: of an answer and a request at one time the answer comes first.
 // Requests that the guard had refused were never sent, and are passed over. That an execution is incomplete is said
 // only of one that came to its end.
-Replay replay(const std::shared_ptr<const flow::Graph>& graph, const flow::v1alpha1::Trace& trace);
+Replay replay(const std::shared_ptr<const Graph>& graph, const v1alpha1::Trace& trace);
 
-}  // namespace sallyport::cli
+}  // namespace sallyport::flow
