@@ -21,22 +21,31 @@ std::unexpected<Error> unreadable(const std::string& path, int error) {
 
 }  // namespace
 
-Result<std::string> read_file(const std::string& path, std::size_t bytes_max) {
-  UniqueFd opened;
-  int fd = STDIN_FILENO;
-  if (path != "-") {
-    opened.reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!opened) return unreadable(path, errno);
-    fd = opened.get();
+Result<FileReader> FileReader::open(const std::string& path) {
+  if (path == "-") return FileReader(path, UniqueFd());
+  UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file) return unreadable(path, errno);
+  return FileReader(path, std::move(file));
+}
+
+Result<std::size_t> FileReader::read(std::span<char> room) {
+  while (true) {
+    const ssize_t count = ::read(file_ ? file_.get() : STDIN_FILENO, room.data(), room.size());
+    if (count >= 0) return static_cast<std::size_t>(count);
+    if (errno != EINTR) return unreadable(path_, errno);
   }
+}
+
+Result<std::string> read_file(const std::string& path, std::size_t bytes_max) {
+  auto file = FileReader::open(path);
+  if (!file) return std::unexpected(std::move(file.error()));
   std::string text;
   char block[16384];
   while (true) {
-    ssize_t count = ::read(fd, block, sizeof block);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return unreadable(path, errno);
-    if (count == 0) return text;
-    text.append(block, static_cast<std::size_t>(count));
+    const auto count = file->read(block);
+    if (!count) return std::unexpected(count.error());
+    if (*count == 0) return text;
+    text.append(block, *count);
     if (text.size() > bytes_max) {
       return fail(ErrorSource::internal, ErrorKind::limit,
                   path + " is larger than " + std::to_string(bytes_max) + " bytes, the most that is read");

@@ -190,11 +190,6 @@ struct Tally {
 
 bool replay_file(const std::string& file, const Flags& flags, const GraphLoad& graph, Tally& tally) {
   constexpr std::size_t kNotesMax = 8;
-  const auto bytes = read_file(file, limits::kTraceFileBytesMax);
-  if (!bytes) {
-    std::cerr << "sallyport: " << bytes.error().text << "\n";
-    return false;
-  }
   std::size_t number = 0;
   bool cut = false;
   const auto take = [&](flow::v1alpha1::Trace&& trace) -> Result<void> {
@@ -208,7 +203,7 @@ bool replay_file(const std::string& file, const Flags& flags, const GraphLoad& g
     }
     return {};
   };
-  const auto read = flow::read_traces(*bytes, name_of(file), take, cut);
+  const auto read = flow::read_trace_file(file, take, cut);
   if (!read) std::cerr << "sallyport: " << read.error().text << "\n";
   if (cut) std::cerr << "sallyport: " << name_of(file) << ": the last trace is cut off and left out\n";
   return read.has_value();

@@ -41,13 +41,11 @@ int complain(const Error& error) {
 
 std::string name_of(const std::string& file) { return file == "-" ? "stdin" : file; }
 
-// Each file is in memory one at a time. A trace that was cut off is said, and is no error.
-Result<void> read_all(const std::vector<std::string>& files, const std::function<Result<void>(Trace&&)>& take) {
+// A trace that was cut off is said, and is no error.
+Result<void> read_all(const std::vector<std::string>& files, const flow::TakeTrace& take) {
   for (const std::string& file : files) {
-    const auto bytes = read_file(file, limits::kTraceFileBytesMax);
-    if (!bytes) return std::unexpected(bytes.error());
     bool cut = false;
-    if (auto read = flow::read_traces(*bytes, name_of(file), take, cut); !read) return read;
+    if (auto read = flow::read_trace_file(file, take, cut); !read) return read;
     if (cut) std::cerr << "sallyport: " << name_of(file) << ": the last trace was cut off, and is left out\n";
   }
   return {};

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "base/limits.h"
-#include "base/read_file.h"
 #include "load/flow_accuracy/reference.h"
 #include "policy-engine/flow/trace_file.h"
 
@@ -94,8 +93,6 @@ std::vector<Round> rounds_from(const std::map<std::string, std::vector<Round>>& 
 Result<std::map<std::string, std::vector<Round>>> read_rounds(const std::vector<std::string>& files) {
   std::map<std::string, std::vector<Round>> out;
   for (const std::string& file : files) {
-    const auto bytes = read_file(file, limits::kTraceFileBytesMax);
-    if (!bytes) return std::unexpected(bytes.error());
     bool cut = false;
     const auto take = [&](Trace&& trace) -> Result<void> {
       // As the learner: without an end, or mixed with others, an execution shows nothing.
@@ -104,7 +101,7 @@ Result<std::map<std::string, std::vector<Round>>> read_rounds(const std::vector<
       rounds.push_back({{std::move(trace), {}}});
       return {};
     };
-    if (auto read = flow::read_traces(*bytes, file, take, cut); !read) return std::unexpected(read.error());
+    if (auto read = flow::read_trace_file(file, take, cut); !read) return std::unexpected(read.error());
   }
   for (auto& [function, rounds] : out) {
     const Lines lines(rounds);

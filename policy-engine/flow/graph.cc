@@ -156,6 +156,15 @@ bool node_complete(const CompiledNode& node, const ConstConfiguration& at) {
   return at.head.pass >= node.times.least && pass_complete(node, at);
 }
 
+std::size_t hash_of(const Operation& operation) {
+  const std::hash<std::string_view> hash;
+  std::size_t out = hash(operation.method);
+  for (const std::string_view part : {operation.host, operation.path, operation.query, operation.action}) {
+    out = std::rotl(out, 7) * 0x9E3779B97F4A7C15U ^ hash(part);
+  }
+  return out;
+}
+
 }  // namespace
 
 Answer answer_of(int status) {
@@ -178,6 +187,11 @@ int Graph::node_line(std::uint32_t node) const {
 }
 
 bool Graph::has(const Operation& operation) const { return compiled_->index.find(operation) != SymbolIndex::kNone; }
+Sighting Graph::sight(const Operation& operation) const {
+  const std::uint32_t symbol = compiled_->index.find(operation);
+  // Only retries are told apart by it.
+  return {symbol, compiled_->slots == 0 || symbol == SymbolIndex::kNone ? 0 : hash_of(operation)};
+}
 
 struct Execution::State {
   explicit State(const Compiled& graph)
@@ -373,15 +387,6 @@ class Step {
   std::size_t slot_ = 0;
 };
 
-std::size_t hash_of(const Operation& operation) {
-  const std::hash<std::string_view> hash;
-  std::size_t out = hash(operation.method);
-  for (const std::string_view part : {operation.host, operation.path, operation.query, operation.action}) {
-    out = std::rotl(out, 7) * 0x9E3779B97F4A7C15U ^ hash(part);
-  }
-  return out;
-}
-
 // Whether some configuration allows something after the request of slot `i`.
 bool slot_needed(const Configurations& configurations, std::size_t i) {
   for (std::size_t c = 0; c < configurations.size(); ++c) {
@@ -414,18 +419,17 @@ bool Execution::operator==(const Execution& other) const {
 
 bool Execution::could(const Operation& operation) const {
   const Compiled& graph = *graph_->compiled_;
-  const std::uint32_t symbol = graph.index.find(operation);
-  if (symbol == SymbolIndex::kNone) return false;
-  Step(graph, state_->now, state_->next, state_->slots).take(symbol, state_->slots.empty() ? 0 : hash_of(operation));
+  const Sighting sighting = graph_->sight(operation);
+  if (sighting.symbol == SymbolIndex::kNone) return false;
+  Step(graph, state_->now, state_->next, state_->slots).take(sighting.symbol, sighting.operation);
   return state_->next.size() > 0;
 }
 
-bool Execution::request(const Operation& operation, Ticket& ticket) {
+bool Execution::request(const Sighting& sighting, Ticket& ticket) {
+  const auto [symbol, hash] = sighting;
+  if (symbol == SymbolIndex::kNone) return false;
   const Compiled& graph = *graph_->compiled_;
   State& state = *state_;
-  const std::uint32_t symbol = graph.index.find(operation);
-  if (symbol == SymbolIndex::kNone) return false;
-  const std::size_t hash = state.slots.empty() ? 0 : hash_of(operation);
   Step step(graph, state.now, state.next, state.slots);
   step.take(symbol, hash);
   if (state.next.size() == 0) return false;

@@ -33,6 +33,12 @@ enum class Answer : std::uint8_t {
 };
 Answer answer_of(int status);  // 0: no response
 
+// An operation as a graph sees it.
+struct Sighting {
+  std::uint32_t symbol = 0;   // of the most specific pattern that it matches
+  std::size_t operation = 0;  // a hash of the whole
+};
+
 class Graph {
  public:
   ~Graph();
@@ -45,6 +51,8 @@ class Graph {
   std::string_view node_name(std::uint32_t node) const;
   int node_line(std::uint32_t node) const;     // in the document; 0 when it had no lines
   bool has(const Operation& operation) const;  // some node stands for it
+  // For requests that come again and again: the look is most of a step.
+  Sighting sight(const Operation& operation) const;
 
  private:
   friend class Execution;
@@ -68,7 +76,8 @@ class Execution {
   // Advances and returns true, or leaves everything as it was and returns false: the request is out of order, too
   // often, or not in the graph. Fails closed: past limits::kFlowConfigurationsMax configurations the rest is forgotten,
   // which can only make it refuse more.
-  bool request(const Operation& operation, Ticket& ticket);
+  bool request(const Operation& operation, Ticket& ticket) { return request(graph_->sight(operation), ticket); }
+  bool request(const Sighting& sighting, Ticket& ticket);  // of this graph
   // The answer to an allowed request, or its absence: what a retry or a redirect may follow. Answers of parallel
   // requests may come in any order.
   void answered(const Ticket& ticket, Answer answer);

@@ -44,8 +44,8 @@ class Learner {
   ~Learner();
   Learner(Learner&&) noexcept;
 
-  // ErrorKind::invalid and ErrorKind::limit as learn(); the trace is not learned from then. Its times are put right in
-  // place.
+  // The trace is as read_traces gives it. ErrorKind::invalid and ErrorKind::limit as learn(); it is not learned from
+  // then. Its times are put right in place.
   Result<void> add(v1alpha1::Trace&& trace);
   Result<Learned> finish();
 

@@ -7,11 +7,14 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
 #include "base/limits.h"
+#include "base/read_file.h"
 #include "policy-engine/flow/learning/trace_check.h"
 #include "policy-engine/flow/trace_json.h"
 
@@ -20,12 +23,13 @@ namespace sallyport::flow {
 namespace {
 
 using v1alpha1::Trace;
-using Take = std::function<Result<void>(Trace&&)>;
+using Take = TakeTrace;
 
 constexpr std::string_view kMark = "SLPTRC1\n";
 constexpr std::size_t kQuotedBytesMax = 200;   // of what protobuf says about a mistake
 constexpr std::size_t kRoomBytes = 256 << 10;  // of a thousand flows, about
 constexpr std::size_t kVarintBytesMax = 5;     // a length has 32 bits
+constexpr std::size_t kPieceBytes = 1 << 20;   // of a file that are read at once
 
 std::unexpected<Error> malformed(const std::string& where, std::string_view what, std::string_view remedy) {
   return fail(ErrorSource::policy, ErrorKind::malformed, where + ": " + std::string(what) + "; " + std::string(remedy));
@@ -70,87 +74,130 @@ class TraceRoom {
 
 bool is_blank(std::string_view line) { return line.find_first_not_of(" \t\r") == std::string_view::npos; }
 
-template <class Where>
-Result<void> give(Trace&& trace, Where where, const Take& take) {
-  if (auto checked = learning::check_trace(trace); !checked) {
-    return malformed(where(), checked.error().text, "the trace was not written by a guard, or has been changed");
+// The length before a message.
+struct Length {
+  enum class State : std::uint8_t { whole, cut, damaged } state = State::cut;
+  std::uint64_t value = 0;
+  std::size_t bytes = 0;
+};
+
+Length length_at(std::string_view bytes) {
+  Length out;
+  while (out.bytes < std::min(bytes.size(), kVarintBytesMax)) {
+    const auto byte = static_cast<unsigned char>(bytes[out.bytes]);
+    out.value |= static_cast<std::uint64_t>(byte & 0x7fU) << (7 * out.bytes++);
+    if ((byte & 0x80U) != 0) continue;
+    out.state = Length::State::whole;
+    return out;
   }
-  return take(std::move(trace));
+  if (out.bytes == kVarintBytesMax) out.state = Length::State::damaged;
+  return out;
 }
 
-Result<void> read_json_lines(std::string_view bytes, const std::string& file, const Take& take, bool& cut) {
-  TraceRoom room;
-  std::size_t number = 0;
-  const auto where = [&] { return file + ":" + std::to_string(number); };
-  while (!bytes.empty()) {
-    ++number;
+// The traces of a file that comes in pieces.
+class Scanner {
+ public:
+  Scanner(const std::string& file, const Take& take) : file_(file), take_(take) {}
+
+  // Takes the traces that are whole from the front of `bytes`; `last`: nothing comes behind them.
+  Result<void> scan(std::string_view& bytes, bool last) {
+    if (form_ == Form::unknown && !find_form(bytes, last)) return {};
+    while (!bytes.empty()) {
+      const std::size_t before = bytes.size();
+      auto taken = form_ == Form::binary ? take_message(bytes, last) : take_line(bytes, last);
+      if (!taken) return std::unexpected(std::move(taken.error()));
+      offset_ += before - bytes.size();
+      if (!*taken) return {};
+    }
+    return {};
+  }
+
+  // The file ended within a trace, as after a crash.
+  bool cut() const { return cut_; }
+
+ private:
+  enum class Form : std::uint8_t { unknown, json_lines, binary };
+
+  bool find_form(std::string_view& bytes, bool last) {
+    if (bytes.starts_with(kMark)) {
+      bytes.remove_prefix(kMark.size());
+      offset_ = kMark.size();
+      form_ = Form::binary;
+      return true;
+    }
+    if (kMark.starts_with(bytes)) {  // may become the mark, or ends within it
+      cut_ = last && !bytes.empty();
+      return false;
+    }
+    form_ = Form::json_lines;
+    return true;
+  }
+
+  // Whether to go on.
+  Result<bool> take_line(std::string_view& bytes, bool last) {
     const std::size_t end = bytes.find('\n');
     const std::string_view line = bytes.substr(0, end);
-    bytes.remove_prefix(end == std::string_view::npos ? bytes.size() : end + 1);
     if (line.size() > limits::kTraceBytesMax) {
-      return malformed(where(), "the line is longer than " + std::to_string(limits::kTraceBytesMax) + " bytes",
+      ++number_;
+      return malformed(line_place(), "the line is longer than " + std::to_string(limits::kTraceBytesMax) + " bytes",
                        "one trace stands on each line");
     }
-    if (is_blank(line)) continue;
-    Trace& trace = room.next();
+    if (end == std::string_view::npos && !last) return false;
+    ++number_;
+    bytes.remove_prefix(end == std::string_view::npos ? bytes.size() : end + 1);
+    if (is_blank(line)) return true;
+    Trace& trace = room_.next();
     if (const auto mistake = parse_json(line, trace)) {
       // No prefix of a JSON object is one: what has no line end and cannot be read was not written to its end.
-      if (end == std::string_view::npos) {
-        cut = true;
-        return {};
-      }
-      return malformed(where(), "not a trace: " + *mistake, "remove the line, or collect the traces again");
+      cut_ = end == std::string_view::npos;
+      if (cut_) return false;
+      return malformed(line_place(), "not a trace: " + *mistake, "remove the line, or collect the traces again");
     }
-    if (auto given = give(std::move(trace), where, take); !given) return given;
+    return give(std::move(trace), [&] { return line_place(); });
   }
-  return {};
-}
 
-// The length before a message. Nothing with `cut` set: the file ends within it.
-std::optional<std::uint32_t> read_length(std::string_view& bytes, bool& cut) {
-  std::uint64_t value = 0;
-  for (std::size_t i = 0; i < kVarintBytesMax; ++i) {
-    if (i == bytes.size()) {
-      cut = true;
-      return std::nullopt;
-    }
-    const auto byte = static_cast<unsigned char>(bytes[i]);
-    value |= static_cast<std::uint64_t>(byte & 0x7fU) << (7 * i);
-    if ((byte & 0x80U) != 0) continue;
-    bytes.remove_prefix(i + 1);
-    // Past 32 bits: the caller finds it too long in any case.
-    return static_cast<std::uint32_t>(std::min<std::uint64_t>(value, UINT32_MAX));
-  }
-  return std::nullopt;
-}
-
-Result<void> read_binary(std::string_view bytes, const std::string& file, const Take& take, bool& cut) {
-  const char* const begin = bytes.data();
-  bytes.remove_prefix(kMark.size());
-  TraceRoom room;
-  for (std::size_t number = 1; !bytes.empty(); ++number) {
-    const auto where = [&, at = bytes.data() - begin] {
-      return file + ": trace " + std::to_string(number) + " at byte " + std::to_string(at);
-    };
-    const auto length = read_length(bytes, cut);
-    if (cut) return {};
-    if (!length || *length > limits::kTraceBytesMax) {
-      return malformed(where(), "its length is more than " + std::to_string(limits::kTraceBytesMax),
+  Result<bool> take_message(std::string_view& bytes, bool last) {
+    const Length length = length_at(bytes);
+    if (length.state == Length::State::damaged || length.value > limits::kTraceBytesMax) {
+      ++number_;
+      return malformed(message_place(), "its length is more than " + std::to_string(limits::kTraceBytesMax),
                        "from here on the file is damaged: cut it off there, or collect the traces again");
     }
-    if (bytes.size() < *length) {
-      cut = true;
-      return {};
+    if (length.state == Length::State::cut || bytes.size() - length.bytes < length.value) {
+      cut_ = last;
+      return false;
     }
-    Trace& trace = room.next();
-    if (!trace.ParseFromArray(bytes.data(), static_cast<int>(*length))) {
-      return malformed(where(), "not a trace", "cut the file off there, or collect the traces again");
+    ++number_;
+    Trace& trace = room_.next();
+    if (!trace.ParseFromArray(bytes.data() + length.bytes, static_cast<int>(length.value))) {
+      return malformed(message_place(), "not a trace", "cut the file off there, or collect the traces again");
     }
-    bytes.remove_prefix(*length);
-    if (auto given = give(std::move(trace), where, take); !given) return given;
+    bytes.remove_prefix(length.bytes + length.value);
+    return give(std::move(trace), [&] { return message_place(); });
   }
-  return {};
-}
+
+  template <class Where>
+  Result<bool> give(Trace&& trace, Where where) {
+    if (auto checked = learning::check_trace(trace); !checked) {
+      return malformed(where(), checked.error().text, "the trace was not written by a guard, or has been changed");
+    }
+    if (auto taken = take_(std::move(trace)); !taken) return std::unexpected(std::move(taken.error()));
+    return true;
+  }
+
+  std::string line_place() const { return file_ + ":" + std::to_string(number_); }
+  std::string message_place() const {
+    return file_ + ": trace " + std::to_string(number_) + " at byte " + std::to_string(offset_);
+  }
+
+  const std::string& file_;
+  const Take& take_;
+  TraceRoom room_;
+  Form form_ = Form::unknown;
+  std::size_t number_ = 0;    // of the line, or of the message
+  std::uint64_t offset_ = 0;  // of the message
+  bool cut_ = false;
+};
 
 }  // namespace
 
@@ -176,17 +223,31 @@ void append_trace(std::string& out, const Trace& trace, TraceForm form, bool fir
 }
 
 Result<void> read_traces(std::string_view bytes, const std::string& file, const Take& take, bool& cut) {
+  Scanner scanner(file, take);
+  auto read = scanner.scan(bytes, true);
+  cut = scanner.cut();
+  return read;
+}
+
+Result<void> read_trace_file(const std::string& path, const Take& take, bool& cut) {
   cut = false;
-  if (bytes.size() > limits::kTraceFileBytesMax) {
-    return fail(ErrorSource::policy, ErrorKind::limit,
-                file + ": larger than " + std::to_string(limits::kTraceFileBytesMax) + " bytes; split it");
+  const std::string name = path == "-" ? "stdin" : path;
+  auto file = FileReader::open(path);
+  if (!file) return std::unexpected(std::move(file.error()));
+  Scanner scanner(name, take);
+  std::vector<char> held(limits::kTraceBytesMax + kPieceBytes);  // a trace that has not come whole, and what follows
+  std::size_t size = 0;
+  for (bool last = false; !last;) {
+    const auto count = file->read(std::span(held).subspan(size, std::min(kPieceBytes, held.size() - size)));
+    if (!count) return std::unexpected(count.error());
+    last = *count == 0;
+    std::string_view bytes(held.data(), size + *count);
+    if (auto read = scanner.scan(bytes, last); !read) return read;
+    size = bytes.size();
+    std::memmove(held.data(), bytes.data(), size);
   }
-  if (bytes.starts_with(kMark)) return read_binary(bytes, file, take, cut);
-  if (!bytes.empty() && kMark.starts_with(bytes)) {  // a crash within the mark
-    cut = true;
-    return {};
-  }
-  return read_json_lines(bytes, file, take, cut);
+  cut = scanner.cut();
+  return {};
 }
 
 }  // namespace sallyport::flow

@@ -16,10 +16,15 @@ enum class TraceForm : std::uint8_t { json_lines, binary };
 // Appends one trace; `first` where the file begins, as the binary form has a mark there.
 void append_trace(std::string& out, const v1alpha1::Trace& trace, TraceForm form, bool first);
 
-// Reads every trace of `bytes`, in either form, and gives each to `take`. ErrorKind::malformed names the line (or the
-// message by its number and offset). A last trace that was cut off (no line end, or fewer bytes than its length says),
-// as after a crash, is left out and `cut` set: that is no error.
-Result<void> read_traces(std::string_view bytes, const std::string& file,
-                         const std::function<Result<void>(v1alpha1::Trace&&)>& take, bool& cut);
+using TakeTrace = std::function<Result<void>(v1alpha1::Trace&&)>;
+
+// Reads every trace of `bytes`, in either form, and gives each to `take`, until that fails. All have passed
+// learning::check_trace. ErrorKind::malformed names the line (or the message by its number and offset). A last trace
+// that was cut off (no line end, or fewer bytes than its length says), as after a crash, is left out and `cut` set:
+// that is no error.
+Result<void> read_traces(std::string_view bytes, const std::string& file, const TakeTrace& take, bool& cut);
+
+// The same of a file of any size, of which a piece is in memory at a time; "-" is standard input.
+Result<void> read_trace_file(const std::string& path, const TakeTrace& take, bool& cut);
 
 }  // namespace sallyport::flow

@@ -4,11 +4,14 @@
 #include <google/protobuf/util/json_util.h>
 #include <google/protobuf/util/message_differencer.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <random>
+#include <string>
 #include <vector>
 
 #include "base/limits.h"
+#include "base/read_file.h"
 #include "policy-engine/flow/learning/trace_check.h"
 #include "policy-engine/flow/trace_builder.h"
 #include "policy-engine/flow/trace_json.h"
@@ -88,6 +91,52 @@ TEST_P(EachForm, IsReadWhereverItWasCutOffAndSaysSo) {
     const bool mark_alone = GetParam() == TraceForm::binary && size == 8;
     EXPECT_EQ(got.cut, !at_border && !mark_alone) << size;
   }
+}
+
+// Read piece by piece: every trace is whole in one, stands in two, or is longer than any.
+TEST_P(EachForm, OfAFileIsTheSameAsOfItsBytes) {
+  std::mt19937 random(5);
+  std::vector<Trace> traces;
+  std::size_t bytes = 0;
+  while (bytes < (7U << 20)) {
+    Trace trace = full();
+    const std::size_t size = random() % 50 == 0 ? (2U << 20) + random() % 1000 : random() % 3'000;
+    for (std::size_t i = 0; i < size; i += 100) {
+      trace.add_flows()->CopyFrom(trace.flows(0));
+      trace.mutable_flows()->rbegin()->mutable_operation()->set_path("/" + std::string(100, 'x'));
+    }
+    bytes += trace.ByteSizeLong();
+    traces.push_back(std::move(trace));
+  }
+  const std::string whole = file_of(traces, GetParam());
+  const std::string path = testing::TempDir() + "/sallyport_trace_file_test." + std::to_string(getpid());
+  for (const std::size_t size : {whole.size(), whole.size() - 1, std::size_t{1} << 20, (std::size_t{1} << 20) + 1}) {
+    const std::string part = whole.substr(0, size);
+    ASSERT_TRUE(write_file(path, part));
+    const Read expected = read(part);
+    Read found;
+    found.result = read_trace_file(
+        path,
+        [&](Trace&& trace) -> Result<void> {
+          found.traces.push_back(std::move(trace));
+          return {};
+        },
+        found.cut);
+    ASSERT_TRUE(found.result) << found.result.error().text;
+    EXPECT_EQ(found.cut, expected.cut);
+    ASSERT_EQ(found.traces.size(), expected.traces.size());
+    for (std::size_t i = 0; i < found.traces.size(); ++i) {
+      ASSERT_TRUE(MessageDifferencer::Equals(found.traces[i], expected.traces[i])) << i;
+    }
+  }
+  unlink(path.c_str());
+}
+
+TEST(TraceFile, ThatIsNotThereIsSaid) {
+  bool cut = false;
+  const auto found = read_trace_file("/nowhere/t.jsonl", [](Trace&&) -> Result<void> { return {}; }, cut);
+  ASSERT_FALSE(found);
+  EXPECT_THAT(found.error().text, HasSubstr("can't read /nowhere/t.jsonl"));
 }
 
 TEST_P(EachForm, NamesThePlaceOfWhatIsNoTrace) {

@@ -1,5 +1,6 @@
 #include "policy-engine/flow/learning/acceptance.h"
 
+#include <span>
 #include <string>
 #include <unordered_set>
 #include <vector>
@@ -10,8 +11,9 @@ namespace {
 
 class Replay {
  public:
-  Replay(const std::shared_ptr<const Graph>& graph, const Executions& executions, const Grouping& grouping)
-      : execution_(graph), executions_(executions), grouping_(grouping) {}
+  Replay(const std::shared_ptr<const Graph>& graph, const Executions& executions, const Grouping& grouping,
+         std::span<const Sighting> sightings)
+      : execution_(graph), executions_(executions), grouping_(grouping), sightings_(sightings) {}
 
   // Each request at its time, with its retries and redirects right behind it; the answer before the first request that
   // waited for it.
@@ -34,8 +36,9 @@ class Replay {
   }
 
   Result<void> request(OperationId id, Ticket& ticket) {
-    const Operation& operation = executions_.operations()[grouping_.example[grouping_.symbol_of[id]]];
-    if (execution_.request(operation, ticket)) return {};
+    const Symbol symbol = grouping_.symbol_of[id];
+    if (execution_.request(sightings_[symbol], ticket)) return {};
+    const Operation& operation = executions_.operations()[grouping_.example[symbol]];
     return fail(ErrorSource::internal, ErrorKind::invalid,
                 to_string(operation) + "; expected was " + execution_.expected());
   }
@@ -56,6 +59,7 @@ class Replay {
   Execution execution_;
   const Executions& executions_;
   const Grouping& grouping_;
+  const std::span<const Sighting> sightings_;  // by symbol of the grouping
 };
 
 // What decides of an execution, as bytes.
@@ -74,10 +78,13 @@ std::string key_of(std::span<const Exchange> exchanges, const Executions& execut
 
 Result<void> check_accepted(const std::shared_ptr<const Graph>& graph, const Executions& executions,
                             const Grouping& grouping) {
+  std::vector<Sighting> sightings;
+  for (const OperationId example : grouping.example)
+    sightings.push_back(graph->sight(executions.operations()[example]));
   std::unordered_set<std::string> seen;
   for (ExecutionId id = 0; id < executions.size(); ++id) {
     if (!seen.insert(key_of(executions[id], executions, grouping)).second) continue;
-    if (auto run = Replay(graph, executions, grouping).run(executions[id]); !run) {
+    if (auto run = Replay(graph, executions, grouping, sightings).run(executions[id]); !run) {
       return fail(ErrorSource::internal, ErrorKind::invalid,
                   "the graph that was learned would refuse execution " + std::to_string(id + 1) +
                       " of those that it was learned from, at " + run.error().text);

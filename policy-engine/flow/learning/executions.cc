@@ -15,6 +15,7 @@ using v1alpha1::Flow;
 using v1alpha1::Trace;
 
 constexpr std::size_t kPartsPerOperation = 5;
+constexpr std::size_t kKeyRoomBytes = 1 << 20;
 constexpr std::size_t kRedirectsMax = 16;  // followed one after the other
 constexpr std::uint16_t kRetriesMax = 100;
 
@@ -112,14 +113,13 @@ Result<OperationId> OperationTable::id_of(const v1alpha1::Operation& operation) 
   const std::string* parts[kPartsPerOperation] = {&operation.method(), &operation.host(), &operation.path(),
                                                   &operation.query(), &operation.action()};
   for (const std::string* part : parts) key_.append(*part).append(1, '\n');
-  const auto found = ids_.find(key_);
-  if (found != ids_.end()) return found->second;
+  const OperationId id = ids_.number_of(key_, [this](std::string_view key) { return keep(key); });
+  if (id < operations_.size()) return id;
   if (operations_.size() == limits::kLearnOperationsMax) {
     return too_much("more than " + std::to_string(limits::kLearnOperationsMax) +
                     " different requests: learn from fewer executions");
   }
-  const auto id = static_cast<OperationId>(operations_.size());
-  const std::string_view kept = ids_.emplace(key_, id).first->first;
+  const std::string_view kept = ids_[id];
   std::string_view views[kPartsPerOperation];
   std::size_t at = 0;
   for (std::size_t i = 0; i < kPartsPerOperation; ++i) {
@@ -130,13 +130,24 @@ Result<OperationId> OperationTable::id_of(const v1alpha1::Operation& operation) 
   return id;
 }
 
+std::string_view OperationTable::keep(std::string_view key) {
+  if (key.size() > room_left_) {
+    room_left_ = std::max(kKeyRoomBytes, key.size());
+    room_ = key_room_.emplace_back(std::make_unique_for_overwrite<char[]>(room_left_)).get();
+  }
+  char* const at = room_;
+  std::ranges::copy(key, at);
+  room_ += key.size();
+  room_left_ -= key.size();
+  return {at, key.size()};
+}
+
 std::span<const Exchange> Executions::operator[](ExecutionId id) const {
   const std::size_t begin = id == 0 ? 0 : ends_[id - 1];
   return std::span(exchanges_).subspan(begin, ends_[id] - begin);
 }
 
 Result<bool> Executions::usable(Trace& trace, const std::string& function) {
-  if (auto checked = check_trace(trace); !checked) return std::unexpected(std::move(checked.error()));
   if (!function.empty() && trace.function() != function) {
     ++other_functions_;
     return false;

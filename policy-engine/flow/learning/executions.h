@@ -2,15 +2,17 @@
 // Traces in the form in which they are learned from: operations are numbers, and what only belongs to another flow, its
 // retries and its redirects, is part of that flow. A tenth of the traces' size.
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "base/error.h"
 #include "policy-engine/api/flow.pb.h"
+#include "policy-engine/flow/learning/text_numbers.h"
 #include "policy-engine/flow/operation.h"
 
 namespace sallyport::flow::learning {
@@ -27,9 +29,14 @@ class OperationTable {
   const Operation& operator[](OperationId id) const { return operations_[id]; }
 
  private:
-  std::unordered_map<std::string, OperationId> ids_;
-  std::vector<Operation> operations_;  // views of the keys
-  std::string key_;                    // of the one that is looked for
+  std::string_view keep(std::string_view key);
+
+  TextNumbers ids_;                                // by key
+  std::vector<Operation> operations_;              // views of the keys
+  std::string key_;                                // of the one that is looked for
+  std::vector<std::unique_ptr<char[]>> key_room_;  // the keys, many in each
+  std::size_t room_left_ = 0;                      // in the last
+  char* room_ = nullptr;
 };
 
 // One flow, with what followed from its answers.
@@ -43,8 +50,9 @@ struct Exchange {
 
 class Executions {
  public:
-  // Traces that cannot be learned from are counted in left_out(). ErrorKind::invalid: not canonical, another function
-  // than `function` (where that is empty: than the first one's), another image than the first one's. ErrorKind::limit.
+  // `trace` has passed check_trace. Those that cannot be learned from are counted in left_out(). ErrorKind::invalid:
+  // another function than `function` (where that is empty: than the first one's), another image than the first one's.
+  // ErrorKind::limit.
   Result<void> add(v1alpha1::Trace&& trace, const std::string& function);
 
   const std::string& function() const { return function_; }

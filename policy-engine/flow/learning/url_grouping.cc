@@ -1,16 +1,19 @@
 #include "policy-engine/flow/learning/url_grouping.h"
 
 #include <algorithm>
+#include <bit>
+#include <cstring>
 #include <map>
+#include <numeric>
 #include <optional>
 #include <set>
 #include <span>
 #include <string_view>
 #include <tuple>
-#include <unordered_map>
 #include <utility>
 
 #include "base/limits.h"
+#include "policy-engine/flow/learning/text_numbers.h"
 #include "policy-engine/flow/learning/value_grouping.h"
 #include "policy-engine/flow/learning/value_shape.h"
 
@@ -73,7 +76,75 @@ void split_query(std::string_view query, Pieces& out) {
 }
 
 // The operations that have each text at one position.
-using ByText = std::unordered_map<std::string_view, Operations>;
+class ByText {
+ public:
+  // The text at the position, or nothing where the operation has none.
+  template <class TextOf>
+  ByText(std::span<const OperationId> all, TextOf text_of) {
+    std::vector<std::uint32_t> number;
+    number.reserve(all.size());
+    for (const OperationId id : all) {
+      const std::optional<std::string_view> text = text_of(id);
+      number.push_back(text ? texts_.number_of(*text) : kNone);
+    }
+    ends_.assign(texts_.size() + 1, 0);
+    for (const std::uint32_t text : number) {
+      if (text != kNone) ++ends_[text + 1];
+    }
+    std::partial_sum(ends_.begin(), ends_.end(), ends_.begin());
+    operations_.resize(ends_.back());
+    std::vector<std::size_t> at(ends_.begin(), ends_.end() - 1);
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      if (number[i] != kNone) operations_[at[number[i]]++] = all[i];
+    }
+  }
+
+  std::size_t size() const { return texts_.size(); }
+  std::string_view text(std::uint32_t number) const { return texts_[number]; }
+  std::span<const OperationId> operator[](std::uint32_t number) const {
+    return std::span(operations_).subspan(ends_[number], ends_[number + 1] - ends_[number]);
+  }
+  // The numbers of the texts, in the texts' order.
+  std::vector<std::uint32_t> sorted() const {
+    struct Entry {
+      std::uint64_t beginning;  // most texts differ in it, and then lie where they are
+      std::uint32_t number;
+    };
+    std::vector<Entry> entries;
+    entries.reserve(size());
+    for (std::uint32_t i = 0; i < size(); ++i) entries.push_back({beginning(text(i)), i});
+    std::ranges::sort(entries, [&](const Entry& a, const Entry& b) {
+      return a.beginning != b.beginning ? a.beginning < b.beginning : text(a.number) < text(b.number);
+    });
+    std::vector<std::uint32_t> out;
+    out.reserve(size());
+    for (const Entry& entry : entries) out.push_back(entry.number);
+    return out;
+  }
+  Operations of(const ValueGroup& group) const {
+    if (group.values.size() == size()) return operations_;
+    Operations out;
+    for (const Value& value : group.values) {
+      const auto these = (*this)[value.number];
+      out.insert(out.end(), these.begin(), these.end());
+    }
+    return out;
+  }
+
+ private:
+  // The first bytes of a text as a number that is ordered as they are; no text has zeros, which stand for its end.
+  static std::uint64_t beginning(std::string_view text) {
+    std::uint64_t out = 0;
+    if (!text.empty()) std::memcpy(&out, text.data(), std::min(text.size(), sizeof out));
+    if constexpr (std::endian::native == std::endian::little) out = std::byteswap(out);
+    return out;
+  }
+
+  static constexpr std::uint32_t kNone = UINT32_MAX;
+  TextNumbers texts_;
+  std::vector<std::size_t> ends_;  // in operations_, from the second on
+  Operations operations_;
+};
 
 // A pattern behind the host, and the operations that it was made for.
 struct Tail {
@@ -108,7 +179,7 @@ class Grouper {
 
   void index_executions();
   std::span<const ExecutionId> executions_of(OperationId id) const;
-  std::uint32_t support(const Operations& operations);
+  std::uint32_t support(std::span<const OperationId> operations);
   std::map<Root, Operations> by_root();
   std::map<std::string_view, std::string> host_patterns();
   void split(const Operations& operations);
@@ -176,7 +247,7 @@ std::span<const ExecutionId> Grouper::executions_of(OperationId id) const {
 }
 
 // In how many executions any of them was.
-std::uint32_t Grouper::support(const Operations& operations) {
+std::uint32_t Grouper::support(std::span<const OperationId> operations) {
   ++count_;
   std::uint32_t executions = 0;
   for (const OperationId operation : operations) {
@@ -241,8 +312,9 @@ bool Grouper::is_settled(const Root& root, const Found& found) {
 ValueGroups Grouper::grouped(Place place, const ByText& by_value, const Operations& all, const KnownShapes& known) {
   std::vector<Value> values;
   values.reserve(by_value.size());
-  for (const auto& [text, operations] : by_value) values.push_back({text, support(operations)});
-  std::ranges::sort(values, {}, &Value::text);
+  for (const std::uint32_t number : by_value.sorted()) {
+    values.push_back({by_value.text(number), support(by_value[number]), number});
+  }
   return group_values(place, values, support(all), static_cast<std::uint32_t>(executions_.size()), threshold_, known);
 }
 
@@ -286,34 +358,24 @@ std::optional<Tail> Grouper::collapsed(const ValueGroup& group, const std::vecto
 
 // The patterns of what follows the first `depth` segments, in which all of `operations` are alike.
 std::vector<Tail> Grouper::tails(const Operations& operations, std::size_t depth, const std::string& before) {
-  ByText by_segment;
-  std::map<std::string_view, Operations> cut;
-  Operations ended;
-  for (const OperationId id : operations) {
-    const Pieces& pieces = pieces_of(id);
-    if (pieces.path.size() == depth) {
-      ended.push_back(id);
-    } else {
-      const std::string_view segment = pieces.path[depth];
-      (segment == kRest ? cut[segment] : by_segment[segment]).push_back(id);
-    }
-  }
+  Operations ended, cut;
+  const ByText by_segment(operations, [&](OperationId id) -> std::optional<std::string_view> {
+    const auto& path = pieces_of(id).path;
+    const bool goes_on = depth < path.size();
+    if (goes_on && path[depth] != kRest) return path[depth];
+    (goes_on ? cut : ended).push_back(id);
+    return std::nullopt;
+  });
   std::vector<Tail> out = query_tails(ended);
-  for (auto& [rest, whole] : cut) {
-    Tail tail{"/*", "", false, true, whole};
-    if (std::ranges::any_of(whole, [&](OperationId id) { return !pieces_of(id).keys.empty(); })) tail.query = "?*";
-    out.push_back(std::move(tail));
+  if (!cut.empty()) {
+    const bool queries = std::ranges::any_of(cut, [&](OperationId id) { return !pieces_of(id).keys.empty(); });
+    out.push_back({"/*", queries ? "?*" : "", false, true, std::move(cut)});
   }
   const ValueGroups found = grouped(Place::path, by_segment, operations, known_at(before));
   for (const std::string& shape : found.unsettled) unsettled_.emplace_back(before, shape);
   for (const ValueGroup& group : found.groups) {
     remember(before, group);
-    Operations members;
-    for (const std::string_view value : group.values) {
-      const Operations& these = by_segment[value];
-      members.insert(members.end(), these.begin(), these.end());
-    }
-    std::vector<Tail> below = tails(members, depth + 1, before + "/" + group.text);
+    std::vector<Tail> below = tails(by_segment.of(group), depth + 1, before + "/" + group.text);
     if (auto tail = collapsed(group, below)) {
       out.push_back(std::move(*tail));
       continue;
@@ -348,17 +410,12 @@ std::vector<Tail> Grouper::query_tails(const Operations& operations) {
 
 std::vector<Tail> Grouper::value_tails(const Operations& operations, std::size_t index) {
   if (pieces_of(operations[0]).values.size() == index) return {{"", "", false, false, operations}};
-  ByText by_value;
-  for (const OperationId id : operations) by_value[pieces_of(id).values[index]].push_back(id);
+  const ByText by_value(operations, [&](OperationId id) { return std::optional(pieces_of(id).values[index]); });
   std::vector<Tail> out;
   // Nothing is known of values, so no other request can change what is found here.
   const ValueGroups found = grouped(Place::query, by_value, operations, {});
   for (const ValueGroup& group : found.groups) {
-    Operations members;
-    for (const std::string_view value : group.values) {
-      const Operations& these = by_value[value];
-      members.insert(members.end(), these.begin(), these.end());
-    }
+    const Operations members = by_value.of(group);
     for (Tail& tail : value_tails(members, index + 1)) {
       tail.query.insert(0, pieces_of(members[0]).around[index] + group.text);
       out.push_back(std::move(tail));

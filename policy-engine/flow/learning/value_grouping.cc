@@ -55,8 +55,8 @@ class ValueGrouper {
     unite();
     absorb();
     group_the_rest();
-    for (const Value& value : rest_) groups_.push_back({escaped(value.text), {value.text}, false});
-    std::ranges::sort(groups_, {}, [](const ValueGroup& group) { return std::pair(group.values[0], group.text); });
+    for (const Value& value : rest_) groups_.push_back({escaped(value.text), {value}, false});
+    std::ranges::sort(groups_, {}, [](const ValueGroup& group) { return std::pair(group.values[0].text, group.text); });
     return {std::move(groups_), std::move(unsettled_)};
   }
 
@@ -129,7 +129,7 @@ class ValueGrouper {
       const auto fits = [&](const Value& value) { return matcher.matches(value.text); };
       const bool all_fit = std::ranges::all_of(values, fits);
       if (all_fit && is_group(shape, values)) {
-        add(shape.text, values, false);
+        groups_.push_back({shape.text, std::move(values), false});
       } else {
         if (all_fit) unsettled_.push_back(text);
         rest_.insert(rest_.end(), values.begin(), values.end());
@@ -155,10 +155,12 @@ class ValueGrouper {
   }
 
   bool is_part(const ValueGroup& small, const ValueGroup& large) const {
-    const auto [least, most] = std::ranges::minmax(large.values, {}, &std::string_view::size);
+    const auto size = [](const Value& value) { return value.text.size(); };
+    const std::size_t least = size(std::ranges::min(large.values, {}, size));
+    const std::size_t most = size(std::ranges::max(large.values, {}, size));
     const Matcher matcher(place_, large.text);
-    return std::ranges::all_of(small.values, [&](std::string_view value) {
-      return value.size() >= least.size() && value.size() <= most.size() && matcher.matches(value);
+    return std::ranges::all_of(small.values, [&](const Value& value) {
+      return size(value) >= least && size(value) <= most && matcher.matches(value.text);
     });
   }
 
@@ -169,7 +171,7 @@ class ValueGrouper {
       const Matcher matcher(place_, group.text);
       std::erase_if(rest_, [&](const Value& value) {
         if (is_common(value) || !matcher.matches(value.text)) return false;
-        group.values.push_back(value.text);
+        group.values.push_back(value);
         return true;
       });
     }
@@ -220,13 +222,7 @@ class ValueGrouper {
     if (!std::ranges::all_of(texts, [&](std::string_view value) { return matcher.matches(value); })) return;
     const std::set<std::string_view> taken(texts.begin(), texts.end());
     std::erase_if(rest_, [&](const Value& value) { return taken.contains(value.text); });
-    groups_.push_back({std::move(text), std::move(texts), true});
-  }
-
-  void add(const std::string& text, const Values& values, bool joined) {
-    ValueGroup group{text, {}, joined};
-    for (const Value& value : values) group.values.push_back(value.text);
-    groups_.push_back(std::move(group));
+    groups_.push_back({std::move(text), values, true});
   }
 
   const Place place_;

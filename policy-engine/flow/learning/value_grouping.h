@@ -15,11 +15,12 @@ enum class Place : std::uint8_t { path, query };
 struct Value {
   std::string_view text;
   std::uint32_t support = 0;  // executions that have it at this position
+  std::uint32_t number = 0;   // the caller's
 };
 
 struct ValueGroup {
   std::string text;  // of a pattern; without a placeholder: a constant, and its only value
-  std::vector<std::string_view> values;
+  std::vector<Value> values;
   bool joined = false;  // by the threshold alone: nothing in their form says that they are identifiers
 };
 
