@@ -77,6 +77,8 @@ def main():
     parser.add_argument("--requests", type=int, default=6_000, help="in a round (default 6,000)")
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if (options.rounds + 1) * options.requests > TIMES_MAX:
+        parser.error(f"more than {TIMES_MAX} requests in all are more than a node may count")
     if options.folder:
         in_the_lab(options.folder, options.rounds, options.requests)
         return

@@ -1,6 +1,7 @@
 #include "policy-engine/flow/open_executions.h"
 
 #include <algorithm>
+#include <ranges>
 
 namespace sallyport::flow {
 
@@ -182,7 +183,8 @@ void OpenExecutions::answered(Id request, Answer answer) {
 
 std::string_view OpenExecutions::node_of(Id request) const {
   for (const Member& member : readings_.front()) {
-    for (const auto& [awaited, ticket] : member.walk->awaited) {
+    // From the last on, as it is mostly asked of.
+    for (const auto& [awaited, ticket] : std::views::reverse(member.walk->awaited)) {
       if (awaited == request) return member.walk->graph->node_name(ticket.node);
     }
   }
