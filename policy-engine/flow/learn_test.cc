@@ -618,6 +618,18 @@ TEST(Learn, TakesAToolThatWasSeenOnceForOneOfTheTools) {
   }
 }
 
+// Two tools behind each other, either way round, each way in several executions: the third is one of them all the same.
+TEST(Learn, TakesToolsThatCameInEitherOrderForToolsInAnyOrder) {
+  std::vector<std::string> words = {"AMTMVMVME", "AMVMTMTME", "AMUMVMUME", "AMTMUMTMVME", "AMVMUMVMTME"};
+  for (int i = 0; i < 3; ++i) words.insert(words.end(), {"AMTUME", "AMUTME"});
+  const FlowGraph graph = graph_of(spelled(words));
+  ASSERT_EQ(graph.spec().nodes_size(), 3) << text_of(graph);
+  for (const auto& step : graph.spec().nodes(1).loop().steps()) {
+    if (step.name() == "get-m") continue;
+    EXPECT_THAT(step.next(), UnorderedElementsAre("get-m", "get-t", "get-u", "get-v")) << step.name();
+  }
+}
+
 // C and E were never seen together, which chance explains: in 20 executions there were three of one, and two of the
 // other.
 TEST(Learn, TakesNoRuleFromWhatChanceExplains) {

@@ -107,23 +107,26 @@ std::vector<Symbol> kind_around(Symbol hub, const LoopOrder& order) {
 }  // namespace
 
 // Steps of one kind come from one step, the hub, and lead back to it, as an agent's tools do to its model. Where some
-// of them were seen to follow each other, in half of all ways or in several that one execution alone had, the others
-// have only not been seen yet.
+// of them were seen to follow each other, in half of all ways, in several that one execution alone had, or two of them
+// either way round, the others have only not been seen yet.
 void DocumentWriter::close_order(LoopOrder& order, const std::string& name) {
   const auto is_way = [](const auto& entry) { return entry.first.first != entry.first.second; };
   if (std::ranges::none_of(order.edges, is_way)) return;
   const Symbol hub = hub_of(order);
   const std::vector<Symbol> kind = kind_around(hub, order);
   std::size_t seen = 0, once = 0;
+  bool either_way = false;
   for (const Symbol a : kind) {
     for (const Symbol b : kind) {
       const auto edge = order.edges.find({a, b});
-      seen += edge != order.edges.end() ? 1 : 0;
-      once += edge != order.edges.end() && edge->second == 1 ? 1 : 0;
+      if (edge == order.edges.end()) continue;
+      ++seen;
+      once += edge->second == 1 ? 1 : 0;
+      either_way |= a != b && order.edges.contains({b, a});
     }
   }
   const std::size_t all = kind.size() * kind.size();
-  if (2 * seen < all && once < kEdgesOnceMin) return;
+  if (2 * seen < all && once < kEdgesOnceMin && !either_way) return;
   const std::size_t before = order.edges.size();
   for (const Symbol a : kind) {
     for (const Symbol b : kind) order.edges.emplace(std::pair(a, b), 0);
