@@ -94,6 +94,13 @@ Length length_at(std::string_view bytes) {
   return out;
 }
 
+// Drops them.
+bool has_unknown_fields(Trace& trace) {
+  const std::size_t size = trace.ByteSizeLong();
+  trace.DiscardUnknownFields();
+  return trace.ByteSizeLong() != size;
+}
+
 // The traces of a file that comes in pieces.
 class Scanner {
  public:
@@ -172,6 +179,9 @@ class Scanner {
     if (!trace.ParseFromArray(bytes.data() + length.bytes, static_cast<int>(length.value))) {
       return malformed(message_place(), "not a trace", "cut the file off there, or collect the traces again");
     }
+    if (has_unknown_fields(trace)) {  // of another program, or of one that says more than is understood here
+      return malformed(message_place(), "not a trace: it has a field that is not known", "collect the traces again");
+    }
     bytes.remove_prefix(length.bytes + length.value);
     return give(std::move(trace), [&] { return message_place(); });
   }
@@ -202,20 +212,20 @@ class Scanner {
 }  // namespace
 
 void append_trace(std::string& out, const Trace& trace, TraceForm form, bool first) {
+  // What is no trace, or too long for one, would make all that follows unreadable: there is none instead.
   if (form == TraceForm::json_lines) {
     std::string line;
-    // It fails for strings that are not UTF-8 and times out of range. A line that is no trace would make all that
-    // follows unreadable, so there is none.
     if (!google::protobuf::util::MessageToJsonString(trace, &line).ok()) return;
+    if (line.size() > limits::kTraceBytesMax) return;
     out += line;
     out += '\n';
     return;
   }
-  if (first) out += kMark;
   std::string bytes;
-  if (!trace.SerializeToString(&bytes)) return;
+  if (trace.ByteSizeLong() > limits::kTraceBytesMax || !trace.SerializeToString(&bytes)) return;
+  if (first) out += kMark;
   // No stream of protobuf's on `out`: it fills all the room that the string has, for each trace anew.
-  std::uint8_t varint[5];
+  std::uint8_t varint[kVarintBytesMax];
   const std::uint8_t* end =
       google::protobuf::io::CodedOutputStream::WriteVarint32ToArray(static_cast<std::uint32_t>(bytes.size()), varint);
   out.append(reinterpret_cast<const char*>(varint), static_cast<std::size_t>(end - varint));
@@ -229,25 +239,31 @@ Result<void> read_traces(std::string_view bytes, const std::string& file, const 
   return read;
 }
 
-Result<void> read_trace_file(const std::string& path, const Take& take, bool& cut) {
+Result<void> read_trace_pieces(const ReadPiece& read, const std::string& file, const Take& take, bool& cut) {
   cut = false;
-  const std::string name = path == "-" ? "stdin" : path;
-  auto file = FileReader::open(path);
-  if (!file) return std::unexpected(std::move(file.error()));
-  Scanner scanner(name, take);
-  std::vector<char> held(limits::kTraceBytesMax + kPieceBytes);  // a trace that has not come whole, and what follows
+  Scanner scanner(file, take);
+  std::vector<char> held;  // a trace that has not come whole, and what follows; the scanner bounds it
   std::size_t size = 0;
   for (bool last = false; !last;) {
-    const auto count = file->read(std::span(held).subspan(size, std::min(kPieceBytes, held.size() - size)));
+    if (held.size() < size + kPieceBytes) held.resize(size + kPieceBytes);
+    const auto count = read(std::span(held).subspan(size, kPieceBytes));
     if (!count) return std::unexpected(count.error());
     last = *count == 0;
     std::string_view bytes(held.data(), size + *count);
-    if (auto read = scanner.scan(bytes, last); !read) return read;
+    if (auto scanned = scanner.scan(bytes, last); !scanned) return scanned;
     size = bytes.size();
     std::memmove(held.data(), bytes.data(), size);
   }
   cut = scanner.cut();
   return {};
+}
+
+Result<void> read_trace_file(const std::string& path, const Take& take, bool& cut) {
+  cut = false;
+  auto file = FileReader::open(path);
+  if (!file) return std::unexpected(std::move(file.error()));
+  return read_trace_pieces([&](std::span<char> room) { return file->read(room); }, path == "-" ? "stdin" : path, take,
+                           cut);
 }
 
 }  // namespace sallyport::flow

@@ -2,7 +2,10 @@
 // Traces as files: JSON lines (protobuf's JSON, one trace a line), or protobuf's varint-delimited messages behind the 8
 // bytes "SLPTRC1\n".
 
+#include <cstddef>
+#include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -13,7 +16,9 @@ namespace sallyport::flow {
 
 enum class TraceForm : std::uint8_t { json_lines, binary };
 
-// Appends one trace; `first` where the file begins, as the binary form has a mark there.
+// Appends one trace; `first` where the file begins, as the binary form has a mark there. Appends nothing for a trace
+// that could not be read again: of more than limits::kTraceBytesMax, with strings that are not UTF-8, or with times out
+// of range.
 void append_trace(std::string& out, const v1alpha1::Trace& trace, TraceForm form, bool first);
 
 using TakeTrace = std::function<Result<void>(v1alpha1::Trace&&)>;
@@ -24,7 +29,12 @@ using TakeTrace = std::function<Result<void>(v1alpha1::Trace&&)>;
 // that is no error.
 Result<void> read_traces(std::string_view bytes, const std::string& file, const TakeTrace& take, bool& cut);
 
-// The same of a file of any size, of which a piece is in memory at a time; "-" is standard input.
+// The same of bytes that come in pieces, of which one is in memory at a time, with what is left of the one before.
+// `read` fills the room that it is given, or a part of it, and returns how many bytes that were; 0 at the end.
+using ReadPiece = std::function<Result<std::size_t>(std::span<char> room)>;
+Result<void> read_trace_pieces(const ReadPiece& read, const std::string& file, const TakeTrace& take, bool& cut);
+
+// The same of a file of any size; "-" is standard input.
 Result<void> read_trace_file(const std::string& path, const TakeTrace& take, bool& cut);
 
 }  // namespace sallyport::flow

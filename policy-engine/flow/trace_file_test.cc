@@ -6,8 +6,11 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <random>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/limits.h"
@@ -93,6 +96,37 @@ TEST_P(EachForm, IsReadWhereverItWasCutOffAndSaysSo) {
   }
 }
 
+TEST_P(EachForm, InPiecesOfAnySizeIsTheSameAsAtOnce) {
+  const std::string bad = GetParam() == TraceForm::json_lines ? "nonsense\n" : "\x03\xff\xff\xff";
+  for (const std::string& end : {std::string(), file_of({full()}, GetParam()).substr(0, 30), bad}) {
+    const std::string bytes = file_of({full(), TraceBuilder().done(), full()}, GetParam()) + end;
+    const Read expected = read(bytes);
+    for (std::size_t piece = 1; piece <= bytes.size(); piece += piece < 20 ? 1 : 97) {
+      Read found;
+      std::string_view rest = bytes;
+      found.result = read_trace_pieces(
+          [&](std::span<char> room) -> Result<std::size_t> {
+            const std::size_t size = rest.copy(room.data(), std::min(piece, room.size()));
+            rest.remove_prefix(size);
+            return size;
+          },
+          "t",
+          [&](Trace&& trace) -> Result<void> {
+            found.traces.push_back(std::move(trace));
+            return {};
+          },
+          found.cut);
+      ASSERT_EQ(found.result.has_value(), expected.result.has_value()) << piece;
+      if (!expected.result) EXPECT_EQ(found.result.error().text, expected.result.error().text) << piece;
+      EXPECT_EQ(found.cut, expected.cut) << piece;
+      ASSERT_EQ(found.traces.size(), expected.traces.size()) << piece;
+      for (std::size_t i = 0; i < found.traces.size(); ++i) {
+        EXPECT_TRUE(MessageDifferencer::Equals(found.traces[i], expected.traces[i])) << piece;
+      }
+    }
+  }
+}
+
 // Read piece by piece: every trace is whole in one, stands in two, or is longer than any.
 TEST_P(EachForm, OfAFileIsTheSameAsOfItsBytes) {
   std::mt19937 random(5);
@@ -170,6 +204,14 @@ TEST(TraceFile, RefusesFieldsThatItDoesNotKnow) {
   const Read got = read("{\"function\": \"f\", \"flowz\": []}\n{}\n");
   ASSERT_FALSE(got.result);
   EXPECT_THAT(got.result.error().text, HasSubstr("t:1: not a trace"));
+  // In the trace itself, and within its first operation.
+  Trace trace = full();
+  trace.GetReflection()->MutableUnknownFields(&trace)->AddVarint(1'000, 1);
+  EXPECT_THAT(read(file_of({trace}, TraceForm::binary)).result.error().text, HasSubstr("a field that is not known"));
+  trace = full();
+  v1alpha1::Operation& operation = *trace.mutable_flows(0)->mutable_operation();
+  operation.GetReflection()->MutableUnknownFields(&operation)->AddVarint(1'000, 1);
+  EXPECT_THAT(read(file_of({trace}, TraceForm::binary)).result.error().text, HasSubstr("a field that is not known"));
 }
 
 TEST(TraceFile, RefusesALengthBeyondTheLimitAndOneWithoutEnd) {

@@ -48,6 +48,11 @@ std::size_t size_of(const flow::Operation& operation) {
          operation.action.size();
 }
 
+std::size_t size_of(const api::Operation& operation) {
+  return kFlowBytes + operation.method().size() + operation.host().size() + operation.path().size() +
+         operation.query().size() + operation.action().size();
+}
+
 // By the time of their heads: a request that was held for its body is noted after those that began meanwhile.
 void sort_flows(google::protobuf::RepeatedPtrField<api::Flow>& flows) {
   std::vector<int> order(static_cast<std::size_t>(flows.size()));
@@ -254,20 +259,25 @@ std::shared_ptr<ExecutionTable::Execution> ExecutionTable::choose(const request:
   return open_.front();
 }
 
+// Whether its trace may become so much larger.
+bool ExecutionTable::take_room(Execution& execution, std::size_t size) {
+  if (execution.bytes + size > limits::kTraceBytesMax || bytes_held_ + size > limits::kTraceBytesHeldMax) return false;
+  execution.bytes += size;
+  bytes_held_ += size;
+  return true;
+}
+
 // Past the bounds it is only counted, and the trace is cut: what is in it is not all that happened.
 void ExecutionTable::note(Execution& execution, const flow::Operation& operation, net::Deadline began, Flow& flow) {
   ++execution.flows;
   if (execution.trace == nullptr) return;
-  const std::size_t size = size_of(operation);
-  const bool room =
-      execution.left_out == 0 && static_cast<std::size_t>(execution.trace->flows_size()) < limits::kTraceFlowsMax &&
-      execution.bytes + size <= limits::kTraceBytesMax && bytes_held_ + size <= limits::kTraceBytesHeldMax;
+  const bool room = execution.left_out == 0 &&
+                    static_cast<std::size_t>(execution.trace->flows_size()) < limits::kTraceFlowsMax &&
+                    take_room(execution, size_of(operation));
   if (!room) {
     ++execution.left_out;
     return;
   }
-  execution.bytes += size;
-  bytes_held_ += size;
   flow.index_ = execution.trace->flows_size();
   api::Flow& noted = *execution.trace->add_flows();
   set(*noted.mutable_operation(), operation);
@@ -317,6 +327,15 @@ void ExecutionTable::Flow::answered(int status) {
   table_->standing_.answered(request, flow::answer_of(status));
 }
 
+// The server says where it leads, as long as it likes. Without it the flow is not all that happened: the trace is cut.
+void ExecutionTable::redirect(Execution& execution, api::Flow& noted, api::Operation&& to) {
+  if (take_room(execution, size_of(to))) {
+    *noted.mutable_redirect() = std::move(to);
+  } else {
+    ++execution.left_out;
+  }
+}
+
 void ExecutionTable::end_flow(Flow& flow, Outcome&& outcome, net::Deadline now) {
   Execution& execution = *flow.of_;
   bool last = false;
@@ -329,7 +348,7 @@ void ExecutionTable::end_flow(Flow& flow, Outcome&& outcome, net::Deadline now) 
       noted.set_status(static_cast<std::uint32_t>(outcome.status));
       noted.set_bytes_up(outcome.bytes_up);
       noted.set_bytes_down(outcome.bytes_down);
-      if (outcome.redirect) *noted.mutable_redirect() = std::move(*outcome.redirect);
+      if (outcome.redirect) redirect(execution, noted, std::move(*outcome.redirect));
     }
     last = --execution.under_way == 0 && execution.over;
   }

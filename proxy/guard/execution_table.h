@@ -50,7 +50,7 @@ struct EndedExecution {
   std::chrono::microseconds duration{0};
   flow::v1alpha1::ExecutionEnd end = flow::v1alpha1::EXECUTION_END_UNSPECIFIED;
   std::uint64_t flows = 0;     // that it has sent
-  std::uint64_t left_out = 0;  // of those, that its trace does not hold
+  std::uint64_t left_out = 0;  // of those, that its trace does not hold, or not whole
   bool attributed = true;
   std::string incomplete;  // it ended where the flow graph has no end: what was expected; else empty
   std::optional<flow::v1alpha1::Operation> inbound;
@@ -159,7 +159,9 @@ class ExecutionTable {
   using List = std::list<std::shared_ptr<Execution>>;
   std::shared_ptr<Execution> choose(const request::HeaderList& headers, Attribution& how);
   void follow(const flow::Operation& operation, Flow& flow, Step& step);
+  bool take_room(Execution& execution, std::size_t size);
   void note(Execution& execution, const flow::Operation& operation, net::Deadline began, Flow& flow);
+  void redirect(Execution& execution, flow::v1alpha1::Flow& noted, flow::v1alpha1::Operation&& to);
   void close(List::iterator which, flow::v1alpha1::ExecutionEnd how, net::Deadline now, List& over);
   void expire(net::Deadline now, List& over);
   void end_flow(Flow& flow, Outcome&& outcome, net::Deadline now);

@@ -230,6 +230,20 @@ TEST_F(Executions, LongPathsTakeNoMoreThanATraceMay) {
   EXPECT_EQ(ended[0].left_out + static_cast<std::uint64_t>(ended[0].trace->flows_size()), 1'000U);
 }
 
+TEST_F(Executions, WhereRedirectsLeadTakesNoMoreThanATraceMayEither) {
+  const auto id = table.begin({}, at(milliseconds(0)));
+  api::Operation far = inbound("/" + std::string(limits::kRequestTargetBytesMax - 1, 'x'));
+  for (int i = 0; i < 1'000; ++i) {
+    send("/a").end({api::FLOW_END_ANSWERED, 307, far, 0, 0}, at(milliseconds(1)).steady);
+  }
+  table.end(*id, api::EXECUTION_END_COMPLETE, at(milliseconds(2)).steady);
+  ASSERT_EQ(ended.size(), 1U);
+  EXPECT_LE(ended[0].trace->ByteSizeLong(), limits::kTraceBytesMax);
+  EXPECT_GT(ended[0].left_out, 0U);
+  EXPECT_EQ(ended[0].end, api::EXECUTION_END_CUT) << "a request lacks its redirect: that is not all that happened";
+  EXPECT_FALSE(ended[0].trace->flows(ended[0].trace->flows_size() - 1).has_redirect());
+}
+
 TEST_F(Executions, FlowsStandInTheOrderInWhichTheirHeadsCame) {
   const auto id = table.begin({}, at(milliseconds(0)));
   auto later = send("/later", {}, milliseconds(20)), held = send("/held", {}, milliseconds(10));

@@ -110,7 +110,8 @@ std::optional<std::string> settle_trace(request::HeaderList& headers, bool sampl
   return id;
 }
 
-flow::v1alpha1::Operation inbound_operation(const Route& route, std::string_view method) {
+std::optional<flow::v1alpha1::Operation> inbound_operation(const Route& route, std::string_view method) {
+  if (!route.target.text.starts_with('/')) return std::nullopt;
   const OperationLabel label(route, method);
   const flow::Operation view = label.view();
   flow::v1alpha1::Operation operation;

@@ -52,7 +52,8 @@ std::optional<std::string> objection_to(const InboundPort& port, int connection)
 // the requests of the execution are then told apart by less.
 std::optional<std::string> settle_trace(request::HeaderList& headers, bool sampled);
 
-// What flow graphs call the message.
-flow::v1alpha1::Operation inbound_operation(const Route& route, std::string_view method);
+// What flow graphs call the message. Nothing for OPTIONS *: it asks the server and has no path, so that no graph can
+// have it.
+std::optional<flow::v1alpha1::Operation> inbound_operation(const Route& route, std::string_view method);
 
 }  // namespace sallyport::guard

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/limits.h"
+#include "policy-engine/flow/learning/trace_check.h"
 
 namespace sallyport::guard {
 namespace {
@@ -86,9 +87,11 @@ void TraceWriter::lose(const std::string& why) {
 
 void TraceWriter::write(const flow::v1alpha1::Trace& trace) {
   if (broken_) return lose("the file ends in the middle of a trace");
+  // One that would be refused would make what follows unreadable, too.
+  if (auto checked = flow::learning::check_trace(trace); !checked) return lose(checked.error().text);
   std::string bytes;
   flow::append_trace(bytes, trace, form_, size_ == 0);
-  if (bytes.empty()) return lose("a trace has no form in which it can be written");
+  if (bytes.empty()) return lose("a trace is too large, or has no form in which it can be written");
   if (size_ + bytes.size() > limits::kTraceFileBytesMax) return lose("the file has reached its largest size");
   std::string_view rest = bytes;
   while (!rest.empty()) {

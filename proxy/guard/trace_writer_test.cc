@@ -10,6 +10,8 @@
 #include <sstream>
 #include <vector>
 
+#include "base/limits.h"
+
 namespace sallyport::guard {
 namespace {
 
@@ -86,6 +88,36 @@ TEST_F(TraceFiles, AFileThatEndsInTheMiddleOfATraceIsNotAppendedTo) {
   EXPECT_FALSE(open(path("other.pb")));
   EXPECT_FALSE(open("/dev/null"));
   EXPECT_FALSE(open(path("no/such/folder")));
+}
+
+// One would make a file unreadable from there on.
+TEST_F(TraceFiles, ATraceThatNobodyCouldReadIsNotWritten) {
+  for (const std::string name : {"a.jsonl", "a.pb"}) {
+    complaints.clear();
+    {
+      auto writer = open(path(name));
+      ASSERT_TRUE(writer);
+      flow::v1alpha1::Trace large = trace("large");
+      // Actions may have '<', which is six bytes in protobuf's JSON.
+      const std::size_t bytes = name == "a.pb" ? limits::kTraceBytesMax : limits::kTraceBytesMax / 6;
+      for (std::size_t i = 0; i < bytes; i += limits::kActionBytesMax) {
+        flow::v1alpha1::Operation& operation = *large.add_flows()->mutable_operation();
+        operation.set_method("GET");
+        operation.set_host("a.example");
+        operation.set_path("/");
+        operation.set_action(std::string(limits::kActionBytesMax, '<'));
+      }
+      flow::v1alpha1::Trace odd = trace("odd");
+      odd.mutable_inbound()->set_path("*");
+      (*writer)->write(large);
+      (*writer)->write(odd);
+      (*writer)->write(trace("1"));
+      EXPECT_EQ(complaints.size(), 1U);
+    }
+    EXPECT_EQ(read(path(name)), (std::vector<std::string>{"1"})) << name;
+    ASSERT_EQ(complaints.size(), 2U);
+    EXPECT_NE(complaints[1].find("2 traces were lost"), std::string::npos);
+  }
 }
 
 TEST_F(TraceFiles, AFullDiskIsSaidOnceAndLeavesAFileThatCanBeRead) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/limits.h"
+#include "policy-engine/request/method.h"
 
 namespace sallyport::http1 {
 namespace {
@@ -309,6 +310,17 @@ TEST(ParseRequest, DoesNotSupportMethodsWithSmallLetters) {
     parse(request, text);
     ASSERT_EQ(request.result, Parse::error) << text;
     EXPECT_EQ(request.error.reason, Reason::unsupported_method);
+  }
+}
+
+TEST(ParseRequest, DoesNotSupportMethodsThatNobodyRegisters) {
+  for (const std::size_t size : {request::kMethodBytesMax, request::kMethodBytesMax + 1}) {
+    Request request;
+    const std::string text = std::string(size, 'X') + " / HTTP/1.1\r\nHost: a\r\n\r\n";
+    parse(request, text);
+    const bool good = size == request::kMethodBytesMax;
+    ASSERT_EQ(request.result, good ? Parse::complete : Parse::error) << size;
+    if (!good) EXPECT_EQ(request.error.reason, Reason::unsupported_method);
   }
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/limits.h"
+#include "policy-engine/request/method.h"
 #include "proxy/http2/field_writer.h"
 
 namespace sallyport::http2 {
@@ -140,6 +141,11 @@ TEST(Http2Heads, BoundsTheListAndTheTarget) {
   Fields fields = request_with({});
   fields[3].second = "/" + std::string(limits::kRequestTargetBytesMax, 'x');
   EXPECT_EQ(parse(fields)->error.reason, Reason::head_too_large);
+  fields = request_with({});
+  fields[0].second = std::string(request::kMethodBytesMax, 'X');
+  EXPECT_TRUE(parse(fields)->good);
+  fields[0].second += 'X';
+  EXPECT_EQ(parse(fields)->error.reason, Reason::unsupported_method);
 }
 
 TEST(Http2Heads, AnExtendedConnectIsAWebSocketAndAGet) {

@@ -7,11 +7,12 @@
 #include <cstring>
 #include <string>
 
+#include "policy-engine/request/method.h"
+
 namespace sallyport::net {
 namespace {
 
 constexpr std::string_view kH2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-constexpr std::size_t kMethodBytesMax = 32;  // the longest registered method has 16
 
 // tchar of RFC 9110 section 5.6.2.
 bool is_token_byte(char byte) {
@@ -22,9 +23,9 @@ bool is_token_byte(char byte) {
 Protocol classify_text(std::string_view bytes) {
   // SSH's greeting (RFC 4253 section 4.2) may have a space where a method would end.
   if (bytes.starts_with("SSH-")) return Protocol::opaque;
-  const std::string_view head = bytes.substr(0, kMethodBytesMax + 1);
+  const std::string_view head = bytes.substr(0, request::kMethodBytesMax + 1);
   const auto end = std::ranges::find_if_not(head, is_token_byte);
-  if (end == head.end()) return head.size() > kMethodBytesMax ? Protocol::opaque : Protocol::need_more;
+  if (end == head.end()) return head.size() > request::kMethodBytesMax ? Protocol::opaque : Protocol::need_more;
   return *end == ' ' && end != head.begin() ? Protocol::http1 : Protocol::opaque;
 }
 

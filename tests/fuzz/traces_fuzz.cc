@@ -1,8 +1,14 @@
 // Any bytes as a file of traces, and traces of any orders, overlaps and answers: what was read is written and read
-// again, and what is learned or merged is a graph that has every trace, or an error that is not the learner's own.
+// again, the same in pieces as at once and by our reader of JSON as by protobuf's; and what is learned or merged is a
+// graph that has every trace, or an error that is not the learner's own.
 
+#include <google/protobuf/util/json_util.h>
+#include <google/protobuf/util/message_differencer.h>
+
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -11,6 +17,7 @@
 #include "policy-engine/flow/learn.h"
 #include "policy-engine/flow/trace_builder.h"
 #include "policy-engine/flow/trace_file.h"
+#include "policy-engine/flow/trace_json.h"
 #include "tests/fuzz/require.h"
 
 namespace {
@@ -18,25 +25,73 @@ namespace {
 using namespace sallyport;
 using flow::v1alpha1::Trace;
 using fuzz::require;
+using google::protobuf::util::MessageDifferencer;
 
 constexpr std::size_t kTracesMax = 40;
 
-std::vector<Trace> read(std::string_view bytes) {
+struct Read {
   std::vector<Trace> traces;
+  std::size_t count = 0;
+  std::string error;
   bool cut = false;
-  const auto take = [&](Trace&& trace) -> Result<void> {
-    if (traces.size() < kTracesMax) traces.push_back(std::move(trace));
-    return {};
+
+  flow::TakeTrace take() {
+    return [this](Trace&& trace) -> Result<void> {
+      if (++count <= kTracesMax) traces.push_back(std::move(trace));
+      return {};
+    };
+  }
+  void end(const Result<void>& result) {
+    if (!result) error = result.error().text;
+    require(result.has_value() || !error.empty(), "an error says something");
+  }
+};
+
+Read read(std::string_view bytes) {
+  Read out;
+  out.end(flow::read_traces(bytes, "fuzz", out.take(), out.cut));
+  return out;
+}
+
+// Some bytes at a time, as from a pipe.
+Read read_in_pieces(std::string_view bytes, std::size_t piece) {
+  Read out;
+  const auto some = [&](std::span<char> room) -> Result<std::size_t> {
+    const std::string_view part = bytes.substr(0, std::min(piece, room.size()));
+    std::ranges::copy(part, room.begin());
+    bytes.remove_prefix(part.size());
+    return part.size();
   };
-  const auto read = flow::read_traces(bytes, "fuzz", take, cut);
-  require(read.has_value() || !read.error().text.empty(), "an error says something");
-  return traces;
+  out.end(flow::read_trace_pieces(some, "fuzz", out.take(), out.cut));
+  return out;
+}
+
+bool same(const Trace& a, const Trace& b) { return MessageDifferencer::Equals(a, b); }
+
+void check_pieces(std::string_view bytes, std::size_t piece, const Read& whole) {
+  const Read pieces = read_in_pieces(bytes, piece);
+  require(pieces.error == whole.error && pieces.cut == whole.cut && pieces.count == whole.count,
+          "cuts change nothing of how it ends");
+  require(std::ranges::equal(pieces.traces, whole.traces, same), "cuts change no trace");
+}
+
+// The reader for what guards write takes nothing that protobuf refuses or reads as something else.
+void check_plain_json(std::string_view bytes) {
+  for (std::size_t lines = 0; !bytes.empty() && lines < kTracesMax; ++lines) {
+    const std::string_view line = bytes.substr(0, bytes.find('\n'));
+    bytes.remove_prefix(std::min(line.size() + 1, bytes.size()));
+    Trace plain, full;
+    if (!flow::read_plain_json(line, plain)) continue;
+    require(google::protobuf::util::JsonStringToMessage(std::string(line), &full).ok(),
+            "what is plain JSON is JSON to protobuf");
+    require(same(plain, full), "what is plain JSON is the same trace to protobuf");
+  }
 }
 
 void check_written(const std::vector<Trace>& traces, flow::TraceForm form) {
   std::string bytes;
   for (const Trace& trace : traces) append_trace(bytes, trace, form, bytes.empty());
-  require(read(bytes).size() == traces.size(), "what was read can be written, and read again");
+  require(std::ranges::equal(read(bytes).traces, traces, same), "what was read can be written, and read again");
 }
 
 // One byte a flow: which of eight requests, how it was answered, and whether it began beside the one before.
@@ -97,7 +152,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     check_learned(made_of(bytes));
     return 0;
   }
-  const std::vector<Trace> traces = read(bytes);
+  const Read whole = read(bytes);
+  check_pieces(bytes, 1 + data[0] / 2, whole);
+  check_plain_json(bytes);
+  const std::vector<Trace>& traces = whole.traces;
   check_written(traces, flow::TraceForm::json_lines);
   check_written(traces, flow::TraceForm::binary);
   check_learned(traces);

@@ -12,6 +12,7 @@
 
 #include "base/limits.h"
 #include "policy-engine/flow/image_digest.h"
+#include "policy-engine/request/method.h"
 
 namespace sallyport::flow::learning {
 
@@ -21,7 +22,6 @@ using google::protobuf::Duration;
 using v1alpha1::Flow;
 using v1alpha1::Operation;
 
-constexpr std::size_t kMethodBytesMax = 64;
 constexpr std::size_t kNameBytesMax = 253;
 constexpr std::size_t kTargetBytesMax = 65'536;
 constexpr std::int64_t kDurationSecondsMax = 315'576'000'000;  // of protobuf
@@ -48,7 +48,7 @@ bool all_bytes(std::string_view text) {
 }
 
 bool is_method(std::string_view text) {
-  return !text.empty() && text.size() <= kMethodBytesMax &&
+  return !text.empty() && text.size() <= request::kMethodBytesMax &&
          all_bytes<[](char c) { return is_graphic(c) && !(c >= 'a' && c <= 'z'); }>(text);
 }
 
