@@ -89,6 +89,15 @@ std::unexpected<Error> wrong_type(const MediaType& type, std::string_view expect
                 std::string(expected));
 }
 
+// Smithy's RPC v2 takes the operation from the path, and services speak it beside the older protocols: one that goes by
+// this field first does not look at the action.
+Result<void> refuse_smithy_protocol(const request::HeaderList& headers) {
+  const auto protocol = only_field(headers, "smithy-protocol");
+  if (!protocol) return std::unexpected(protocol.error());
+  if (*protocol != nullptr) return refuse("the request has both an action and Smithy-Protocol, which names its own");
+  return {};
+}
+
 // One endpoint of AWS may speak several protocols, and tells them apart by the Content-Type.
 Result<std::string> from_aws_json(const Request& request) {
   auto action = from_header(request.headers, kTarget);
@@ -97,6 +106,7 @@ Result<std::string> from_aws_json(const Request& request) {
   if (auto found = find_field(request.query, "X-Amz-Target", hoisted); !found) return std::unexpected(found.error());
   if (hoisted.count > 0) return refuse("X-Amz-Target stands in the query, where some services read it");
   if (action->empty()) return action;
+  if (auto smithy = refuse_smithy_protocol(request.headers); !smithy) return std::unexpected(smithy.error());
   FormField other;
   if (auto found = find_field(request.query, "Action", other); !found) return std::unexpected(found.error());
   if (other.count > 0) return refuse("the request has both X-Amz-Target and an Action in the query");
@@ -122,6 +132,7 @@ Result<std::string> from_form(const Request& request, std::string_view name) {
   }
   if (field.count == 0) return std::string();
   if (field.count > 1) return refuse("the request has the form field '" + std::string(name) + "' more than once");
+  if (auto smithy = refuse_smithy_protocol(request.headers); !smithy) return std::unexpected(smithy.error());
   return checked(std::move(field.value), "the form field " + std::string(name));
 }
 

@@ -69,17 +69,51 @@ TEST(Action, AwsQueryIsTheFieldAction) {
 }
 
 TEST(Action, AFieldThatTwoServersReadDifferentlyIsRefused) {
-  for (const std::string_view body :
-       {"Action=Get&Action=Delete", "Action=Get&Action=Get", "Action=Get&%41ction=Delete", "Action=Get&action=Delete",
-        "Action=Get&Action%00=Delete", "Action=Get&Action[]=Delete", "Action=Get&Action%5B0%5D=Delete",
-        "Action=Get&+Action=Delete", "Action=Get&%20Action%20=Delete", "x=1;Action=Delete&Action=Get",
-        "Action=Get&%2541ction=Delete", "Action=Get%zz", "Action%=x&Action=Get", "Action=", "Action", "Action=Get+It",
-        "Action=Get%0aDelete", "Action=Get;Action=Delete"}) {
+  for (const std::string_view body : {"Action=Get&Action=Delete",
+                                      "Action=Get&Action=Get",
+                                      "Action=Get&%41ction=Delete",
+                                      "Action=Get&action=Delete",
+                                      "Action=Get&Action%00=Delete",
+                                      "Action=Get&Action[]=Delete",
+                                      "Action=Get&Action%5B0%5D=Delete",
+                                      "Action=Get&+Action=Delete",
+                                      "Action=Get&%20Action%20=Delete",
+                                      "x=1;Action=Delete&Action=Get",
+                                      "Action=Get&%2541ction=Delete",
+                                      "Action=Get%zz",
+                                      "Action%=x&Action=Get",
+                                      "Action=",
+                                      "Action",
+                                      "Action=Get+It",
+                                      "Action=Get%0aDelete",
+                                      "Action=Get;Action=Delete",
+                                      "Action=Get&Act%C4%B1on=Delete",
+                                      "Action=Get&ACT%C4%B0ON=Delete",
+                                      "Action=Get&Action+x=Delete"}) {
     EXPECT_EQ(find(kAwsQuery, {kForm}, {}, body), "!") << body;
     EXPECT_EQ(find(kAwsQuery, {}, body), "!") << body;
   }
   EXPECT_EQ(find(kAwsQuery, {kForm}, "Action=Get", "Action=Delete"), "!");
   EXPECT_EQ(find(kAwsQuery, {kForm, {"X-Amz-Target", "D.Delete"}}, {}, "Action=Get"), "!");
+}
+
+TEST(Action, AFieldWithAnUnderscoreHasOtherSpellingsToo) {
+  const Source form{Protocol::form, "task_kind", {}};
+  EXPECT_EQ(find(form, {kForm}, {}, "task_kind=get&task=x&kind=y&task_kinds=z&task.kinds=z"), "get");
+  for (const std::string_view other :
+       {"task.kind", "task+kind", "task%20kind", "task[kind", "+task.kind", "task%2ekind", "task%252ekind",
+        "ta%C5%BFk_kind", "tas%E2%84%AA_kind", "TASK.KIND", "task_kind[]"}) {
+    EXPECT_EQ(find(form, {kForm}, {}, "task_kind=get&" + std::string(other) + "=drop"), "!") << other;
+    EXPECT_EQ(find(form, {kForm}, {}, std::string(other) + "=drop"), "!") << other;
+  }
+}
+
+TEST(Action, OneThatIsSaidBesideAnotherProtocolOfSmithyIsRefused) {
+  const std::pair<std::string_view, std::string_view> smithy{"Smithy-Protocol", "rpc-v2-cbor"},
+      get{"X-Amz-Target", "D.GetItem"};
+  EXPECT_EQ(find(kAwsJson, {kAmzJson, get, smithy}), "!");
+  EXPECT_EQ(find(kAwsQuery, {kForm, smithy}, {}, "Action=Get"), "!");
+  EXPECT_EQ(find(kAwsJson, {{"Content-Type", "application/cbor"}, smithy}), "-") << "its operation is the path";
 }
 
 TEST(Action, ABodyThatIsNotWhatItsTypeSaysIsRefused) {

@@ -16,8 +16,8 @@ struct FormField {
 };
 
 // Adds what `encoded` has of the field. Fields are separated by '&', and by ';' too, as some servers do. Error: a name
-// that some server takes for this one (case, brackets, spaces or a NUL around it, escaped twice), or an escape that is
-// none in it.
+// that some server takes for this one (case, brackets, spaces or a NUL around it, '.' for '_', escaped twice), or an
+// escape that is none in it.
 Result<void> find_field(std::string_view encoded, std::string_view name, FormField& field);
 
 }  // namespace sallyport::action

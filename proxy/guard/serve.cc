@@ -626,9 +626,12 @@ class Service final : public InFlight {
     }
   }
 
-  // What the function sends behind its body. Never with a credential: a server that joins trailers to the head would
-  // find the function's own key there, behind the one that was injected.
-  const request::HeaderList* trailers() const { return route_.binding == nullptr ? &exchange_.trailers() : nullptr; }
+  // What the function sends behind its body. A server that joins trailers to the head would find there the function's
+  // own key behind the one that was injected, or another action than the one that was decided: then there are none.
+  const request::HeaderList* trailers() const {
+    const bool has_actions = route_.reading != nullptr && route_.reading->operations.protocol != action::Protocol::none;
+    return route_.binding == nullptr && !has_actions ? &exchange_.trailers() : nullptr;
+  }
 
   // The upstream's side failed. If the cause is that the function's side failed first, that is what is said.
   net::Task<void> fail_upstream(const Error& error) {

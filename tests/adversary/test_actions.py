@@ -58,6 +58,22 @@ DISGUISES = {
     "one operation twice": ("graphql", request('{"query":"query Get{a} mutation Get{a}","operationName":"Get"}', JSON)),
     "an operation in a comment": ("graphql", request('{"query":"#query Get{a}\\nmutation Drop{a}"}', JSON)),
     "an operation in the URL": ("graphql", request('{"query":"query Get{a}"}', JSON, target="/echo?query=mutation+Drop%7Ba%7D")),
+    "a dotless letter": ("aws-query", request("Action=Get&Act%C4%B1on=Drop", FORM)),
+    "a form of parts": (
+        "aws-query",
+        request(
+            '--b\r\nContent-Disposition: form-data; name="Action"\r\n\r\nDrop\r\n--b--',
+            "Content-Type: multipart/form-data; boundary=b",
+            target="/echo?Action=Get",
+        ),
+    ),
+    "compressed at last": ("aws-query", request("Action=Get", FORM, "Content-Encoding: identity, gzip")),
+    "compressed for CGI": ("aws-query", request("Action=Get", FORM, "Content_Encoding: gzip")),
+    "compressed in transfer": ("aws-query", request("Action=Get", FORM, "Transfer-Encoding: gzip, chunked")),
+    "another protocol's own": ("aws-json", request("{}", AMZ, GET, "Smithy-Protocol: rpc-v2-cbor", target="/service/D/operation/Drop")),
+    "a target that Connection takes away": ("soap", request("<x/>", "SOAPAction: Get", "Connection: SOAPAction")),
+    "a byte order mark": ("json-rpc", request(b'\xef\xbb\xbf{"method":"Get"}', JSON)),
+    "a name behind another underscore": ("form", request("task_kind=Get&task.kind=Drop", FORM)),
     "two SOAP actions": ("soap", request("<x/>", "SOAPAction: Get", "SOAPAction: Drop")),
     "both SOAP versions": ("soap", request("<x/>", "SOAPAction: Get", 'Content-Type: application/soap+xml; action="Drop"')),
     "two parameters": ("soap", request("<x/>", "Content-Type: application/soap+xml; action=Drop; action=Get")),
@@ -74,9 +90,11 @@ def sessions(world):
         "json-rpc": ["Get"],
         "graphql": ["Get"],
         "soap": ["Get"],
+        "form": ["Get"],
     }.items():
         bench = guard.Bench(world)
-        running[operations] = bench.session(policy=guard.policy(endpoint(operations, actions))), bench
+        where = {"form": "task_kind"} if operations == "form" else operations
+        running[operations] = bench.session(policy=guard.policy(endpoint(where, actions))), bench
     yield {operations: session for operations, (session, _) in running.items()}
     for session, bench in running.values():
         session.close()
@@ -97,12 +115,39 @@ HONEST = {
     "json-rpc": request('{"method":"Get"}', JSON),
     "graphql": request('{"query":"query Get{a}"}', JSON),
     "soap": request("<x/>", "SOAPAction: Get"),
+    "form": request("task_kind=Get&task=x", FORM),
 }
 
 
 def test_the_honest_requests_pass_beside_them(sessions):
     for operations, honest in HONEST.items():
         assert sessions[operations].ask(HOST, honest)["status"] == 200, operations
+
+
+@pytest.mark.parametrize("operations, field", [("aws-json", "X-Amz-Target"), ("soap", "SOAPAction"), ("form", "X-Amz-Target")])
+@pytest.mark.parametrize("http2", [False, True], ids=["HTTP/1", "HTTP/2"])
+def test_an_action_behind_the_body_does_not_pass(sessions, world, operations, field, http2):
+    """A server that joins trailers to the head would find it there."""
+
+    def send(host, head, body, field, http2):
+        if not http2:
+            tail = b"%x\r\n%s\r\n0\r\n%s: D.Drop\r\n\r\n" % (len(body), body, field.encode())
+            return ask(host, head.replace(b"Content-Length: %d" % len(body), b"Transfer-Encoding: chunked") + tail)["status"]
+        import http2_frames as h2
+
+        client = h2.Client(host)
+        lines = [line.split(": ", 1) for line in head.decode().split("\r\n")[1:] if line]
+        fields = [(n.lower(), v) for n, v in lines if n not in ("Host", "Connection", "Content-Length")]
+        client.ask(1, h2.request(host, "/echo", "POST", *fields), end=False)
+        client.data(1, body)
+        client.ask(1, [(field.lower(), "D.Drop")])
+        return client.until_over(1)[0]["status"]
+
+    head, _, body = HONEST[operations].partition(b"\r\n\r\n")
+    reply = sessions[operations].do(send, HOST, head + b"\r\n\r\n", body, field, http2)
+    assert reply == 200
+    (arrived,) = world.requests()
+    assert arrived.body == body and arrived.trailers == [] and b"Drop" not in arrived.raw_head
 
 
 def test_bodies_that_never_end_hold_no_more_than_their_share(bench, world):
