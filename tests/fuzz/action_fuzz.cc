@@ -1,12 +1,14 @@
 // API actions: a request has one, none, or is refused; and what was found does not change when the request is written
 // in another way that means the same to every server.
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
 
+#include "base/limits.h"
 #include "policy-engine/action/action.h"
 #include "policy-engine/action/form_fields.h"
 #include "policy-engine/action/json_text.h"
@@ -81,8 +83,10 @@ void check_json(std::string_view text) {
   const auto value = parse_json(text);
   const std::string padded = " \r\n[\t" + std::string(text) + "\n,\"x\"] ";
   const auto inside = parse_json(padded);
-  require(!inside || value.has_value(), "what is JSON inside a list is JSON");
-  if (!value || !inside) return;  // one level deeper may be too deep
+  const auto opening = std::ranges::count_if(text, [](char c) { return c == '[' || c == '{'; });
+  const bool may_be_too_deep = static_cast<std::size_t>(opening) >= limits::kActionJsonDepthMax;
+  require(!value || inside || may_be_too_deep, "what is JSON is JSON inside a list");
+  if (!value || !inside) return;
   const auto element = inside->element(0);
   require(element && element->kind() == value->kind() && element->text() == value->text(), "a list changes nothing");
   require(inside->element(1)->text() == "x", "an element ends where it ends");
