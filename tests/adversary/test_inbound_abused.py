@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+import flows
 import guard
 import http2_frames
 import lab
@@ -239,3 +240,55 @@ def test_the_host_of_a_message_is_the_functions_business_but_has_one_reading(ser
     for bad in (b"a b", b"a@b", b"a/b", b"[::1", b"a,b"):
         assert send(b"GET /bad HTTP/1.1\r\nHost: " + bad + b"\r\nConnection: close\r\n\r\n").startswith(b"HTTP/1.1 400 ")
     assert not [line for line, _ in seen() if "/bad" in line]
+
+
+# Answers each message with "mine", and some with one more answer, at once or a little later.
+ANSWERS_TWICE = """
+import socket, sys, threading, time
+
+def answer(text):
+    return b"HTTP/1.1 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(text) + text
+
+def serve(stream):
+    data = b""
+    while part := stream.recv(65536):
+        data += part
+        while b"\\r\\n\\r\\n" in data:
+            head, _, data = data.partition(b"\\r\\n\\r\\n")
+            stream.sendall(answer(b"mine") + (answer(b"poison") if b"/double" in head else b""))
+            if b"/later" in head:
+                time.sleep(0.2)
+                stream.sendall(answer(b"poison"))
+
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize("path", ["/double", "/later"])
+def test_an_answer_to_a_message_that_has_not_come_is_nobodys(serve, path):
+    """An execution would end before its message is seen, and its client would get what the function thought up before."""
+    function = serve(command=[guard.PYTHON, "-c", ANSWERS_TWICE, INSIDE])
+    for _ in range(3):
+        assert ask("GET", path)[2] == b"mine"
+        time.sleep(0.4 if path == "/later" else 0)
+        assert ask("GET", "/next")[2] == b"mine"
+    ended = function.wait_for(lambda r: sum(one["kind"] == "execution" for one in r) >= 6)
+    assert {r["end"] for r in ended if r["kind"] == "execution"} == {"complete"}
+
+
+def test_messages_under_one_trace_are_allowed_no_more_than_each_of_them(serve, bench, world):
+    """Somebody outside helps, and gives two messages the same trace, so that it tells nothing apart."""
+    graph = flows.graph(flows.node("once", f"GET {HOST}/echo/once"))
+    serve(policy=flows.policy(bench, graph, guard.endpoint(HOST)))
+    trace = {"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01"}
+    said = []
+    send = lambda: said.extend(published.run(["/echo/once"] * 2, trace, propagate=True, meet=["both", 2])["statuses"])
+    threads = [threading.Thread(target=send) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(said) == [200, 200, 403, 403]
+    assert len([r for r in world.requests() if r.path == "/echo/once"]) == 2
