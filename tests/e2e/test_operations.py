@@ -112,7 +112,8 @@ def test_a_chunked_body_and_one_that_waits_for_100_are_held_and_sent(bench):
     with bench.session(policy=guard.policy(endpoint("json-rpc", ["list"]))) as session:
         chunked, informed, expected = session.do(slowly)
     told = json.loads(chunked["body"])
-    assert told["body_size"] == 17 and [n.lower() for n, _ in told["trailers"]] == ["x-sum"]
+    # Trailers stay behind where actions are read: in them another action could stand, for a server that joins them.
+    assert told["body_size"] == 17 and told["trailers"] == []
     assert informed == 100
     headers = {name.lower(): value for name, value in json.loads(expected["body"])["headers"]}
     assert "expect" not in headers and headers["content-length"] == "17"
