@@ -63,6 +63,7 @@ class Configurations {
     return {heads_[i], std::span(counts_).subspan(i * counters_, counters_),
             std::span(allowances_).subspan(i * slots_, slots_)};
   }
+  std::uint32_t node(std::size_t i) const { return heads_[i].node; }
   bool operator==(const Configurations& other) const {
     if (size_ != other.size_) return false;
     for (std::size_t i = 0; i < size_; ++i) {
@@ -268,10 +269,26 @@ class Step {
     for (std::size_t i = place; i-- > 0;) {
       if (dominates(node, made, next_[i])) next_.remove(i);
     }
-    // Past the limit it is forgotten, which can only make the execution refuse more.
-    if (next_.size() == limits::kFlowConfigurationsMax) return;
+    if (next_.size() == limits::kFlowConfigurationsMax) {
+      if (const std::size_t instead = superfluous(made.head.node); instead < place) next_.copy(place, instead);
+      return;
+    }
     if (next_.size() != place) next_.copy(place, next_.size());
     next_.grow();
+  }
+
+  // Past the limit one is forgotten, which can only make the execution refuse more: the draft, unless it is alone at
+  // its node. Then the last that is not: what may be sent again in many ways at one node crowds out no other node.
+  std::size_t superfluous(std::uint32_t node) const {
+    const auto at = [&](std::uint32_t which) {
+      std::size_t count = 0;
+      for (std::size_t i = 0; i < next_.size(); ++i) count += next_.node(i) == which ? 1 : 0;
+      return count;
+    };
+    for (std::size_t i = next_.size(); at(node) == 0 && i-- > 0;) {
+      if (at(next_.node(i)) > 1) return i;
+    }
+    return next_.size();
   }
 
   static Allowance full(const CompiledNode& node) {

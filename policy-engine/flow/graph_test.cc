@@ -265,6 +265,19 @@ TEST(Graph, ForgetsReadingsPastTheLimitAndRefusesMore) {
   EXPECT_EQ(last.execution.nodes().size(), limits::kFlowConfigurationsMax);
 }
 
+// Each failure at "a" may have been sent again or counted, so that there are more readings than are kept.
+TEST(Graph, ForgetsNoNodeForTheManyReadingsOfAnother) {
+  const std::string graph = R"(
+    entry: "a" entry: "b"
+    nodes { name: "a" request: "GET a.com/a" times: "1..100" retries: 20 next: "exit" }
+    nodes { name: "b" set { request: "GET a.com/a" } set { request: "GET a.com/b" } retries: 20 next: "exit" })";
+  std::string paths;
+  for (int i = 0; i < 20; ++i) {
+    paths += "/a! ";
+    EXPECT_TRUE(accepts(graph, paths + "/b")) << i;
+  }
+}
+
 // A matcher that is slow and obviously right: it keeps every reading of what was seen, with all that happened in the
 // pass that it is in, and asks the definition whether that can be the beginning of a pass.
 class Reference {
