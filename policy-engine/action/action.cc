@@ -166,19 +166,21 @@ Result<JsonValue> json_body(const Request& request) {
 
 // A string member that may be null; nothing where it is absent or null.
 Result<std::optional<std::string>> string_member(const JsonValue& object, std::string_view name) {
-  auto member = object.member(name);
+  const auto member = object.member(name);
   if (!member) return std::unexpected(member.error());
-  if (!*member || (*member)->kind() == JsonValue::Kind::null) return std::optional<std::string>();
-  if ((*member)->kind() != JsonValue::Kind::string) return refuse("'" + std::string(name) + "' is no string");
-  return std::optional((*member)->text());
+  const std::optional<JsonValue>& value = *member;
+  if (!value || value->kind() == JsonValue::Kind::null) return std::optional<std::string>();
+  if (value->kind() != JsonValue::Kind::string) return refuse("'" + std::string(name) + "' is no string");
+  return std::optional(value->text());
 }
 
 Result<std::string> method_of(const JsonValue& call) {
   if (call.kind() != JsonValue::Kind::object) return refuse("the body is no JSON-RPC request: it is no object");
-  const auto method = string_member(call, "method");
-  if (!method) return std::unexpected(method.error());
-  if (!*method) return std::string();
-  return checked(**method, "'method'");
+  const auto member = string_member(call, "method");
+  if (!member) return std::unexpected(member.error());
+  const std::optional<std::string>& method = *member;
+  if (!method) return std::string();
+  return checked(*method, "'method'");
 }
 
 Result<std::string> from_json_rpc(const Request& request) {

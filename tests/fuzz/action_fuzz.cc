@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -79,6 +80,9 @@ void check_form(std::string_view text) {
       "escapes change nothing");
 }
 
+// The string that a member is; empty where there is none.
+std::string text_of(const std::optional<JsonValue>& value) { return value ? value->text() : std::string(); }
+
 void check_json(std::string_view text) {
   const auto value = parse_json(text);
   const std::string padded = " \r\n[\t" + std::string(text) + "\n,\"x\"] ";
@@ -87,12 +91,15 @@ void check_json(std::string_view text) {
   const bool may_be_too_deep = static_cast<std::size_t>(opening) >= limits::kActionJsonDepthMax;
   require(!value || inside || may_be_too_deep, "what is JSON is JSON inside a list");
   if (!value || !inside) return;
-  const auto element = inside->element(0);
-  require(element && element->kind() == value->kind() && element->text() == value->text(), "a list changes nothing");
-  require(inside->element(1)->text() == "x", "an element ends where it ends");
+  require(text_of(inside->element(1)) == "x", "an element ends where it ends");
+  const std::optional<JsonValue> element = inside->element(0);
+  require(element.has_value(), "an element is there");
+  if (!element) return;
+  require(element->kind() == value->kind() && element->text() == value->text(), "a list changes nothing");
   const auto member = value->member("op"), again = element->member("op");
   require(member.has_value() == again.has_value(), "a list changes nothing for a member");
-  if (member && *member) require((*member)->text() == (*again)->text(), "nor for its text");
+  if (!member || !again) return;
+  require(member->has_value() == again->has_value() && text_of(*member) == text_of(*again), "nor for its text");
 }
 
 void check(std::string_view text) {
