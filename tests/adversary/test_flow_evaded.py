@@ -182,7 +182,7 @@ def test_the_graph_as_a_standard_stream_of_the_command_is_refused(bench, world):
 def test_a_process_that_was_left_behind_has_nothing_left(bench, world):
     """A request of a process that the command left behind still belongs to the one execution."""
     ask_once = f"curl -sS -o /dev/null https://{HOST}/echo/once"
-    script = f"{ask_once}; setsid sh -c 'sleep 0.3; {ask_once}' & sleep 1"
+    script = f"{ask_once}; setsid sh -c 'sleep 0.3; {ask_once}; touch asked' & until [ -e asked ]; do sleep 0.1; done"
     outcome = bench.run(["sh", "-c", script], policy=flows.policy(bench, ONCE, OPEN))
     assert flows.refused(outcome.records) == ["/echo/once"] and len(world.requests()) == 1
 
