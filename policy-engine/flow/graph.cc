@@ -16,7 +16,7 @@ namespace sallyport::flow {
 namespace {
 
 // What may follow one request in one configuration, for as long as that stands where it was allowed. Both zero:
-// nothing.
+// nothing. Of bytes alone, as dominates() compares them.
 struct Allowance {
   std::uint8_t retries = 0;
   std::uint8_t redirects = 0;
@@ -123,11 +123,11 @@ bool dominates(const CompiledNode& node, const ConstConfiguration& a, const Cons
       if (!at_least_as_free(a.counts[i], b.counts[i], node.steps[i].times.least)) return false;
     }
   }
-  for (std::size_t i = 0; i < a.allowances.size(); ++i) {
-    if (a.allowances[i].retries < b.allowances[i].retries) return false;
-    if (a.allowances[i].redirects < b.allowances[i].redirects) return false;
-  }
-  return true;
+  // To the end in any case: without a branch for each, compilers look at many at once.
+  const auto in_a = std::as_bytes(a.allowances), in_b = std::as_bytes(b.allowances);
+  bool more_in_b = false;
+  for (std::size_t i = 0; i < in_a.size(); ++i) more_in_b |= in_a[i] < in_b[i];
+  return !more_in_b;
 }
 
 // Whether what is left of this pass may be left out.
@@ -295,16 +295,35 @@ class Step {
     return {static_cast<std::uint8_t>(node.retries), static_cast<std::uint8_t>(node.redirects)};
   }
 
+  // Of hundreds of answers of which any may be the one that the request follows, those that leave the same allowances
+  // lead to the same.
+  class Seen {
+   public:
+    bool is_new(Allowance left) {
+      const auto end = seen_.begin() + static_cast<std::ptrdiff_t>(count_);
+      if (std::find(seen_.begin(), end, left) != end) return false;
+      if (count_ < seen_.size()) seen_[count_++] = left;  // more kinds than these are all looked at
+      return true;
+    }
+
+   private:
+    std::array<Allowance, 16> seen_{};
+    std::size_t count_ = 0;
+  };
+
   // The same request again after a failure, or one to which an answer has redirected: nothing is counted.
   void go_on_from_answers(const CompiledNode& node, const ConstConfiguration& at, std::size_t operation) {
+    Seen retried, redirected;
     for (std::size_t i = 0; i < slots_.size(); ++i) {
       Allowance left = at.allowances[i];
       const Slot& slot = slots_[i];
       if (slot.status == Slot::Status::failed) {
         if (left.retries == 0 || slot.symbol != symbol_ || slot.operation != operation) continue;
+        if (!retried.is_new(left)) continue;
         --left.retries;
       } else if (slot.status == Slot::Status::redirected) {
         if (left.redirects == 0 || !std::ranges::binary_search(node.redirect_symbols, symbol_)) continue;
+        if (!redirected.is_new(left)) continue;
         --left.redirects;
       } else {
         continue;
