@@ -11,6 +11,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/limits.h"
@@ -371,7 +372,7 @@ int run_command(const Flags& flags) {
 
 }  // namespace
 
-void add_run_command(CLI::App& app, int& exit_code) {
+void add_run_command(CLI::App& app, int& exit_code, std::vector<std::string> words) {
   auto flags = std::make_shared<Flags>();
   CLI::App* run = app.add_subcommand("run", "Run one command under guard");
   run->add_option("--policy", flags->policy, "Policy document (docs/policy.md)")->type_name("FILE");
@@ -411,7 +412,10 @@ void add_run_command(CLI::App& app, int& exit_code) {
       "  sallyport run --policy draft.yaml --mode enforce -- python3 function.py\n"
       "Exit status: the command's own; 128+N if signal N ended it; 127 not found; 126 not executable;\n"
       "2 wrong flags or policy; 125 the guard itself failed.");
-  run->callback([flags, &exit_code] { exit_code = run_command(*flags); });
+  run->callback([flags, words = std::move(words), &exit_code] {
+    flags->command.insert(flags->command.end(), words.begin(), words.end());
+    exit_code = run_command(*flags);
+  });
 }
 
 }  // namespace sallyport::cli

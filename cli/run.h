@@ -2,6 +2,8 @@
 // `sallyport run [flags] -- COMMAND [ARG…]`
 
 #include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
 
 namespace sallyport::cli {
 
@@ -9,6 +11,7 @@ namespace sallyport::cli {
 inline constexpr int kExitUsage = 2;
 inline constexpr int kExitGuardFailed = 125;
 
-void add_run_command(CLI::App& app, int& exit_code);
+// `words`: of the command, those behind "--".
+void add_run_command(CLI::App& app, int& exit_code, std::vector<std::string> words);
 
 }  // namespace sallyport::cli

@@ -138,6 +138,7 @@ def test_a_command_that_cannot_be_executed(user_bench, world):
         ["run", "--no-such-flag", "--", "true"],
         ["no-such-command"],
         ["run", "--mode", "strict", "--", "true"],
+        ["run", "--learn", "draft.yaml", "echo", "[1, 2]"],
         ["policy", "check"],
         ["policy", "test", "x.yaml"],
     ],

@@ -61,7 +61,7 @@ def test_no_other_descriptor_passes(bench, world):
 
 
 def test_arguments_pass_unharmed(bench, world):
-    words = ["a b", "--policy", "*", "$HOME", "", "é", "-x", "--"]
+    words = ["a b", "--policy", "*", "$HOME", "", "é", "-x", "--", "[1, 2]", "[]", '[["a", "b"], []]', "[", "a,b", "{}", "\n"]
     code = "import sys; print(ascii(sys.argv[1:]))"
     assert bench.run([guard.PYTHON, "-c", code, *words], policy=EMPTY).out.strip() == ascii(words)
 
