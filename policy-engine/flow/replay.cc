@@ -7,19 +7,15 @@
 #include <vector>
 
 #include "base/limits.h"
+#include "policy-engine/flow/learning/trace_check.h"
 
 namespace sallyport::flow {
 
 namespace {
 
 namespace api = v1alpha1;
+using learning::nanoseconds;
 using Outcome = Replay::Outcome;
-
-// Of a trace from anywhere: what no execution lasts is taken for the longest that can be counted.
-std::int64_t nanoseconds(const google::protobuf::Duration& time) {
-  constexpr std::int64_t kSecondsMax = 9'000'000'000;
-  return std::clamp(time.seconds(), -kSecondsMax, kSecondsMax) * 1'000'000'000 + time.nanos();
-}
 
 Operation operation_of(const api::Operation& operation) {
   return {operation.method(), operation.host(), operation.path(), operation.query(), operation.action()};

@@ -13,6 +13,7 @@
 #include "base/limits.h"
 #include "policy-engine/flow/graph_document.h"
 #include "policy-engine/flow/pattern.h"
+#include "tests/fuzz/diagnostics.h"
 #include "tests/fuzz/require.h"
 
 namespace {
@@ -22,21 +23,6 @@ using flow::Execution;
 using flow::GraphLoad;
 using fuzz::require;
 using google::protobuf::util::MessageDifferencer;
-
-void check_diagnostics(const GraphLoad& result, std::string_view text) {
-  const auto lines = static_cast<int>(std::ranges::count(text, '\n')) + 1;
-  bool errors = false;
-  for (const document::Diagnostic& diagnostic : result.diagnostics) {
-    errors |= !diagnostic.warning;
-    require(!diagnostic.message.empty(), "a diagnostic says something");
-    // yaml-cpp ends an unfinished value on the line after the last.
-    require(diagnostic.line >= 0 && diagnostic.line <= lines + 1, "a diagnostic has a place in the file");
-    const std::string line = diagnostic.to_string();
-    require(std::ranges::none_of(line, [](char c) { return c >= 0 && c < ' '; }), "a diagnostic is one clean line");
-  }
-  require(errors == (result.graph == nullptr), "a graph exists exactly where there is no error");
-  require(result.diagnostics.size() <= limits::kPolicyErrorsMax, "there are not too many diagnostics");
-}
 
 void check_written(const GraphLoad& load, std::string_view text) {
   const std::string written = flow::write_graph(load.document);
@@ -100,7 +86,7 @@ void check_execution(const GraphLoad& load, std::string_view text) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   const GraphLoad load = flow::load_graph(text, "fuzz.yaml");
-  check_diagnostics(load, text);
+  fuzz::check_diagnostics(load.diagnostics, load.graph != nullptr, text);
   if (load.graph == nullptr) return 0;
   check_written(load, text);
   check_execution(load, text);

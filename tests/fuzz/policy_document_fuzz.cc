@@ -11,6 +11,7 @@
 #include "policy-engine/credentials/binding.h"
 #include "policy-engine/document/evaluate.h"
 #include "policy-engine/document/load.h"
+#include "tests/fuzz/diagnostics.h"
 #include "tests/fuzz/require.h"
 
 namespace {
@@ -19,21 +20,6 @@ using namespace sallyport;
 using document::Destination;
 using document::Snapshot;
 using fuzz::require;
-
-void check_diagnostics(const document::LoadResult& result, std::string_view text) {
-  const auto lines = static_cast<int>(std::ranges::count(text, '\n')) + 1;
-  bool errors = false;
-  for (const document::Diagnostic& diagnostic : result.diagnostics) {
-    errors |= !diagnostic.warning;
-    require(!diagnostic.message.empty(), "a diagnostic says something");
-    // yaml-cpp ends an unfinished value on the line after the last.
-    require(diagnostic.line >= 0 && diagnostic.line <= lines + 1, "a diagnostic has a place in the file");
-    const std::string line = diagnostic.to_string();
-    require(std::ranges::none_of(line, [](char c) { return c >= 0 && c < ' '; }), "a diagnostic is one clean line");
-  }
-  require(errors == (result.snapshot == nullptr), "a snapshot exists exactly where there is no error");
-  require(result.diagnostics.size() <= limits::kPolicyErrorsMax, "there are not too many diagnostics");
-}
 
 void check_decisions(const Snapshot& snapshot, const Destination& destination) {
   const auto connection = snapshot.decide_connection(destination);
@@ -57,7 +43,7 @@ void check_decisions(const Snapshot& snapshot, const Destination& destination) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   const auto result = document::load_policy(text, "fuzz.yaml", nullptr);
-  check_diagnostics(result, text);
+  fuzz::check_diagnostics(result.diagnostics, result.snapshot != nullptr, text);
   if (result.snapshot == nullptr) return 0;
   const Snapshot& snapshot = *result.snapshot;
   for (const document::Endpoint& endpoint : snapshot.endpoints()) {
