@@ -1,0 +1,303 @@
+#include "controller/store/sqlite_store.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <filesystem>
+#include <random>
+#include <thread>
+
+#include "base/read_file.h"
+#include "controller/api/link.pb.h"
+
+namespace sallyport::controller {
+namespace {
+
+using std::chrono::milliseconds;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+using testing::SizeIs;
+
+Time at(std::int64_t number) { return Time(milliseconds(number)); }
+
+GuardId guard_id(unsigned char number) {
+  GuardId out{};
+  out[15] = number;
+  return out;
+}
+
+credentials::Secret secret(std::string_view text) { return std::move(*credentials::Secret::copy_of(text)); }
+
+class SqliteStoreTest : public testing::Test {
+ protected:
+  SqliteStoreTest() { std::filesystem::remove_all(folder_); }
+  ~SqliteStoreTest() override {
+    store_.reset();
+    std::filesystem::remove_all(folder_);
+  }
+
+  SqliteStore& store() {
+    if (store_ == nullptr) {
+      auto opened = SqliteStore::open(folder_);
+      EXPECT_TRUE(opened) << opened.error().text;
+      store_ = std::move(*opened);
+    }
+    return *store_;
+  }
+  SqliteStore& restarted() {
+    store_.reset();
+    return store();
+  }
+
+  void put_guard(unsigned char number, const std::string& function = "resize") {
+    ASSERT_TRUE(store().put_guard({guard_id(number), "shop", function, "pod-1", "token t1", at(1'000), 0}));
+  }
+
+  static Store::Entry batch(unsigned char guard, std::uint64_t first, std::uint64_t last, std::int64_t time = 5'000,
+                            const std::string& function = "resize", std::uint32_t decisions = 1U << DECISION_ALLOW) {
+    v1alpha1::Events events;
+    for (std::uint64_t number = first; number <= last; ++number) events.add_events()->set_sequence(number);
+    EventBatch out{guard_id(guard), "shop", function, first, last, at(time), at(time + 10), decisions, {}};
+    out.events = events.SerializeAsString();
+    return {std::move(out), std::nullopt};
+  }
+  static constexpr int DECISION_ALLOW = v1alpha1::DECISION_ALLOW;
+  static constexpr int DECISION_DENY = v1alpha1::DECISION_DENY;
+
+  void append(std::vector<Store::Entry> entries) {
+    const auto written = store().append(entries);
+    ASSERT_TRUE(written) << written.error().text;
+  }
+
+  // "1:1-3", a line for each batch that is found, or "decided" …
+  std::vector<std::string> replayed(Time since = at(0)) {
+    std::vector<std::string> out;
+    const auto read = store().replay(since, [&](Store::Entry&& entry) -> Result<void> {
+      out.push_back(entry.events ? text(*entry.events) : "decided " + entry.decided->decided);
+      return {};
+    });
+    EXPECT_TRUE(read) << read.error().text;
+    return out;
+  }
+  std::vector<std::string> found(const EventQuery& query) {
+    std::vector<std::string> out;
+    const auto read = store().search(query, [&](std::uint64_t, EventBatch&& batch) {
+      out.push_back(text(batch));
+      return true;
+    });
+    EXPECT_TRUE(read) << read.error().text;
+    return out;
+  }
+  static std::string text(const EventBatch& batch) {
+    return std::to_string(batch.guard[15]) + ":" + std::to_string(batch.first) + "-" + std::to_string(batch.last);
+  }
+
+  const std::string folder_ = testing::TempDir() + "/sallyport_store." + std::to_string(getpid());
+  std::unique_ptr<SqliteStore> store_;
+};
+
+TEST_F(SqliteStoreTest, KeepsEventsAndDecisionsInTheirOrderAcrossARestart) {
+  put_guard(1);
+  put_guard(2);
+  append({batch(1, 1, 3), {std::nullopt, DecidedAsk{"shop", at(5'001), "x"}}, batch(2, 1, 1)});
+  append({batch(1, 4, 4)});
+  restarted();
+  EXPECT_THAT(replayed(), ElementsAre("1:1-3", "decided x", "2:1-1", "1:4-4"));
+  const auto guards = store().guards();
+  ASSERT_TRUE(guards);
+  ASSERT_THAT(*guards, SizeIs(2));
+  EXPECT_EQ((*guards)[0].events_taken, 4U);
+  EXPECT_EQ((*guards)[1].events_taken, 1U);
+  EXPECT_EQ((*guards)[0].subject, "token t1");
+}
+
+TEST_F(SqliteStoreTest, ReplaysFromATimeOn) {
+  put_guard(1);
+  append({batch(1, 1, 1, 1'000), batch(1, 2, 2, 9'000)});
+  EXPECT_THAT(replayed(at(2'000)), ElementsAre("1:2-2"));
+}
+
+TEST_F(SqliteStoreTest, FindsByFunctionGuardDecisionAndTime) {
+  put_guard(1);
+  put_guard(2, "thumb");
+  append({batch(1, 1, 1, 1'000),
+          batch(1, 2, 2, 2'000, "resize", 1U << DECISION_DENY),
+          batch(2, 1, 1, 3'000, "thumb"),
+          {std::nullopt, DecidedAsk{"shop", at(3'000), "x"}}});
+  EventQuery query{.application = "shop"};
+  EXPECT_THAT(found(query), ElementsAre("1:1-1", "1:2-2", "2:1-1"));
+  query.function = "resize";
+  EXPECT_THAT(found(query), ElementsAre("1:1-1", "1:2-2"));
+  query.decisions = 1U << DECISION_DENY;
+  EXPECT_THAT(found(query), ElementsAre("1:2-2"));
+  EXPECT_THAT(found({.application = "shop", .guard = guard_id(2)}), ElementsAre("2:1-1"));
+  EXPECT_THAT(found({.application = "shop", .since = at(2'500)}), ElementsAre("2:1-1"));
+  EXPECT_THAT(found({.application = "shop", .until = at(2'000)}), ElementsAre("1:1-1"));
+  EXPECT_THAT(found({.application = "shop", .after = 1}), ElementsAre("1:2-2", "2:1-1"));
+  EXPECT_THAT(found({.application = "other"}), IsEmpty());
+}
+
+TEST_F(SqliteStoreTest, ForgetsWhatIsOld) {
+  put_guard(1);
+  for (std::uint64_t i = 0; i < 3'000; ++i) append({batch(1, i + 1, i + 1, static_cast<std::int64_t>(i))});
+  const auto forgotten = store().forget(at(2'510));
+  ASSERT_TRUE(forgotten);
+  EXPECT_EQ(*forgotten, 2'500U);
+  EXPECT_THAT(replayed(), SizeIs(500));
+}
+
+TEST_F(SqliteStoreTest, KeepsEveryVersionOfADocumentAndRefusesOneThatIsNotBasedOnTheNewest) {
+  Document policy{"shop", "resize", DocumentKind::policy, 0, "one", "ann", at(1)};
+  EXPECT_EQ(*store().put_document(policy, 0), 1U);
+  policy.text = "two";
+  EXPECT_EQ(*store().put_document(policy, 1), 2U);
+  policy.text = "three";
+  const auto stale = store().put_document(policy, 1);
+  ASSERT_FALSE(stale);
+  EXPECT_EQ(stale.error().kind, ErrorKind::refused);
+  EXPECT_THAT(stale.error().text, HasSubstr("its version is 2 and not 1"));
+  const auto newest = restarted().documents();
+  ASSERT_TRUE(newest);
+  ASSERT_THAT(*newest, SizeIs(1));
+  EXPECT_EQ((*newest)[0].text, "two");
+  const auto versions = store().versions("shop", "resize", DocumentKind::policy);
+  ASSERT_TRUE(versions);
+  ASSERT_THAT(*versions, SizeIs(2));
+  EXPECT_EQ((*versions)[1].author, "ann");
+}
+
+TEST_F(SqliteStoreTest, KeepsSecretsSealedAndForItsOwnUserAlone) {
+  ASSERT_TRUE(store().put_secret({"shop", "stripe", secret("sk_live_51H")}));
+  ASSERT_TRUE(store().put_tag_key({"shop", 1, secret("0123456789abcdef0123456789abcdef"), at(1)}));
+  restarted();
+  const auto secrets = store().secrets();
+  ASSERT_TRUE(secrets) << secrets.error().text;
+  ASSERT_THAT(*secrets, SizeIs(1));
+  EXPECT_EQ((*secrets)[0].value.view(), "sk_live_51H");
+  EXPECT_EQ((*store().tag_keys())[0].key.view(), "0123456789abcdef0123456789abcdef");
+  for (const auto& file : std::filesystem::directory_iterator(folder_)) {
+    struct stat status{};
+    ASSERT_EQ(stat(file.path().c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 0077U, 0U) << file.path();
+    const auto bytes = read_file(file.path(), 100 << 20);
+    ASSERT_TRUE(bytes);
+    EXPECT_THAT(*bytes, Not(HasSubstr("sk_live"))) << file.path();
+    EXPECT_THAT(*bytes, Not(HasSubstr("0123456789abcdef"))) << file.path();
+  }
+  store_.reset();
+  std::filesystem::remove(folder_ + "/secrets.key");
+  const auto lost = store().secrets();
+  ASSERT_FALSE(lost);
+  EXPECT_THAT(lost.error().text, HasSubstr("secret stripe of shop cannot be read"));
+}
+
+TEST_F(SqliteStoreTest, GroupsAlarmsThatAreAlike) {
+  AlarmRow alarm{"shop", "no-partner", "resize", "GET a.com/", at(1'000), at(1'000), 1, "first"};
+  ASSERT_TRUE(store().raise(alarm, milliseconds(500)));
+  alarm.first = alarm.last = at(1'400);
+  alarm.text = "second";
+  ASSERT_TRUE(store().raise(alarm, milliseconds(500)));
+  alarm.first = alarm.last = at(9'000);
+  ASSERT_TRUE(store().raise(alarm, milliseconds(500)));
+  alarm.about = "GET b.com/";
+  ASSERT_TRUE(store().raise(alarm, milliseconds(500)));
+  const auto alarms = store().alarms("shop", at(0));
+  ASSERT_TRUE(alarms);
+  ASSERT_THAT(*alarms, SizeIs(3));
+  EXPECT_EQ((*alarms)[0].count, 2U);
+  EXPECT_EQ((*alarms)[0].text, "second");
+  EXPECT_EQ((*alarms)[0].first, at(1'000));
+  EXPECT_EQ((*alarms)[0].last, at(1'400));
+}
+
+TEST_F(SqliteStoreTest, KeepsTokensByTheirHashAndTheAudit) {
+  JoinToken token{"jt-1", "shop", "resize", {}, at(5), at(100), false};
+  token.hash[0] = 7;
+  ASSERT_TRUE(store().put_token(token));
+  token.revoked = true;
+  ASSERT_TRUE(store().put_token(token));
+  const auto tokens = restarted().tokens();
+  ASSERT_TRUE(tokens);
+  ASSERT_THAT(*tokens, SizeIs(1));
+  EXPECT_TRUE((*tokens)[0].revoked);
+  EXPECT_EQ((*tokens)[0].ends, at(100));
+  ASSERT_TRUE(store().audit({at(1), "ann", "policy.put", "shop/resize", "version 2"}));
+  ASSERT_TRUE(store().audit({at(2), "bob", "policy.rollback", "shop/resize", "version 1"}));
+  EXPECT_EQ(store().audited(at(0), 1)->at(0).who, "bob");
+  EXPECT_EQ(store().audited(at(0), 9)->at(0).who, "ann");
+}
+
+TEST_F(SqliteStoreTest, IsForOneControllerAtATime) {
+  static_cast<void>(store());
+  const auto second = SqliteStore::open(folder_);
+  ASSERT_FALSE(second);
+  EXPECT_THAT(second.error().text, HasSubstr("another controller uses this folder"));
+}
+
+TEST_F(SqliteStoreTest, SaysWhatIsWrongWithItsFile) {
+  static_cast<void>(store());
+  store_.reset();
+  std::filesystem::remove(folder_ + "/controller.db-wal");
+  ASSERT_TRUE(write_file(folder_ + "/controller.db", std::string(8'192, 'x'), 0600));
+  const auto damaged = SqliteStore::open(folder_);
+  ASSERT_FALSE(damaged);
+  EXPECT_EQ(damaged.error().kind, ErrorKind::malformed);
+  EXPECT_THAT(damaged.error().text, HasSubstr("controller.db"));
+  const auto nowhere = SqliteStore::open("/proc/nowhere");
+  ASSERT_FALSE(nowhere);
+  EXPECT_THAT(nowhere.error().text, HasSubstr("/proc/nowhere"));
+}
+
+// A process that stores and says so after each turn is killed at any moment: what it said is there, each once, and
+// what it had not said is there whole or not at all.
+TEST_F(SqliteStoreTest, LosesNothingWhenItsProcessIsKilled) {
+  const unsigned seed = std::random_device()();
+  SCOPED_TRACE(seed);
+  std::mt19937 random(seed);
+  put_guard(1);
+  std::uint64_t said = 0;
+  for (int round = 0; round < 6; ++round) {
+    store_.reset();
+    int ends[2];
+    ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+    const pid_t child = fork();
+    if (child == 0) {
+      auto opened = SqliteStore::open(folder_);
+      if (!opened) _exit(1);
+      for (std::uint64_t next = (*opened)->guards()->at(0).events_taken + 1;; next += 5) {
+        const Store::Entry entries[] = {batch(1, next, next + 1), batch(1, next + 2, next + 4)};
+        if (!(*opened)->append(entries)) _exit(2);
+        const std::uint64_t last = next + 4;
+        if (write(ends[1], &last, sizeof last) != sizeof last) _exit(3);
+      }
+    }
+    close(ends[1]);
+    std::this_thread::sleep_for(std::chrono::microseconds(20'000 + random() % 60'000));
+    kill(child, SIGKILL);
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFSIGNALED(status)) << WEXITSTATUS(status);
+    for (std::uint64_t last = 0; read(ends[0], &last, sizeof last) == sizeof last;) said = last;
+    close(ends[0]);
+    const std::uint64_t taken = store().guards()->at(0).events_taken;
+    EXPECT_GE(taken, said);
+    EXPECT_EQ(taken % 5, 0U);
+    std::uint64_t next = 1;
+    ASSERT_TRUE(store().replay(at(0), [&](Store::Entry&& entry) -> Result<void> {
+      EXPECT_EQ(entry.events->first, next);
+      next = entry.events->last + 1;
+      return {};
+    }));
+    EXPECT_EQ(next, taken + 1);
+  }
+  EXPECT_GT(said, 0U);
+}
+
+}  // namespace
+}  // namespace sallyport::controller
