@@ -212,4 +212,8 @@ inline constexpr std::size_t kTagBytesMax = 530;  // the text of the longest
 inline constexpr seconds kTagLifetime{15 * 60};   // an execution may take as long
 inline constexpr seconds kTagSkew{60};            // between the clocks of two guards
 
+// The controller's store.
+inline constexpr std::size_t kStoreQueuedBytesMax = 64 << 20;  // of events that wait to be written
+inline constexpr std::chrono::milliseconds kStoreRetryDelay{1'000};
+
 }  // namespace sallyport::limits

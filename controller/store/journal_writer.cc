@@ -1,0 +1,110 @@
+#include "controller/store/journal_writer.h"
+
+#include <iterator>
+#include <utility>
+
+#include "base/limits.h"
+
+namespace sallyport::controller {
+
+JournalWriter::JournalWriter(Store& store, std::function<void(const std::string&)> on_trouble)
+    : store_(store), on_trouble_(std::move(on_trouble)), thread_([this] { run(); }) {}
+
+JournalWriter::~JournalWriter() {
+  {
+    const std::scoped_lock guarded(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+void JournalWriter::append(EventBatch&& batch, Done done) {
+  {
+    const std::scoped_lock guarded(mutex_);
+    bytes_ += batch.events.size();
+    queue_.push_back({{std::move(batch), std::nullopt}, std::move(done), nullptr});
+  }
+  changed_.notify_one();
+}
+
+void JournalWriter::append(DecidedAsk&& ask, Done done, Failed failed) {
+  {
+    const std::scoped_lock guarded(mutex_);
+    queue_.push_back({{std::nullopt, std::move(ask)}, std::move(done), std::move(failed)});
+    asked_ = true;
+  }
+  changed_.notify_one();
+}
+
+bool JournalWriter::full() const {
+  const std::scoped_lock guarded(mutex_);
+  return bytes_ > limits::kStoreQueuedBytesMax;
+}
+
+bool JournalWriter::working() const {
+  const std::scoped_lock guarded(mutex_);
+  return working_;
+}
+
+void JournalWriter::run() {
+  std::unique_lock guarded(mutex_);
+  while (true) {
+    if (working_) {
+      changed_.wait(guarded, [this] { return stopping_ || !queue_.empty(); });
+    } else {
+      // An ask does not wait for the disk: it is told what is wrong at once.
+      changed_.wait_for(guarded, limits::kStoreRetryDelay, [this] { return stopping_ || asked_; });
+    }
+    if (queue_.empty()) {
+      if (stopping_) return;
+      continue;
+    }
+    const bool last = stopping_;
+    std::vector<Waiting> turn = std::exchange(queue_, {});
+    asked_ = false;
+    guarded.unlock();
+    write(turn);
+    guarded.lock();
+    // What could not be written comes before what has come since.
+    queue_.insert(queue_.begin(), std::make_move_iterator(turn.begin()), std::make_move_iterator(turn.end()));
+    if (last) return;
+  }
+}
+
+// Leaves in `turn` what has to be tried again.
+void JournalWriter::write(std::vector<Waiting>& turn) {
+  std::vector<Store::Entry> entries;
+  entries.reserve(turn.size());
+  std::size_t bytes = 0;
+  for (Waiting& waiting : turn) {
+    if (waiting.entry.events) bytes += waiting.entry.events->events.size();
+    entries.push_back(std::move(waiting.entry));
+  }
+  const auto written = store_.append(entries);
+  if (written) {
+    for (Waiting& waiting : turn) waiting.done();
+    turn.clear();
+  } else {
+    for (std::size_t i = 0; i < turn.size(); ++i) turn[i].entry = std::move(entries[i]);
+    fail_asks(turn, written.error());
+  }
+  bool changed = false;
+  {
+    const std::scoped_lock guarded(mutex_);
+    changed = working_ != written.has_value();
+    working_ = written.has_value();
+    if (written) bytes_ -= bytes;
+  }
+  if (changed) on_trouble_(written ? std::string() : written.error().text);
+}
+
+void JournalWriter::fail_asks(std::vector<Waiting>& turn, const Error& error) {
+  std::erase_if(turn, [&](Waiting& waiting) {
+    if (!waiting.failed) return false;
+    waiting.failed(error);
+    return true;
+  });
+}
+
+}  // namespace sallyport::controller

@@ -1,0 +1,61 @@
+#pragma once
+// Writes what comes in, on a thread of its own: all that has come while the last turn was being written is one turn, so
+// that the cost of a commit is shared by whoever comes at once, and one that comes alone does not wait for others.
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "controller/store/store.h"
+
+namespace sallyport::controller {
+
+class JournalWriter {
+ public:
+  // Called on the writer's thread when the entry is durable.
+  using Done = std::function<void()>;
+  // Why a decided ask could not be stored, on the writer's thread: it must not be answered with what was decided.
+  using Failed = std::function<void(const Error&)>;
+  // `on_trouble` says what is wrong when writing fails, and says an empty text when it works again.
+  JournalWriter(Store& store, std::function<void(const std::string&)> on_trouble);
+  JournalWriter(const JournalWriter&) = delete;
+  JournalWriter& operator=(const JournalWriter&) = delete;
+  ~JournalWriter();  // writes what is left, once
+
+  // Any thread. Events that cannot be written stay and are tried again each limits::kStoreRetryDelay: nobody is told
+  // that they are stored until they are.
+  void append(EventBatch&& batch, Done done);
+  // While the store cannot be written it fails at once: fails closed.
+  void append(DecidedAsk&& ask, Done done, Failed failed);
+  // So much waits (limits::kStoreQueuedBytesMax) that no more events should be taken from guards for now.
+  bool full() const;
+  // Whether the last turn could be written.
+  bool working() const;
+
+ private:
+  struct Waiting {
+    Store::Entry entry;
+    Done done;
+    Failed failed;
+  };
+  void run();
+  void write(std::vector<Waiting>& turn);
+  void fail_asks(std::vector<Waiting>& turn, const Error& error);
+
+  Store& store_;
+  const std::function<void(const std::string&)> on_trouble_;
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<Waiting> queue_;
+  std::size_t bytes_ = 0;  // of the events that wait
+  bool asked_ = false;     // an ask waits among them
+  bool stopping_ = false;
+  bool working_ = true;
+  std::thread thread_;
+};
+
+}  // namespace sallyport::controller
