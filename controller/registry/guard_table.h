@@ -1,0 +1,77 @@
+#pragma once
+// The guards of a controller: which process guards which instance of which function of which application. An id names
+// a guard and proves nothing: it is kept across reconnects for the same instance of the same function under the same
+// credential, and whoever shows another's id without that gets a new one.
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "controller/store/store.h"
+
+namespace sallyport::controller {
+
+using LinkId = std::uint64_t;  // of one connection; not 0
+
+struct Guard {
+  GuardRow row;
+  LinkId link = 0;               // 0: it is not connected
+  Time seen;                     // it was heard of last
+  std::uint64_t generation = 0;  // of the Update that it has in force
+  std::string refusal;           // why it has not taken the newest one
+  std::uint64_t executions_open = 0;
+};
+
+// Not thread-safe: its owner has a lock.
+class GuardTable {
+ public:
+  // What a guard says of itself, once its credential has been believed.
+  struct Arrival {
+    std::string application, function, instance, subject;
+    std::optional<GuardId> shown;  // the id that it says it has
+  };
+  struct Admitted {
+    Guard* guard = nullptr;  // valid until it is removed
+    bool fresh = false;      // it has a new id, and must be stored
+    LinkId replaced = 0;     // an older connection of it, which is to be closed
+  };
+
+  // At the start: those that are stored, none of them connected.
+  void load(std::vector<GuardRow> rows, Time now);
+  // ErrorKind::limit: `instances_max` of the function are running already; ErrorKind::unavailable: the machine has no
+  // randomness. An instance that comes back takes its own place.
+  Result<Admitted> admit(const Arrival& arrival, LinkId link, Time now, std::size_t instances_max);
+
+  Guard* find(const GuardId& id);
+  Guard* find(LinkId link);
+  // Its connection has ended. It counts as running until it is lost.
+  void disconnect(LinkId link);
+  // Those that were not heard of since `before`: they are gone, and are taken out.
+  std::vector<Guard> lose(Time before);
+  // Of the function, that are connected or may come back.
+  std::size_t running(std::string_view application, std::string_view function) const;
+  // In the order of applications, functions and instances.
+  std::vector<const Guard*> all() const;
+  std::vector<LinkId> links_of(std::string_view application, std::string_view function) const;
+
+ private:
+  struct Hash {
+    std::size_t operator()(const GuardId& id) const;
+  };
+  using FunctionKey = std::pair<std::string, std::string>;  // application, function
+
+  Guard* known(const Arrival& arrival);
+  void remove(const GuardId& id);
+
+  std::unordered_map<GuardId, Guard, Hash> guards_;
+  std::unordered_map<LinkId, GuardId> by_link_;
+  std::map<FunctionKey, std::vector<GuardId>, std::less<>> by_function_;
+};
+
+}  // namespace sallyport::controller
