@@ -42,6 +42,8 @@ std::string_view to_string(Reason reason) {
       return "tag-mismatch";
     case Reason::caller_not_allowed:
       return "caller-not-allowed";
+    case Reason::rate_limited:
+      return "rate-limited";
     case Reason::malformed_tls:
       return "malformed-tls";
     case Reason::malformed_http:
@@ -141,6 +143,8 @@ int http_status(Reason reason) {
       return 400;
     case Reason::downstream_timeout:
       return 408;
+    case Reason::rate_limited:
+      return 429;
     case Reason::head_too_large:
       return 431;
     case Reason::unsupported_method:

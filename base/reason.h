@@ -27,6 +27,7 @@ enum class Reason {
   tag_invalid,            // a message to the function bears a tag that proves nothing
   tag_mismatch,           // the answer of another function is not to what this one was asked
   caller_not_allowed,     // a message to the function from somebody whom `inbound` does not name
+  rate_limited,           // more often than a limit of the policy says: 429
   // The function's bytes were wrong: 400, 413, 431, 501 or a closed connection.
   malformed_tls,
   malformed_http,
@@ -65,7 +66,7 @@ enum class Reason {
 // "host-not-allowed" and so on; never empty except for Reason::none ("").
 std::string_view to_string(Reason reason);
 
-// The HTTP status that tells a client of it: 403, 400, 431, 501, 502, 503 or 504.
+// The HTTP status that tells a client of it: 403, 400, 429, 431, 501, 502, 503 or 504.
 int http_status(Reason reason);
 
 }  // namespace sallyport

@@ -1,3 +1,5 @@
+// Who is believed to be a guard, and which one.
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

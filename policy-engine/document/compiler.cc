@@ -12,6 +12,7 @@
 #include "policy-engine/document/did_you_mean.h"
 #include "policy-engine/document/endpoint_compiler.h"
 #include "policy-engine/document/inbound_compiler.h"
+#include "policy-engine/document/limit_compiler.h"
 #include "policy-engine/document/names.h"
 #include "policy-engine/document/proxy_compiler.h"
 #include "policy-engine/document/rule.h"
@@ -65,6 +66,7 @@ std::shared_ptr<const Snapshot> Compiler::compile(const SecretReader& secrets, s
     compile_application(secrets);
     compile_credentials(secrets, previous);
     compile_endpoints(secrets);
+    out_->limits_ = compile_limits(source_.spec(), out_->endpoints_, previous, places_, diagnostics_);
     compile_flow();
     check_unused_credentials();
   }

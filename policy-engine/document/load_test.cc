@@ -776,5 +776,78 @@ TEST(LoadFlow, MistakesAreSaidWithTheirPlace) {
               HasSubstr("p.yaml:6:5: warning: endpoint 'a' is relayed unread: the flow graph does not see it"));
 }
 
+// Limits.
+
+std::string with_limits(const std::string& limits) {
+  return "apiVersion: sallyport.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {name: limited}\nspec:\n  endpoints:\n"
+         "  - {name: api, host: a.example, rules: [{methods: [any], path: {prefix: /}}]}\n"
+         "  - {name: raw, host: b.example, inspection: none}\n"
+         "  limits:\n" +
+         limits;
+}
+
+LoadResult load_limits(const std::string& limits, const Snapshot* previous = nullptr) {
+  return load_policy(with_limits(limits), "p.yaml", nullptr, {}, previous);
+}
+
+TEST(Limits, AreReadWithTheirDefaults) {
+  const auto loaded = load_limits(
+      "  - {name: writes, endpoint: api, methods: [POST, PUT], rate: 20/s, burst: 40}\n"
+      "  - {name: all, rate: 600/m}\n"
+      "  - {name: slow, rate: 1000/h}\n");
+  ASSERT_NE(loaded.snapshot, nullptr) << loaded.diagnostics.at(0).to_string();
+  const std::vector<Limit>& limits = loaded.snapshot->limits();
+  ASSERT_EQ(limits.size(), 3U);
+  EXPECT_EQ(limits[0].bucket->rate(), (rate::Rate{std::chrono::milliseconds(50), 40}));
+  EXPECT_EQ(limits[1].bucket->rate(), (rate::Rate{std::chrono::milliseconds(100), 10})) << "a second's worth";
+  EXPECT_EQ(limits[2].bucket->rate(), (rate::Rate{std::chrono::milliseconds(3'600), 1}));
+  const Endpoint& api = loaded.snapshot->endpoints()[0];
+  EXPECT_TRUE(limits[0].has(&api, "POST", ""));
+  EXPECT_FALSE(limits[0].has(&api, "GET", ""));
+  EXPECT_FALSE(limits[0].has(&loaded.snapshot->endpoints()[1], "POST", ""));
+  EXPECT_FALSE(limits[0].has(nullptr, "POST", ""));
+  EXPECT_TRUE(limits[1].has(nullptr, "GET", "x"));
+}
+
+TEST(Limits, GoOnFromTheOnesBeforeWhereTheyAreTheSame) {
+  const auto before = load_limits("  - {name: a, rate: 1/h}\n  - {name: b, rate: 1/h}\n");
+  ASSERT_NE(before.snapshot, nullptr);
+  const auto after = load_limits("  - {name: b, rate: 1/h, methods: [GET]}\n  - {name: a, rate: 2/h}\n",
+                                 before.snapshot.get());
+  ASSERT_NE(after.snapshot, nullptr);
+  EXPECT_EQ(after.snapshot->limits()[0].bucket, before.snapshot->limits()[1].bucket);
+  EXPECT_NE(after.snapshot->limits()[1].bucket, before.snapshot->limits()[0].bucket);
+}
+
+TEST(Limits, AreRefusedAtTheirPlace) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"  - {rate: 1/s}\n", "p.yaml:9:5: error: a limit has no 'name'"},
+      {"  - {name: a}\n", "p.yaml:9:5: error: a limit has no 'rate'"},
+      {"  - {name: a, rate: 0/s}\n", "p.yaml:9:21: error: the rate '0/s' is not valid"},
+      {"  - {name: a, rate: '5'}\n", "the rate '5' is not valid"},
+      {"  - {name: a, rate: 5/d}\n", "20/s, 100/m, 1000/h"},
+      {"  - {name: a, rate: -5/s}\n", "the rate '-5/s' is not valid"},
+      {"  - {name: a, rate: 1000001/s}\n", "is not valid"},
+      {"  - {name: a, rate: 99999999999999999999/s}\n", "is not valid"},
+      {"  - {name: a, rate: 1/s, burst: 0}\n", "the burst 0 is not valid"},
+      {"  - {name: a, rate: 1/s, burst: 1000001}\n", "the burst 1000001 is not valid"},
+      {"  - {name: a, rate: 1/s, methods: []}\n", "methods"},
+      {"  - {name: a, rate: 1/s, methods: [post]}\n", "the limit's method 'post' is not valid"},
+      {"  - {name: a, rate: 1/s, endpoint: apo}\n", "did you mean 'api'?"},
+      {"  - {name: a, rate: 1/s, endpoint: raw}\n", "nothing is counted"},
+      {"  - {name: a, rate: 1/s, endpoint: api, actions: [X]}\n", "have no actions"},
+      {"  - {name: a, rate: 1/s, scope: x}\n", "unknown field 'scope' in a limit"},
+      {"  - {name: a b, rate: 1/s}\n", "the limit's name 'a b' is not valid"},
+      {"  - {name: a, rate: 1/s}\n  - {name: a, rate: 2/s}\n", "limit 'a' is given twice"},
+  };
+  for (const auto& [text, said] : cases) {
+    const auto loaded = load_limits(text);
+    EXPECT_EQ(loaded.snapshot, nullptr) << text;
+    std::string all;
+    for (const Diagnostic& diagnostic : loaded.diagnostics) all += diagnostic.to_string() + "\n";
+    EXPECT_THAT(all, HasSubstr(said)) << text;
+  }
+}
+
 }  // namespace
 }  // namespace sallyport::document

@@ -15,6 +15,7 @@
 #include "base/reason.h"
 #include "policy-engine/action/action.h"
 #include "policy-engine/credentials/secret.h"
+#include "policy-engine/rate/gcra.h"
 #include "policy-engine/request/address.h"
 #include "policy-engine/request/head.h"
 #include "policy-engine/request/target.h"
@@ -126,6 +127,20 @@ struct Tags {
   std::optional<Keys> keys;  // nothing where the key could not be read: no tag can be made or believed
 };
 
+// One entry of spec.limits.
+struct Limit {
+  std::string name;
+  const Endpoint* endpoint = nullptr;  // null: any
+  std::vector<std::string> methods;    // empty: any
+  std::vector<std::string> actions;    // empty: any
+  std::string rate_text;               // "20/s"
+  // Shared with the policies before and after this one that have the same limit, as the requests are.
+  std::shared_ptr<rate::Gcra> bucket;
+
+  // Whether a request counts. `endpoint` is the one that it is decided by, or null.
+  bool has(const Endpoint* decided_by, std::string_view method, std::string_view action) const;
+};
+
 // A canonical destination (request/host.h).
 struct Destination {
   request::Scheme scheme = request::Scheme::https;
@@ -164,6 +179,7 @@ class Snapshot {
   const FlowRule* flow() const { return flow_ ? &*flow_ : nullptr; }  // null: any order is allowed
   const Inbound& inbound() const { return inbound_; }
   const Tags* tags() const { return tags_.get(); }  // null: the function is of no application
+  const std::vector<Limit>& limits() const { return limits_; }
   // For what no endpoint has, in learn and audit; null: straight.
   const UpstreamProxy* proxy() const { return proxy_; }
 
@@ -228,6 +244,7 @@ class Snapshot {
   std::unique_ptr<credentials::BindingSet> bindings_;
   Inbound inbound_;
   std::unique_ptr<const Tags> tags_;
+  std::vector<Limit> limits_;
   std::vector<std::unique_ptr<UpstreamProxy>> proxies_;
   const UpstreamProxy* proxy_ = nullptr;
   std::optional<FlowRule> flow_;

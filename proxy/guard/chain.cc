@@ -229,6 +229,25 @@ Verdict decide(request::RequestHead& head, Route& route, bool websocket, std::st
   return verdict;
 }
 
+std::optional<Excess> exceeds_limits(const Route& route, std::string_view method, std::chrono::nanoseconds now) {
+  const std::vector<document::Limit>& limits = route.policy->limits();
+  for (auto limit = limits.begin(); limit != limits.end(); ++limit) {
+    if (!limit->has(route.endpoint, method, route.action)) continue;
+    const std::chrono::nanoseconds wait = limit->bucket->take(now);
+    if (wait.count() == 0) continue;
+    for (auto taken = limits.begin(); taken != limit; ++taken) {
+      if (taken->has(route.endpoint, method, route.action)) taken->bucket->put_back();
+    }
+    const bool enforce = route.policy->mode() == document::Mode::enforce;
+    const std::string burst = std::to_string(limit->bucket->rate().burst);
+    return Excess{{enforce ? Outcome::deny : Outcome::would_deny, Reason::rate_limited,
+                   "The limit '" + limit->name + "' lets " + limit->rate_text + " through, and " + burst +
+                       " at once."},
+                  std::chrono::ceil<std::chrono::milliseconds>(wait)};
+  }
+  return std::nullopt;
+}
+
 void clean_request(request::RequestHead& head) { strip_request(head); }
 
 void clean_inbound(request::RequestHead& head) {

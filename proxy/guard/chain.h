@@ -3,6 +3,7 @@
 // fixed order, and the first denial ends it: destination → canonical target → API action → endpoint rule → credentials
 // → hygiene.
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -72,6 +73,15 @@ bool needs_body(const Route& route, const request::RequestHead& head);
 // that can be read in more than one way is denied in every mode, too. `websocket`: the request asks for one, which its
 // endpoint may forbid. `body`: all of it, where needs_body() asked.
 Verdict decide(request::RequestHead& head, Route& route, bool websocket, std::string_view body);
+
+// The limits that a request counts for, which decide() has let through: takes one of each, or says which one has none
+// and how long that is so, and takes none. In learn and audit the request is sent all the same, and counts where it
+// can.
+struct Excess {
+  Verdict verdict;
+  std::chrono::milliseconds retry_after{0};
+};
+std::optional<Excess> exceeds_limits(const Route& route, std::string_view method, std::chrono::nanoseconds now);
 
 // Takes out what only a guard may send. decide() has done it for what it lets through.
 void clean_request(request::RequestHead& head);

@@ -15,6 +15,7 @@ std::string_view inbound_headline(Outcome outcome, int status) {
 std::string_view headline(Reason reason, Outcome outcome, int status) {
   if (reason == Reason::overloaded) return "not served: the guard has no place for it now";
   if (outcome == Outcome::deny && status == 403) return "refused by the egress policy of this function";
+  if (reason == Reason::rate_limited) return "refused for now: more often than the egress policy of this function allows";
   if (outcome == Outcome::deny) return "refused: not an acceptable request";
   return "allowed, but it failed on the way";
 }
@@ -28,6 +29,8 @@ std::string_view phrase_of(int status) {
       return "Forbidden";
     case 408:
       return "Request Timeout";
+    case 429:
+      return "Too Many Requests";
     case 431:
       return "Request Header Fields Too Large";
     case 500:
@@ -73,6 +76,11 @@ void make_denial(const Record& record, Denial& denial) {
   denial.head.headers.add("cache-control", "no-store");
   denial.head.headers.add("sallyport-denied", to_string(record.reason));
   if (status == 503) denial.head.headers.add("retry-after", "1");
+  if (record.retry_after.count() > 0) {
+    // Whole seconds, and not too few of them (RFC 9110 section 10.2.3).
+    const auto seconds = std::chrono::ceil<std::chrono::seconds>(record.retry_after).count();
+    denial.head.headers.add_owned("retry-after", std::to_string(seconds));
+  }
 }
 
 }  // namespace sallyport::guard

@@ -54,7 +54,8 @@ struct Record {
   std::string credential;  // name of the binding that was injected or misused
   std::string text;        // for a person; empty when there is nothing to say
   int rule = -1;
-  int status = 0;                // that the client got; 0 if none
+  std::chrono::milliseconds retry_after{0};  // of a denial that holds for a while only; 0: of none
+  int status = 0;                            // that the client got; 0 if none
   std::uint64_t bytes_up = 0;    // body bytes from the function; of an inbound exchange: of the request
   std::uint64_t bytes_down = 0;  // body bytes to the function; of an inbound exchange: of the response
   std::chrono::microseconds duration{0};

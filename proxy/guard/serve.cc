@@ -104,6 +104,7 @@ class Service final : public InFlight {
     }
     Verdict verdict =
         refused ? std::move(*refused) : decide(exchange_.head(), route_, exchange_.wants_websocket(), held_.body());
+    if (verdict.outcome != Outcome::deny) count(verdict);
     attribute(verdict);
     describe(verdict);
     if (verdict.outcome == Outcome::deny) {
@@ -120,6 +121,17 @@ class Service final : public InFlight {
       co_return;
     }
     co_await forward(connection);
+  }
+
+  // Whether a limit lets the request through. Before the flow graph, which must not go on with what is not sent. What
+  // an earlier stage has found stays what is told.
+  void count(Verdict& verdict) {
+    auto excess = exceeds_limits(route_, exchange_.head().method, worker_.loop().now().time_since_epoch());
+    if (!excess) return;
+    if (excess->verdict.outcome == Outcome::deny) record_.retry_after = excess->retry_after;
+    if (excess->verdict.outcome == Outcome::deny || verdict.outcome == Outcome::allow) {
+      verdict = std::move(excess->verdict);
+    }
   }
 
   // A request to another function of the application says which of its own requests it is part of. What it belongs to
