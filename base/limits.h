@@ -217,5 +217,27 @@ inline constexpr seconds kTagSkew{60};            // between the clocks of two g
 // The controller's store.
 inline constexpr std::size_t kStoreQueuedBytesMax = 64 << 20;  // of events that wait to be written
 inline constexpr std::chrono::milliseconds kStoreRetryDelay{1'000};
+// Application graphs.
+inline constexpr std::size_t kApplicationFunctionsMax = 1'024;
+inline constexpr std::size_t kApplicationEdgesMax = 8'192;
+inline constexpr std::uint32_t kRedeliveriesMax = 1'000;   // of one flow
+inline constexpr seconds kFollowWithin{5 * 60};            // of a flow, may what it leads to begin; the default
+inline constexpr seconds kRedeliveryWindow{5 * 60};        // the default
+inline constexpr seconds kApplicationTimeMax{24 * 3'600};  // that a graph may say for either
+
+// The state of one application.
+inline constexpr std::size_t kTrackedExecutionsMax = 2'000'000;
+inline constexpr std::size_t kTrackedFlowsMax = 4'000'000;  // that may still lead to something
+inline constexpr std::size_t kWaitingEntriesMax = 65'536;   // for a predecessor, of all functions
+inline constexpr milliseconds kPairingGrace{300};  // that an ask waits for a flow, which another guard has yet to tell
+inline constexpr seconds kReportGrace{30};         // the same of an execution that has begun: its guard's link may lag
+inline constexpr std::size_t kInstancesTrackedMax = 100'000;
+inline constexpr milliseconds kBeatInterval{5'000};
+inline constexpr int kBeatsMissedMax = 3;                // then an instance is lost
+inline constexpr seconds kInstanceMemory{30 * 60};       // that one which is lost may come back under its name
+inline constexpr std::size_t kRatesTrackedMax = 65'536;  // buckets of limits; then none of a new scope is granted
+inline constexpr milliseconds kLeaseLifetime{1'000};
+inline constexpr seconds kLeaseReportTime{5 * 60};  // in which what was sent on a lease is reported
+inline constexpr std::uint32_t kLeaseMax = 10'000;  // requests at once
 
 }  // namespace sallyport::limits

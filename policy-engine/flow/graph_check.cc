@@ -8,8 +8,10 @@
 #include "base/limits.h"
 #include "policy-engine/document/did_you_mean.h"
 #include "policy-engine/document/names.h"
+#include "policy-engine/flow/document_header.h"
 #include "policy-engine/flow/graph_symbols.h"
 #include "policy-engine/flow/image_digest.h"
+#include "policy-engine/flow/pattern_sample.h"
 
 namespace sallyport::flow {
 
@@ -19,9 +21,7 @@ namespace api = v1alpha1;
 using document::Place;
 using document::quoted;
 
-constexpr std::string_view kApiVersion = "sallyport.dev/v1alpha1";
 constexpr std::string_view kKind = "FlowGraph";
-constexpr std::string_view kNameHint = "up to 253 of a-z, 0-9, '.' and '-', starting and ending with a letter or digit";
 constexpr std::string_view kLabelHint = "up to 63 of a-z, 0-9, '.', '_' and '-', with a letter or digit at both ends";
 
 std::string more_than(std::string_view what, std::size_t most, std::string_view things) {
@@ -58,60 +58,6 @@ std::vector<std::vector<std::size_t>> reversed(const std::vector<std::vector<std
   return out;
 }
 
-// Two requests that a pattern stands for, as far apart as its placeholders are wide.
-struct Sample {
-  std::string host, path, query;
-};
-
-std::string_view value_of(Class placeholder, Part part, bool second) {
-  switch (placeholder) {
-    case Class::integer:
-      return second ? "1234567890123" : "7";
-    case Class::uuid:
-      return second ? "f81d4fae-7dec-11d0-a765-00a0c91e6bf6" : "00000000-0000-4000-8000-000000000000";
-    case Class::hex:
-      return second ? "cafe00ffcafe00ff" : "beef";
-    case Class::date:
-      return second && part != Part::host ? "20240131T101500Z" : "2024-01-31";
-    case Class::word:
-      if (part == Part::host) return second ? "q-r_s9" : "w";
-      return second ? "Q-r_s.t~9" : "w";
-    case Class::any:
-      if (part == Part::host) return second ? "b_9" : "w";
-      return second ? "x%20:y(z)" : "a@b";
-  }
-  return {};
-}
-
-std::string sample_of(const std::vector<Piece>& pieces, Part part, bool second) {
-  std::string out;
-  for (const Piece& piece : pieces) {
-    out += piece.literal.empty() ? value_of(piece.placeholder, part, second) : std::string_view(piece.literal);
-  }
-  return out;
-}
-
-Sample sample_of(const Pattern& pattern, bool second) {
-  Sample out;
-  if (pattern.plain_http) out.host = "http://";
-  out.host += sample_of(pattern.host, Part::host, second);
-  out.path = sample_of(pattern.path, Part::path, second);
-  if (pattern.open_path && second) out.path += "zz/%21@/9";
-  out.query = pattern.any_query ? (second ? "zz=1&y=%26" : "") : sample_of(pattern.query, Part::query, second);
-  return out;
-}
-
-// Whether a placeholder stands in one of the last two labels: then anybody can have such a host.
-bool is_anybodys(const Pattern& pattern) {
-  int labels = 0;
-  for (auto piece = pattern.host.rbegin(); piece != pattern.host.rend(); ++piece) {
-    if (piece->literal.empty()) return labels < 2;
-    labels += static_cast<int>(std::ranges::count(piece->literal, '.'));
-    if (labels >= 2) return false;
-  }
-  return false;
-}
-
 }  // namespace
 
 void GraphChecker::check() {
@@ -143,30 +89,15 @@ void GraphChecker::check() {
 }
 
 void GraphChecker::check_header() {
-  const bool version_there = !document_.api_version().empty() || !written_;
-  if (version_there && document_.api_version() != kApiVersion) {
-    diagnostics_.error(places_.of(document_, api::FlowGraph::kApiVersionFieldNumber),
-                       "apiVersion " + quoted(document_.api_version()) + " is not known",
-                       "this version reads " + std::string(kApiVersion));
-  }
-  const bool kind_there = !document_.kind().empty() || !written_;
-  if (kind_there && document_.kind() != kKind) {
-    diagnostics_.error(places_.of(document_, api::FlowGraph::kKindFieldNumber),
-                       "the kind is " + quoted(document_.kind()), "it must be " + std::string(kKind));
-  }
-  const auto& metadata = document_.metadata();
-  if (written_ && (!document_.has_metadata() || places_.broken(metadata))) return;
-  if (!document::is_subdomain(metadata.name())) {
-    diagnostics_.error(places_.of(metadata, policy::v1alpha1::Metadata::kNameFieldNumber),
-                       "the name " + quoted(metadata.name()) + " is not valid", kNameHint);
-  }
+  check_document_header({document_, document_.api_version(), document_.kind(), document_.metadata(), kKind}, places_,
+                        diagnostics_, written_);
 }
 
 void GraphChecker::check_spec() {
   const api::FlowGraphSpec& spec = document_.spec();
   if (spec.has_function() && !document::is_subdomain(spec.function())) {
     diagnostics_.error(places_.of(spec, api::FlowGraphSpec::kFunctionFieldNumber),
-                       "the function " + quoted(spec.function()) + " is not valid", kNameHint);
+                       "the function " + quoted(spec.function()) + " is not valid", kSubdomainHint);
   }
   if (spec.has_image_digest() && !is_image_digest(spec.image_digest())) {
     diagnostics_.error(places_.of(spec, api::FlowGraphSpec::kImageDigestFieldNumber),
@@ -495,9 +426,8 @@ void GraphChecker::check_hidden() {
   for (std::uint32_t i = 0; i < known.size(); ++i) {
     std::vector<std::uint32_t> behind;
     for (const bool second : {false, true}) {
-      const Sample sample = sample_of(known[i]->pattern, second);
-      std::vector<std::uint32_t> all =
-          index.find_all({known[i]->pattern.method, sample.host, sample.path, sample.query, known[i]->pattern.action});
+      const Sample sample(known[i]->pattern, second);
+      std::vector<std::uint32_t> all = index.find_all(sample.operation());
       const auto own = std::ranges::find(all, i);
       all.erase(all.begin(), own == all.end() ? own : own + 1);
       if (second) std::erase_if(behind, [&](std::uint32_t b) { return std::ranges::find(all, b) == all.end(); });
