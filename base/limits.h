@@ -239,5 +239,36 @@ inline constexpr std::size_t kRatesTrackedMax = 65'536;  // buckets of limits; t
 inline constexpr milliseconds kLeaseLifetime{1'000};
 inline constexpr seconds kLeaseReportTime{5 * 60};  // in which what was sent on a lease is reported
 inline constexpr std::uint32_t kLeaseMax = 10'000;  // requests at once
+// The link between guards and the controller.
+inline constexpr std::size_t kLinkMessageBytesMax = 4 << 20;
+inline constexpr std::size_t kLinkRegisterBytesMax = 65'536;  // of the first message: who sends it is not known yet
+inline constexpr seconds kLinkRegisterTimeout{10};            // from being accepted to being registered
+inline constexpr seconds kLinkMessageTimeout{30};             // from the first byte of a message to its last
+inline constexpr seconds kLinkWriteTimeout{10};               // for each piece of the next line
+inline constexpr std::size_t kLinkWritePieceBytes = 262'144;
+inline constexpr seconds kLinkCloseTimeout{2};                 // for the other side's close frame
+inline constexpr std::size_t kLinkQueuedBytesMax = 16 << 20;   // to one peer: it is cut
+inline constexpr std::size_t kLinkQueuedBytesPause = 262'144;  // to one peer: no more is read from it meanwhile
+inline constexpr std::size_t kLinkHandedBytesMax = 64 << 20;   // to one loop by other threads, and not taken by it
+inline constexpr std::size_t kLinkHeldBytesMax = 256 << 20;    // of messages that are under way, of one loop
+inline constexpr std::size_t kLinkMessagesPerTurn = 256;       // of one link, before another gets its turn
+inline constexpr std::size_t kLinkGuardsPerLoopMax = 65'536;
+inline constexpr std::size_t kLinkUnregisteredPerLoopMax = 1'024;  // the oldest makes room
+inline constexpr std::size_t kLinkLoopsMax = 64;
+inline constexpr milliseconds kLinkBeatMin{100}, kLinkBeatMax{60'000};
+inline constexpr int kLinkBeatsMissedMax = 3;                                    // then the other side is lost
+inline constexpr milliseconds kLinkReconnectMin{100}, kLinkReconnectMax{1'500};  // doubling; of it, half by chance
+inline constexpr seconds kLinkRefusedWait{30};                                   // where it is of little use
+inline constexpr std::size_t kLinkAsksMax = 16'384;                              // not answered yet
+inline constexpr std::size_t kLinkAskBytesMax = 65'536;
+
+// What a guard keeps for its controller.
+inline constexpr std::size_t kSpoolEventsMax = 131'072;
+inline constexpr std::size_t kSpoolBytesMax = 32 << 20;
+inline constexpr std::size_t kSpoolSentEventsMax = 16'384;  // that the controller has not taken yet
+inline constexpr std::size_t kSpoolSentBytesMax = 8 << 20;
+inline constexpr std::size_t kSpoolBatchEvents = 256;
+inline constexpr std::size_t kSpoolBatchBytes = 262'144;
+inline constexpr milliseconds kSpoolBatchDelay{5};
 
 }  // namespace sallyport::limits

@@ -40,10 +40,12 @@ class FrameChecker {
   // The whole close frame has passed. Its code, 1005 if it had none.
   std::optional<std::uint16_t> closed() const { return payload_left_ == 0 ? close_code_ : std::nullopt; }
 
+  // Of the messages that begin from now on.
+  void set_message_bytes_max(std::uint64_t bytes) { message_bytes_max_ = bytes; }
+
   // Header, and of a close frame also its code.
   static constexpr std::size_t kHeaderBytesMax = 16;
 
- private:
   struct Header {
     std::size_t size = 0;  // 0: incomplete
     bool final = false;
@@ -53,7 +55,10 @@ class FrameChecker {
     std::uint64_t length = 0;
     bool short_enough = true;  // the length takes the fewest bytes it can
   };
+  // Reads and does not judge.
   static Header read_header(std::string_view bytes);
+
+ private:
   std::string_view judge(const Header& header) const;
   std::string_view judge_control(const Header& header) const;
   std::optional<FrameProblem> begin(const Header& header, std::string_view code);
