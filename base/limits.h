@@ -253,7 +253,8 @@ inline constexpr std::size_t kLinkHandedBytesMax = 64 << 20;   // to one loop by
 inline constexpr std::size_t kLinkHeldBytesMax = 256 << 20;    // of messages that are under way, of one loop
 inline constexpr std::size_t kLinkMessagesPerTurn = 256;       // of one link, before another gets its turn
 inline constexpr std::size_t kLinkGuardsPerLoopMax = 65'536;
-inline constexpr std::size_t kLinkUnregisteredPerLoopMax = 1'024;  // the oldest makes room
+inline constexpr std::size_t kLinkUnregisteredPerLoopMax = 256;  // the rest waits in the backlog; where all are silent
+inline constexpr milliseconds kLinkEvictionSilenceMin{3'000};    // for so long the oldest makes room
 inline constexpr std::size_t kLinkLoopsMax = 64;
 inline constexpr milliseconds kLinkBeatMin{100}, kLinkBeatMax{60'000};
 inline constexpr int kLinkBeatsMissedMax = 3;                                    // then the other side is lost

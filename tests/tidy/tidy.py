@@ -127,9 +127,10 @@ MAY_INCLUDE = {
     "ca": {"base", "ca"},
     "policy-engine": {"base", "policy-engine"},
     "proxy": {"base", "ca", "policy-engine", "proxy", "controller/api"},
-    "controller": {"base", "ca", "policy-engine", "controller"},
+    # Of the proxy what knows nothing of guards (docs/decisions/0009), and the guard's end of the link for one process.
+    "controller": {"base", "ca", "policy-engine", "proxy/net", "proxy/http1", "proxy/link", "controller"},
     "cli": {"base", "ca", "policy-engine", "proxy", "controller", "cli"},
-    "load": {"base", "policy-engine", "load"},
+    "load": {"base", "ca", "policy-engine", "proxy", "controller", "load"},
     "tests": {"base", "ca", "policy-engine", "proxy", "controller", "cli", "tests"},
 }
 # Within the policy engine the leaves know nothing of the rest.

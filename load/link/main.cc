@@ -1,0 +1,380 @@
+// sallyport-link-load: what the link between guards and the controller costs, on loopback and over TLS. The server is
+// always a process of its own, whose CPU time is what "per core" means.
+//
+//   asks    one guard that asks one thing after the other, with all that a guard does (its thread, its queues), and
+//           many guards that ask at once; gRPC's own library beside it, in turns
+//   events  guards that report as fast as they can, to a handler that counts
+//   idle    the memory of connections that are silent
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+
+#include "ca/authority.h"
+#include "controller/link/link_server.h"
+#include "controller/link/raw_guard.h"
+#include "load/link/link_load.h"
+#include "proxy/link/remote_link.h"
+#include "proxy/net/listen.h"
+#include "proxy/net/test_certificates.h"
+#include "proxy/net/test_peer.h"
+#include "proxy/net/trust_store.h"
+
+namespace sallyport::load {
+namespace {
+
+using namespace std::chrono_literals;
+using controller::LinkHandler;
+using controller::LinkId;
+using controller::Links;
+using controller::testing::RawGuard;
+using controller::v1alpha1::Envelope;
+using net::Task;
+using SteadyClock = std::chrono::steady_clock;
+
+[[noreturn]] void die(const std::string& what) {
+  std::fprintf(stderr, "sallyport-link-load: %s\n", what.c_str());
+  std::exit(1);
+}
+
+struct Identity {
+  Identity() {
+    const auto now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+    auto authority = ca::Authority::create_root(nullptr, {}, now);
+    auto key = ca::make_p256_key(nullptr);
+    const std::string_view hosts[] = {"127.0.0.1"};
+    auto leaf = authority->issue_leaf(hosts, key->get(), 24h, now);
+    certificates_pem = *ca::chain_pem(leaf->get(), authority->chain());
+    key_pem = std::string(ca::bio_view(ca::private_key_pem(key->get())->get()));
+    root_pem = authority->trust_pem();
+  }
+  std::string certificates_pem, key_pem, root_pem;
+};
+
+// Answers asks with as much as they bring, and takes events.
+class Handler final : public LinkHandler {
+ public:
+  void connected(Links& way, LinkId link, controller::v1alpha1::Register&&) override {
+    way_ = &way;
+    Envelope answer;
+    answer.mutable_registered()->set_guard_id(std::string(16, 'g'));
+    answer.mutable_registered()->set_beat_ms(60'000);
+    way.send(link, answer);
+  }
+  void received(LinkId link, Envelope&& envelope) override {
+    Envelope answer;
+    if (envelope.has_entry_ask()) {
+      answer.mutable_entry_answer()->set_number(envelope.entry_ask().number());
+      answer.mutable_entry_answer()->set_allowed(true);
+      answer.mutable_entry_answer()->set_refusal(envelope.entry_ask().inbound().path());
+    } else if (envelope.has_events()) {
+      answer.mutable_events_taken()->set_sequence(envelope.events().events().rbegin()->sequence());
+    } else {
+      return;
+    }
+    way_->send(link, answer);
+  }
+  void closed(LinkId, const std::string&) override {}
+
+ private:
+  std::atomic<Links*> way_ = nullptr;
+};
+
+// What `serve` does: one thread that serves until it is killed.
+[[noreturn]] void serve(const std::string& certificates_file, const std::string& key_file, const std::string& port) {
+  Handler handler;
+  rlimit files{};
+  ::getrlimit(RLIMIT_NOFILE, &files);
+  files.rlim_cur = files.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &files);
+  std::vector<UniqueFd> listening;
+  auto fd = net::listen_on("127.0.0.1:" + port, false);
+  if (!fd) die(fd.error().text);
+  listening.push_back(std::move(*fd));
+  const auto certificates = net::read_trust_file(certificates_file), key = net::read_trust_file(key_file);
+  if (!certificates || !key) die("no certificate");
+  const auto server = controller::LinkServer::start({.certificates_pem = *certificates, .key_pem = *key},
+                                                    std::move(listening), handler);
+  if (!server) die(server.error().text);
+  for (;;) ::pause();
+}
+
+// A server with one thread, in a process of its own.
+class Server {
+ public:
+  explicit Server(const Identity& identity)
+      : certificates_(identity.certificates_pem),
+        key_(identity.key_pem),
+        port_(free_port()),
+        child_({"/proc/self/exe", "serve", certificates_.path(), key_.path(), std::to_string(port_)}) {
+    while (!reachable()) std::this_thread::sleep_for(5ms);
+  }
+  std::uint16_t port() const { return port_; }
+  const Child& child() const { return child_; }
+
+ private:
+  bool reachable() const {
+    const UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(port_);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    return ::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+  }
+  net::testing::TemporaryFile certificates_, key_;
+  std::uint16_t port_;
+  Child child_;
+};
+
+std::unique_ptr<link::RemoteLink> guard(const Server& server, const std::string& ca_file) {
+  auto link = link::RemoteLink::start(
+      {.host = "127.0.0.1", .port = server.port(), .ca_file = ca_file},
+      [] { return Result<controller::v1alpha1::Register>(RawGuard::hello("one").register_()); }, {});
+  if (!link) die(link.error().text);
+  while ((*link)->status().state != link::LinkState::connected) std::this_thread::sleep_for(1ms);
+  return std::move(*link);
+}
+
+double since(SteadyClock::time_point begun) {
+  return std::chrono::duration<double, std::micro>(SteadyClock::now() - begun).count();
+}
+
+Task<void> ask_on(net::Loop& loop, link::ControllerLink& link, Calls& calls, SteadyClock::time_point until) {
+  while (SteadyClock::now() < until) {
+    controller::v1alpha1::EntryAsk ask;
+    ask.mutable_inbound()->set_path(std::string(kPayloadBytes, 'x'));
+    const auto begun = SteadyClock::now();
+    const auto answer = co_await link.ask(loop, std::move(ask), loop.in(10s));
+    if (!answer) die(answer.error().text);
+    calls.microseconds.push_back(since(begun));
+  }
+  loop.stop();
+}
+
+// One guard, one ask after the other: what an execution waits.
+Calls one_after_the_other(const Identity& identity, double seconds) {
+  const net::testing::TemporaryFile root(identity.root_pem);
+  const Server server(identity);
+  const auto link = guard(server, root.path());
+  net::Loop loop;
+  Calls calls;
+  const double cpu = server.child().cpu_seconds();
+  const auto begun = SteadyClock::now();
+  loop.spawn(ask_on(loop, *link, calls,
+                    begun + std::chrono::duration_cast<SteadyClock::duration>(std::chrono::duration<double>(seconds))));
+  loop.run();
+  calls.seconds = since(begun) / 1e6;
+  calls.server_cpu_seconds = server.child().cpu_seconds() - cpu;
+  return calls;
+}
+
+struct Crowd {
+  std::size_t open = 0, failed = 0;
+};
+
+Task<void> join(net::Loop& loop, RawGuard& guard, std::string name, Crowd& crowd) {
+  const auto answer = co_await guard.join(std::move(name), loop.in(120s));
+  if (answer && answer->has_registered()) {
+    ++crowd.open;
+  } else {
+    ++crowd.failed;
+  }
+}
+
+// Not more than some at a time: whoever is not registered in a second makes room for others.
+Task<void> join_all(net::Loop& loop, SSL_CTX* context, std::uint16_t port, std::size_t count,
+                    std::vector<std::unique_ptr<RawGuard>>& guards, Crowd& crowd) {
+  constexpr std::size_t kAtOnce = 100;
+  while (crowd.open + crowd.failed < count) {
+    while (guards.size() < count && guards.size() < crowd.open + crowd.failed + kAtOnce) {
+      guards.push_back(std::make_unique<RawGuard>(loop, context, port));
+      loop.spawn(join(loop, *guards.back(), std::to_string(guards.size()), crowd));
+    }
+    co_await loop.sleep_until(loop.in(1ms));
+  }
+  loop.stop();
+}
+
+Task<void> ask_by_hand(net::Loop& loop, RawGuard& guard, unsigned at_once, std::uint64_t& answers,
+                       SteadyClock::time_point until, std::size_t& running) {
+  Envelope ask;
+  ask.mutable_entry_ask()->mutable_inbound()->set_path(std::string(kPayloadBytes, 'x'));
+  for (unsigned i = 0; i < at_once; ++i) guard.send(ask);
+  unsigned under_way = at_once;
+  while (under_way > 0) {
+    const auto answer = co_await guard.receive(loop.in(30s));
+    if (!answer) die(answer.error().text);
+    ++answers;
+    --under_way;
+    if (SteadyClock::now() >= until) continue;
+    guard.send(ask);
+    ++under_way;
+  }
+  if (--running == 0) loop.stop();
+}
+
+// Many guards that ask at once: what one core of the controller answers.
+Calls at_once(const Identity& identity, std::size_t count, unsigned each, double seconds) {
+  const Server server(identity);
+  net::Loop loop;
+  const auto context = net::testing::client_context(nullptr);
+  std::vector<std::unique_ptr<RawGuard>> guards;
+  Crowd crowd;
+  loop.spawn(join_all(loop, context.get(), server.port(), count, guards, crowd));
+  loop.run();
+  if (crowd.failed > 0) die("not every guard was registered");
+  std::uint64_t answers = 0;
+  std::size_t running = count;
+  const double cpu = server.child().cpu_seconds();
+  const auto begun = SteadyClock::now();
+  const auto until = begun + std::chrono::duration_cast<SteadyClock::duration>(std::chrono::duration<double>(seconds));
+  for (const auto& guard : guards) loop.spawn(ask_by_hand(loop, *guard, each, answers, until, running));
+  loop.run();
+  Calls calls;
+  calls.seconds = since(begun) / 1e6;
+  calls.server_cpu_seconds = server.child().cpu_seconds() - cpu;
+  calls.microseconds.resize(answers);
+  return calls;
+}
+
+double middle(std::vector<double> values) {
+  std::ranges::sort(values);
+  return values.empty() ? 0 : values[values.size() / 2];
+}
+
+void measure_asks(const std::string& folder) {
+  constexpr int kRounds = 5;
+  constexpr unsigned kGuards = 64, kEach = 4;
+  const Identity identity;
+  std::vector<double> ours[4], theirs[4];
+  const auto note = [](std::vector<double>* kept, const Calls& single, const Calls& many) {
+    kept[0].push_back(single.percentile(0.5));
+    kept[1].push_back(single.percentile(0.99));
+    kept[2].push_back(many.per_core());
+    kept[3].push_back(many.rate());
+  };
+  const auto grpc = [&](unsigned channels, unsigned each) {
+    return grpc_calls(folder + "/sallyport-grpc-origin", identity.certificates_pem, identity.key_pem, identity.root_pem,
+                      channels, each, 2);
+  };
+  for (int round = 0; round < kRounds; ++round) {
+    note(ours, one_after_the_other(identity, 2), at_once(identity, kGuards, kEach, 2));
+    if (has_grpc()) note(theirs, grpc(1, 1), grpc(kGuards, kEach));
+  }
+  const auto tell = [](const std::string& name, const std::vector<double>* kept) {
+    print(name, {{"p50_us", middle(kept[0])},
+                 {"p99_us", middle(kept[1])},
+                 {"per_second_and_server_core", middle(kept[2])},
+                 {"per_second", middle(kept[3])}});
+  };
+  tell("asks", ours);
+  if (has_grpc()) tell("grpc", theirs);
+}
+
+void measure_events() {
+  constexpr std::uint64_t kEvents = 1'000'000;
+  constexpr std::size_t kGuards = 4;
+  const Identity identity;
+  const net::testing::TemporaryFile root(identity.root_pem);
+  const Server server(identity);
+  std::vector<std::unique_ptr<link::RemoteLink>> guards;
+  for (std::size_t i = 0; i < kGuards; ++i) guards.push_back(guard(server, root.path()));
+  controller::v1alpha1::Event event;
+  event.mutable_time()->set_seconds(1'700'000'000);
+  auto& exchange = *event.mutable_exchange();
+  exchange.set_kind(controller::v1alpha1::EXCHANGE_KIND_OUTBOUND);
+  exchange.set_decision(controller::v1alpha1::DECISION_DENY);
+  exchange.set_execution(std::string(16, 'e'));
+  exchange.mutable_operation()->set_method("GET");
+  exchange.mutable_operation()->set_host("api.example.com");
+  exchange.mutable_operation()->set_path("/v1/things/123456");
+  exchange.set_endpoint("things");
+  exchange.set_upstream("192.0.2.1:443");
+  exchange.set_text(std::string(100, 't'));
+  const double cpu = server.child().cpu_seconds();
+  const auto begun = SteadyClock::now();
+  for (std::uint64_t i = 0; i < kEvents; ++i) {
+    link::ControllerLink& link = *guards[i % kGuards];
+    // Not faster than they are taken: the spool is for other times.
+    while (i % 10'000 < kGuards && link.figures().events_waiting > 20'000) std::this_thread::sleep_for(1ms);
+    link.report(event);
+  }
+  std::uint64_t lost = 0;
+  for (const auto& link : guards) {
+    if (!link->flush(60s)) die("not all events were taken");
+    lost += link->figures().events_lost;
+  }
+  const double seconds = since(begun) / 1e6, used = server.child().cpu_seconds() - cpu;
+  print("events", {{"events", static_cast<double>(kEvents)},
+                   {"bytes_each", static_cast<double>(event.ByteSizeLong())},
+                   {"lost", static_cast<double>(lost)},
+                   {"per_second", kEvents / seconds},
+                   {"per_second_and_server_core", kEvents / used}});
+}
+
+void measure_idle(std::size_t count) {
+  rlimit files{.rlim_cur = 2 * count + 1'000, .rlim_max = 2 * count + 1'000};
+  if (::setrlimit(RLIMIT_NOFILE, &files) != 0) {
+    ::getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &files);
+    count = std::min<std::size_t>(count, files.rlim_max - 200);
+  }
+  const Identity identity;
+  const Server server(identity);
+  net::Loop loop;
+  const auto context = net::testing::client_context(nullptr);
+  std::vector<std::unique_ptr<RawGuard>> guards;
+  Crowd crowd;
+  loop.spawn(join_all(loop, context.get(), server.port(), 1, guards, crowd));  // what the first one alone costs
+  loop.run();
+  const double before = server.child().resident_mib();
+  const double cpu = server.child().cpu_seconds();
+  const auto begun = SteadyClock::now();
+  loop.spawn(join_all(loop, context.get(), server.port(), count, guards, crowd));
+  loop.run();
+  const double seconds = since(begun) / 1e6, used = server.child().cpu_seconds() - cpu;
+  std::this_thread::sleep_for(3s);
+  const double after = server.child().resident_mib();
+  print("idle", {{"guards", static_cast<double>(crowd.open)},
+                 {"not_registered", static_cast<double>(crowd.failed)},
+                 {"server_mib", after},
+                 {"kib_each", (after - before) * 1'024 / static_cast<double>(crowd.open - 1)},
+                 {"registered_per_second", static_cast<double>(crowd.open) / seconds},
+                 {"registered_per_second_and_server_core", static_cast<double>(crowd.open) / used}});
+  std::fflush(stdout);
+  ::_exit(0);  // taking 20,000 connections down measures nothing
+}
+
+}  // namespace
+}  // namespace sallyport::load
+
+int main(int argc, char** argv) {
+  using namespace sallyport::load;
+  const std::string what = argc > 1 ? argv[1] : "";
+  const std::string path = argv[0];
+  const std::size_t slash = path.rfind('/');  // gRPC's server lies beside
+  if (what == "asks") {
+    measure_asks(slash == std::string::npos ? "." : path.substr(0, slash));
+  } else if (what == "events") {
+    measure_events();
+  } else if (what == "idle") {
+    std::size_t guards = 20'000;
+    const std::string_view wanted = argc > 2 ? argv[2] : "20000";
+    const auto read = std::from_chars(wanted.data(), wanted.data() + wanted.size(), guards);
+    if (read.ptr != wanted.data() + wanted.size() || guards < 2) die("how many guards?");
+    measure_idle(guards);
+  } else if (what == "serve" && argc == 5) {
+    serve(argv[2], argv[3], argv[4]);
+  } else {
+    std::fprintf(stderr, "usage: sallyport-link-load asks | events | idle [GUARDS]\n");
+    return 2;
+  }
+  return 0;
+}
