@@ -39,6 +39,7 @@ inline constexpr seconds kHandshakeTimeout{10};
 // HTTP/1.
 inline constexpr std::size_t kHeadBytesMax = 65'536;  // start line and header section
 inline constexpr std::size_t kRequestTargetBytesMax = 32'768;
+inline constexpr std::size_t kMethodBytesMax = 32;  // the longest that is registered has 16
 inline constexpr std::size_t kHeaderCountMax = 256;
 inline constexpr std::size_t kConnectionOptionsMax = 32;  // fields that Connection names; each costs a pass
 inline constexpr std::size_t kTrailerBytesMax = 8'192;
@@ -231,10 +232,8 @@ inline constexpr std::size_t kTrackedFlowsMax = 4'000'000;  // that may still le
 inline constexpr std::size_t kWaitingEntriesMax = 65'536;   // for a predecessor, of all functions
 inline constexpr milliseconds kPairingGrace{300};  // that an ask waits for a flow, which another guard has yet to tell
 inline constexpr seconds kReportGrace{30};         // the same of an execution that has begun: its guard's link may lag
-inline constexpr std::size_t kInstancesTrackedMax = 100'000;
-inline constexpr milliseconds kBeatInterval{5'000};
+inline constexpr milliseconds kBeatInterval{1'000};
 inline constexpr int kBeatsMissedMax = 3;                // then an instance is lost
-inline constexpr seconds kInstanceMemory{30 * 60};       // that one which is lost may come back under its name
 inline constexpr std::size_t kRatesTrackedMax = 65'536;  // buckets of limits; then none of a new scope is granted
 inline constexpr milliseconds kLeaseLifetime{1'000};
 inline constexpr seconds kLeaseReportTime{5 * 60};  // in which what was sent on a lease is reported

@@ -10,8 +10,8 @@
 //   may. The new execution is part of the same request to the application as that flow's.
 // - Else it may where the function is an entry; the request is new then.
 // - Else it waits for limits::kPairingGrace, as the flow may be on its way from another guard. If none has come by then
-//   it may be a redelivery of what such a flow has led to; else it is refused. A redelivery waits, so that no message that
-//   is faster than the report of its flow is taken for one.
+//   it may be a redelivery of what such a flow has led to; else it is refused. A redelivery waits, so that no message
+//   that is faster than the report of its flow is taken for one.
 //
 // What an execution that was not asked for finds, or does not find, is the same; it has begun all the same, so all that
 // can be done is an alarm. Flows that failed lead to nothing, unless they have done so already: what a server does

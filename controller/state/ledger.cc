@@ -205,7 +205,9 @@ bool Ledger::may_repeat(const Flow& flow, Time now) const {
 }
 
 // An entrant may have waited since it came.
-bool Ledger::may_have_repeated(const Flow& flow, Time now) const { return may_repeat(flow, now - limits::kReportGrace); }
+bool Ledger::may_have_repeated(const Flow& flow, Time now) const {
+  return may_repeat(flow, now - limits::kReportGrace);
+}
 
 std::uint32_t Ledger::find_direct(std::uint32_t of, std::uint32_t edge, Time now) const {
   for (std::uint32_t at = senders_[of].fresh.head; at != kNil; at = flows_[at].of_sender.next) {
@@ -229,7 +231,7 @@ std::uint32_t Ledger::find_repeat_direct(std::uint32_t of, std::uint32_t edge, T
   return kNil;
 }
 
-std::uint32_t Ledger::oldest_to(std::uint32_t function, FlowQueue EdgeQueues::*queue, Time now) {
+std::uint32_t Ledger::oldest_to(std::uint32_t function, FlowQueue EdgeQueues::* queue, Time now) {
   std::uint32_t oldest = kNil;
   for (const std::uint32_t edge : graph_->edges_through_services(function)) {
     expire_flows(edge, now);

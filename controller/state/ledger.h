@@ -141,7 +141,7 @@ class Ledger {
   bool is_fresh(const Flow& flow, Time now) const;
   bool may_repeat(const Flow& flow, Time now) const;
   bool may_have_repeated(const Flow& flow, Time now) const;
-  std::uint32_t oldest_to(std::uint32_t function, FlowQueue EdgeQueues::*queue, Time now);
+  std::uint32_t oldest_to(std::uint32_t function, FlowQueue EdgeQueues::* queue, Time now);
   void expire_flows(std::uint32_t edge, Time now);
   void note_missing(const Flow& flow);
 

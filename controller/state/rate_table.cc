@@ -17,9 +17,7 @@ constexpr double kDebtSecondsMax = 60;
 bool is_number(double value) { return std::isfinite(value) && value >= 0; }
 
 // At least one can be there, whatever the burst is.
-double resume_at(const TokenBucket& tokens) {
-  return std::min(tokens.burst(), std::max(1.0, tokens.burst() / 2));
-}
+double resume_at(const TokenBucket& tokens) { return std::min(tokens.burst(), std::max(1.0, tokens.burst() / 2)); }
 
 }  // namespace
 

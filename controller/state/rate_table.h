@@ -22,9 +22,9 @@
 #include <vector>
 
 #include "controller/api/link.pb.h"
+#include "controller/state/token_bucket.h"
 #include "controller/state/types.h"
 #include "policy-engine/flow/pattern.h"
-#include "controller/state/token_bucket.h"
 
 namespace sallyport::controller {
 

@@ -25,8 +25,8 @@ struct Entrant {
   Source from;
   ExecutionId execution{};
   std::optional<Claim> claim;
-  RequestId request{};    // of an ask, in the case that it is a request from outside; of a report, its own
-  std::uint64_t ask = 0;  // the caller's number for it
+  RequestId request{};      // of an ask, in the case that it is a request from outside; of a report, its own
+  std::uint64_t ask = 0;    // the caller's number for it
   bool reported = false;    // it has begun, and nobody waits for an answer
   bool may_repeat = false;  // when it came it may have been a redelivery
 };

@@ -8,8 +8,8 @@
 
 namespace sallyport::document {
 
-// What is wrong is in `diagnostics`, and left out. `endpoints` are those that could be compiled. A limit that `previous`
-// has, too, goes on from where it is; it may be null.
+// What is wrong is in `diagnostics`, and left out. `endpoints` are those that could be compiled. A limit that
+// `previous` has, too, goes on from where it is; it may be null.
 std::vector<Limit> compile_limits(const policy::v1alpha1::EgressPolicySpec& source,
                                   const std::vector<Endpoint>& endpoints, const Snapshot* previous,
                                   const Places& places, Diagnostics& diagnostics);

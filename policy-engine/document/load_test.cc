@@ -812,8 +812,8 @@ TEST(Limits, AreReadWithTheirDefaults) {
 TEST(Limits, GoOnFromTheOnesBeforeWhereTheyAreTheSame) {
   const auto before = load_limits("  - {name: a, rate: 1/h}\n  - {name: b, rate: 1/h}\n");
   ASSERT_NE(before.snapshot, nullptr);
-  const auto after = load_limits("  - {name: b, rate: 1/h, methods: [GET]}\n  - {name: a, rate: 2/h}\n",
-                                 before.snapshot.get());
+  const auto after =
+      load_limits("  - {name: b, rate: 1/h, methods: [GET]}\n  - {name: a, rate: 2/h}\n", before.snapshot.get());
   ASSERT_NE(after.snapshot, nullptr);
   EXPECT_EQ(after.snapshot->limits()[0].bucket, before.snapshot->limits()[1].bucket);
   EXPECT_NE(after.snapshot->limits()[1].bucket, before.snapshot->limits()[0].bucket);

@@ -1,6 +1,6 @@
 #pragma once
-// A limit on how often something may happen: the Generic Cell Rate Algorithm (ITU-T I.371), which is a bucket of `burst`
-// that gets `rate` new ones a second, kept as one point in time. Time comes in as an argument.
+// A limit on how often something may happen: the Generic Cell Rate Algorithm (ITU-T I.371), which is a bucket of
+// `burst` that gets `rate` new ones a second, kept as one point in time. Time comes in as an argument.
 
 #include <algorithm>
 #include <atomic>

@@ -241,8 +241,7 @@ std::optional<Excess> exceeds_limits(const Route& route, std::string_view method
     const bool enforce = route.policy->mode() == document::Mode::enforce;
     const std::string burst = std::to_string(limit->bucket->rate().burst);
     return Excess{{enforce ? Outcome::deny : Outcome::would_deny, Reason::rate_limited,
-                   "The limit '" + limit->name + "' lets " + limit->rate_text + " through, and " + burst +
-                       " at once."},
+                   "The limit '" + limit->name + "' lets " + limit->rate_text + " through, and " + burst + " at once."},
                   std::chrono::ceil<std::chrono::milliseconds>(wait)};
   }
   return std::nullopt;

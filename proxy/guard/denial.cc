@@ -15,7 +15,8 @@ std::string_view inbound_headline(Outcome outcome, int status) {
 std::string_view headline(Reason reason, Outcome outcome, int status) {
   if (reason == Reason::overloaded) return "not served: the guard has no place for it now";
   if (outcome == Outcome::deny && status == 403) return "refused by the egress policy of this function";
-  if (reason == Reason::rate_limited) return "refused for now: more often than the egress policy of this function allows";
+  if (reason == Reason::rate_limited)
+    return "refused for now: more often than the egress policy of this function allows";
   if (outcome == Outcome::deny) return "refused: not an acceptable request";
   return "allowed, but it failed on the way";
 }

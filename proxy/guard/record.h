@@ -56,8 +56,8 @@ struct Record {
   int rule = -1;
   std::chrono::milliseconds retry_after{0};  // of a denial that holds for a while only; 0: of none
   int status = 0;                            // that the client got; 0 if none
-  std::uint64_t bytes_up = 0;    // body bytes from the function; of an inbound exchange: of the request
-  std::uint64_t bytes_down = 0;  // body bytes to the function; of an inbound exchange: of the response
+  std::uint64_t bytes_up = 0;                // body bytes from the function; of an inbound exchange: of the request
+  std::uint64_t bytes_down = 0;              // body bytes to the function; of an inbound exchange: of the response
   std::chrono::microseconds duration{0};
   std::optional<std::chrono::microseconds> first_byte;  // until the upstream's response head
   std::string upstream;                                 // "192.0.2.1:443"

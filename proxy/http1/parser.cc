@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "base/limits.h"
-#include "policy-engine/request/method.h"
 #include "proxy/http1/fields.h"
 
 namespace sallyport::http1 {
@@ -181,7 +180,7 @@ Parse read_method(Input& in, Wanted wanted, std::string_view& method, ParseError
   if (p == in.at || *p != ' ') return wrong(error, "the request line does not begin with a method and one space");
   method = {in.at, p};
   in.at = p + 1;
-  if (method.size() > request::kMethodBytesMax) {
+  if (method.size() > limits::kMethodBytesMax) {
     return wrong(error, "the method is too long", Reason::unsupported_method);
   }
   // Methods are compared by case (RFC 9110 section 9.1), but some servers put them into upper case first: "get" would

@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "base/limits.h"
-#include "policy-engine/request/method.h"
 
 namespace sallyport::http1 {
 namespace {
@@ -314,11 +313,11 @@ TEST(ParseRequest, DoesNotSupportMethodsWithSmallLetters) {
 }
 
 TEST(ParseRequest, DoesNotSupportMethodsThatNobodyRegisters) {
-  for (const std::size_t size : {request::kMethodBytesMax, request::kMethodBytesMax + 1}) {
+  for (const std::size_t size : {limits::kMethodBytesMax, limits::kMethodBytesMax + 1}) {
     Request request;
     const std::string text = std::string(size, 'X') + " / HTTP/1.1\r\nHost: a\r\n\r\n";
     parse(request, text);
-    const bool good = size == request::kMethodBytesMax;
+    const bool good = size == limits::kMethodBytesMax;
     ASSERT_EQ(request.result, good ? Parse::complete : Parse::error) << size;
     if (!good) EXPECT_EQ(request.error.reason, Reason::unsupported_method);
   }

@@ -4,7 +4,6 @@
 #include <string>
 
 #include "base/limits.h"
-#include "policy-engine/request/method.h"
 #include "proxy/http1/fields.h"
 #include "proxy/http1/syntax.h"
 
@@ -152,7 +151,7 @@ void join_cookies(const HeaderBlock& block, request::HeaderList& headers) {
 
 bool check_method(std::string_view method, ParseError& error) {
   if (!http1::is_token(method)) return wrong(error, ":method is no token");
-  if (method.size() > request::kMethodBytesMax) {
+  if (method.size() > limits::kMethodBytesMax) {
     return wrong(error, "the method is too long", Reason::unsupported_method);
   }
   if (std::ranges::any_of(method, [](char c) { return c >= 'a' && c <= 'z'; })) {

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "base/limits.h"
-#include "policy-engine/request/method.h"
 #include "proxy/http2/field_writer.h"
 
 namespace sallyport::http2 {
@@ -142,7 +141,7 @@ TEST(Http2Heads, BoundsTheListAndTheTarget) {
   fields[3].second = "/" + std::string(limits::kRequestTargetBytesMax, 'x');
   EXPECT_EQ(parse(fields)->error.reason, Reason::head_too_large);
   fields = request_with({});
-  fields[0].second = std::string(request::kMethodBytesMax, 'X');
+  fields[0].second = std::string(limits::kMethodBytesMax, 'X');
   EXPECT_TRUE(parse(fields)->good);
   fields[0].second += 'X';
   EXPECT_EQ(parse(fields)->error.reason, Reason::unsupported_method);

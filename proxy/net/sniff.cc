@@ -7,7 +7,7 @@
 #include <cstring>
 #include <string>
 
-#include "policy-engine/request/method.h"
+#include "base/limits.h"
 
 namespace sallyport::net {
 namespace {
@@ -23,9 +23,9 @@ bool is_token_byte(char byte) {
 Protocol classify_text(std::string_view bytes) {
   // SSH's greeting (RFC 4253 section 4.2) may have a space where a method would end.
   if (bytes.starts_with("SSH-")) return Protocol::opaque;
-  const std::string_view head = bytes.substr(0, request::kMethodBytesMax + 1);
+  const std::string_view head = bytes.substr(0, limits::kMethodBytesMax + 1);
   const auto end = std::ranges::find_if_not(head, is_token_byte);
-  if (end == head.end()) return head.size() > request::kMethodBytesMax ? Protocol::opaque : Protocol::need_more;
+  if (end == head.end()) return head.size() > limits::kMethodBytesMax ? Protocol::opaque : Protocol::need_more;
   return *end == ' ' && end != head.begin() ? Protocol::http1 : Protocol::opaque;
 }
 

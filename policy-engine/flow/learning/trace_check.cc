@@ -12,7 +12,6 @@
 
 #include "base/limits.h"
 #include "policy-engine/flow/image_digest.h"
-#include "policy-engine/request/method.h"
 
 namespace sallyport::flow::learning {
 
@@ -48,7 +47,7 @@ bool all_bytes(std::string_view text) {
 }
 
 bool is_method(std::string_view text) {
-  return !text.empty() && text.size() <= request::kMethodBytesMax &&
+  return !text.empty() && text.size() <= limits::kMethodBytesMax &&
          all_bytes<[](char c) { return is_graphic(c) && !(c >= 'a' && c <= 'z'); }>(text);
 }
 
