@@ -218,6 +218,29 @@ inline constexpr seconds kTagSkew{60};            // between the clocks of two g
 // The controller's store.
 inline constexpr std::size_t kStoreQueuedBytesMax = 64 << 20;  // of events that wait to be written
 inline constexpr std::chrono::milliseconds kStoreRetryDelay{1'000};
+inline constexpr milliseconds kStoreDrainTime{5'000};  // for what waits to be written before the state is built anew
+
+// The controller.
+inline constexpr std::size_t kAlarmsWaitingMax = 4'096;  // that differ, to be written
+inline constexpr milliseconds kAlarmsTogether{200};
+inline constexpr milliseconds kAlarmsApart{10 * 60'000};     // then one that is alike is a new one
+inline constexpr milliseconds kEventAgeMax{24 * 3'600'000};  // that a guard's clock is believed
+inline constexpr milliseconds kReplayTime{24 * 3'600'000};   // of the journal, after a restart
+inline constexpr milliseconds kGuardMemory{24 * 3'600'000};  // that an instance which is gone may come back as itself
+inline constexpr milliseconds kTagKeySettle{10'000};  // that a new key is verified with before tags are made with it
+inline constexpr std::size_t kInstanceBytesMax = 128;
+inline constexpr std::size_t kApplicationsMax = 1'024;
+inline constexpr milliseconds kControllerTick{200};
+
+// Administration of the controller.
+inline constexpr std::size_t kAdminConnectionsMax = 64;
+inline constexpr seconds kControllerRootLifetime{825LL * 24 * 3'600};  // of its own CA
+inline constexpr seconds kControllerLeafLifetime{397LL * 24 * 3'600};  // made anew at each start
+inline constexpr seconds kControllerCallTimeout{30};
+inline constexpr seconds kAdminIdleTimeout{30};
+inline constexpr seconds kAdminBodyTimeout{30};
+inline constexpr std::size_t kAdminEventsMax = 10'000;  // in one answer
+inline constexpr std::size_t kAdminAnswerBytesMax = 8 << 20;
 // Application graphs.
 inline constexpr std::size_t kApplicationFunctionsMax = 1'024;
 inline constexpr std::size_t kApplicationEdgesMax = 8'192;

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cli/administer.h"
 #include "cli/ca.h"
 #include "cli/flow.h"
 #include "cli/flow_learn.h"
@@ -44,6 +45,7 @@ int main(int argc, char** argv) {
   CLI::App* flow = sallyport::cli::add_flow_command(app, exit_code);
   sallyport::cli::add_flow_learn_commands(*flow, exit_code);
   sallyport::cli::add_ca_command(app, exit_code);
+  sallyport::cli::add_administer_commands(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

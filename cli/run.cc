@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/harden.h"
 #include "base/limits.h"
 #include "base/read_file.h"
 #include "ca/trust.h"
@@ -25,8 +26,8 @@
 #include "proxy/net/listen.h"
 #include "proxy/net/tls_kdf.h"
 #include "proxy/run/guarded_command.h"
-#include "proxy/run/harden.h"
 #include "proxy/run/scratch_directory.h"
+#include "proxy/run/standard_streams.h"
 
 namespace sallyport::cli {
 namespace {
@@ -366,7 +367,7 @@ int run_command(const Flags& flags) {
   if (!directory) return complain(kExitGuardFailed, directory.error().text);
   Result<run::GuardedCommand> command = run::GuardedCommand::prepare();
   if (!command) return complain(kExitGuardFailed, command.error().text);
-  if (Result<void> hardened = run::harden_guard(); !hardened) return complain(kExitGuardFailed, hardened.error().text);
+  if (Result<void> hardened = harden_process(); !hardened) return complain(kExitGuardFailed, hardened.error().text);
   return guard_command(flags, *command, directory->path());
 }
 

@@ -6,13 +6,13 @@
 #include <csignal>
 #include <cstdio>
 
+#include "base/harden.h"
 #include "base/limits.h"
 #include "base/read_file.h"
 #include "policy-engine/credentials/secret.h"
 #include "proxy/guard/guard.h"
 #include "proxy/net/listen.h"
 #include "proxy/net/tls_kdf.h"
-#include "proxy/run/harden.h"
 
 namespace sallyport {
 namespace {
@@ -66,7 +66,7 @@ int serve(const Flags& flags) {
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  if (Result<void> hardened = run::harden_guard(); !hardened) return complain(kExitGuardFailed, hardened.error().text);
+  if (Result<void> hardened = harden_process(); !hardened) return complain(kExitGuardFailed, hardened.error().text);
   credentials::prepare_secure_memory();
 
   guard::GuardOptions options;

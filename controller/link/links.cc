@@ -22,6 +22,7 @@ Speaker speaker_of(const Envelope& envelope) {
     case Envelope::kBeat:
     case Envelope::kLeaseAsk:
     case Envelope::kRenew:
+    case Envelope::kGoodbye:
       return Speaker::guard;
     case Envelope::kRegistered:
     case Envelope::kRefused:

@@ -16,9 +16,9 @@ std::size_t GuardTable::Hash::operator()(const GuardId& id) const {
 
 void GuardTable::load(std::vector<GuardRow> rows, Time now) {
   for (GuardRow& row : rows) {
-    by_function_[{row.application, row.function}].push_back(row.id);
+    by_function_[{row.application, row.function}].guards.push_back(row.id);
     const GuardId id = row.id;
-    guards_[id] = {std::move(row), 0, now, 0, {}, 0};
+    guards_[id] = {.row = std::move(row), .seen = now, .running = false};
   }
 }
 
@@ -33,20 +33,36 @@ Guard* GuardTable::known(const Arrival& arrival) {
   return same ? guard : nullptr;
 }
 
+Result<void> GuardTable::take_place(Guard& guard, std::size_t instances_max) {
+  Function& function = by_function_[{guard.row.application, guard.row.function}];
+  if (function.running >= instances_max) {
+    return fail(ErrorSource::controller, ErrorKind::limit,
+                std::to_string(function.running) + " instances of " + guard.row.function + " are running, and " +
+                    std::to_string(instances_max) + " may");
+  }
+  ++function.running;
+  guard.running = true;
+  return {};
+}
+
+void GuardTable::leave_place(Guard& guard) {
+  if (!guard.running) return;
+  guard.running = false;
+  --by_function_[{guard.row.application, guard.row.function}].running;
+}
+
 Result<GuardTable::Admitted> GuardTable::admit(const Arrival& arrival, LinkId link, Time now,
                                                std::size_t instances_max) {
   if (Guard* const guard = known(arrival)) {
+    if (!guard->running) {
+      if (auto placed = take_place(*guard, instances_max); !placed) return std::unexpected(placed.error());
+    }
     const LinkId replaced = guard->link;
     by_link_.erase(replaced);
     by_link_[link] = guard->row.id;
     guard->link = link;
     guard->seen = now;
     return Admitted{guard, false, replaced};
-  }
-  if (const std::size_t running_now = running(arrival.application, arrival.function); running_now >= instances_max) {
-    return fail(ErrorSource::controller, ErrorKind::limit,
-                std::to_string(running_now) + " instances of " + arrival.function + " are running, and " +
-                    std::to_string(instances_max) + " may");
   }
   Guard fresh;
   if (!random_bytes(fresh.row.id)) {
@@ -58,10 +74,11 @@ Result<GuardTable::Admitted> GuardTable::admit(const Arrival& arrival, LinkId li
   fresh.row.subject = arrival.subject;
   fresh.row.registered = fresh.seen = now;
   fresh.link = link;
+  if (auto placed = take_place(fresh, instances_max); !placed) return std::unexpected(placed.error());
   const GuardId id = fresh.row.id;
   by_link_[link] = id;
-  by_function_[{arrival.application, arrival.function}].push_back(id);
-  return Admitted{&(guards_[id] = std::move(fresh)), true, 0};
+  by_function_[{arrival.application, arrival.function}].guards.push_back(id);
+  return Admitted{&(guards_[id] = std::move(fresh)), true, {}};
 }
 
 Guard* GuardTable::find(const GuardId& id) {
@@ -74,17 +91,32 @@ Guard* GuardTable::find(LinkId link) {
   return found == by_link_.end() ? nullptr : find(found->second);
 }
 
-void GuardTable::disconnect(LinkId link) {
-  if (Guard* const guard = find(link)) guard->link = 0;
+void GuardTable::disconnect(LinkId link, bool goodbye) {
+  if (Guard* const guard = find(link)) {
+    guard->link = {};
+    if (goodbye) leave_place(*guard);
+  }
   by_link_.erase(link);
 }
 
 std::vector<Guard> GuardTable::lose(Time before) {
   std::vector<Guard> out;
-  for (const auto& [id, guard] : guards_) {
-    if (guard.seen < before) out.push_back(guard);
+  for (auto& [id, guard] : guards_) {
+    if (!guard.running || guard.seen >= before) continue;
+    leave_place(guard);
+    by_link_.erase(guard.link);
+    guard.link = {};
+    out.push_back(guard);
   }
-  for (const Guard& guard : out) remove(guard.row.id);
+  return out;
+}
+
+std::vector<GuardId> GuardTable::forget(Time before) {
+  std::vector<GuardId> out;
+  for (const auto& [id, guard] : guards_) {
+    if (!guard.running && guard.seen < before) out.push_back(id);
+  }
+  for (const GuardId& id : out) remove(id);
   return out;
 }
 
@@ -92,16 +124,16 @@ void GuardTable::remove(const GuardId& id) {
   const auto found = guards_.find(id);
   if (found == guards_.end()) return;
   const Guard& guard = found->second;
-  const auto of_function = by_function_.find(FunctionKey(guard.row.application, guard.row.function));
-  std::erase(of_function->second, id);
-  if (of_function->second.empty()) by_function_.erase(of_function);
+  const auto function = by_function_.find(FunctionKey(guard.row.application, guard.row.function));
+  std::erase(function->second.guards, id);
+  if (function->second.guards.empty()) by_function_.erase(function);
   by_link_.erase(guard.link);
   guards_.erase(found);
 }
 
 std::size_t GuardTable::running(std::string_view application, std::string_view function) const {
   const auto found = by_function_.find(FunctionKey(application, function));
-  return found == by_function_.end() ? 0 : found->second.size();
+  return found == by_function_.end() ? 0 : found->second.running;
 }
 
 std::vector<const Guard*> GuardTable::all() const {
@@ -117,8 +149,8 @@ std::vector<LinkId> GuardTable::links_of(std::string_view application, std::stri
   std::vector<LinkId> out;
   const auto found = by_function_.find(FunctionKey(application, function));
   if (found == by_function_.end()) return out;
-  for (const GuardId& id : found->second) {
-    if (const LinkId link = guards_.at(id).link; link != 0) out.push_back(link);
+  for (const GuardId& id : found->second.guards) {
+    if (const LinkId link = guards_.at(id).link; link != LinkId{}) out.push_back(link);
   }
   return out;
 }

@@ -79,8 +79,9 @@ class GuardTableTest : public testing::Test {
   static GuardTable::Arrival arrival(const std::string& instance, std::optional<GuardId> shown = std::nullopt) {
     return {"shop", "resize", instance, "join token 1", shown};
   }
-  GuardTable::Admitted admit(const GuardTable::Arrival& from, LinkId link, int second = 1, std::size_t most = kMany) {
-    auto admitted = table_.admit(from, link, at(second), most);
+  GuardTable::Admitted admit(const GuardTable::Arrival& from, std::uint64_t link, int second = 1,
+                             std::size_t most = kMany) {
+    auto admitted = table_.admit(from, LinkId{link}, at(second), most);
     EXPECT_TRUE(admitted) << admitted.error().text;
     return *admitted;
   }
@@ -91,7 +92,7 @@ TEST_F(GuardTableTest, KeepsTheIdOfAGuardThatComesBack) {
   const auto first = admit(arrival("pod-1"), 1);
   EXPECT_TRUE(first.fresh);
   const GuardId id = first.guard->row.id;
-  table_.disconnect(1);
+  table_.disconnect(LinkId{1});
   const auto again = admit(arrival("pod-1", id), 2);
   EXPECT_FALSE(again.fresh);
   EXPECT_EQ(again.guard->row.id, id);
@@ -102,9 +103,9 @@ TEST_F(GuardTableTest, KeepsTheIdOfAGuardThatComesBack) {
 
 TEST_F(GuardTableTest, ClosesTheOlderOfTwoConnectionsOfOneGuard) {
   const GuardId id = admit(arrival("pod-1"), 1).guard->row.id;
-  EXPECT_EQ(admit(arrival("pod-1", id), 2).replaced, 1U);
-  table_.disconnect(1);
-  EXPECT_EQ(table_.find(id)->link, 2U) << "the end of the old connection is nothing to the new one";
+  EXPECT_EQ(admit(arrival("pod-1", id), 2).replaced, LinkId{1});
+  table_.disconnect(LinkId{1});
+  EXPECT_EQ(table_.find(id)->link, LinkId{2}) << "the end of the old connection is nothing to the new one";
 }
 
 // Whoever has seen an id, in a tag or a record, gets nothing for it.
@@ -117,41 +118,67 @@ TEST_F(GuardTableTest, GivesAStolenIdToNobody) {
   thief = arrival("pod-1", id);
   thief.function = "thumb";
   EXPECT_NE(admit(thief, 4).guard->row.id, id);
-  EXPECT_EQ(table_.find(id)->link, 1U);
+  EXPECT_EQ(table_.find(id)->link, LinkId{1});
 }
 
 TEST_F(GuardTableTest, RefusesAnInstanceTooMany) {
   const GuardId id = admit(arrival("pod-1"), 1, 1, 2).guard->row.id;
   admit(arrival("pod-2"), 2, 1, 2);
-  const auto third = table_.admit(arrival("pod-3"), 3, at(1), 2);
+  const auto third = table_.admit(arrival("pod-3"), LinkId{3}, at(1), 2);
   ASSERT_FALSE(third);
   EXPECT_EQ(third.error().kind, ErrorKind::limit);
   EXPECT_THAT(third.error().text, HasSubstr("2 instances of resize are running, and 2 may"));
   admit(arrival("pod-1", id), 4, 1, 2);  // in its own place
-  table_.disconnect(2);
-  EXPECT_FALSE(table_.admit(arrival("pod-3"), 5, at(1), 2)) << "one that may come back keeps its place";
+  table_.disconnect(LinkId{2});
+  EXPECT_FALSE(table_.admit(arrival("pod-3"), LinkId{5}, at(1), 2)) << "one that may come back keeps its place";
 }
 
-TEST_F(GuardTableTest, LosesWhoIsSilent) {
-  const GuardId id = admit(arrival("pod-1"), 1, 1).guard->row.id;
-  admit(arrival("pod-2"), 2, 5);
+TEST_F(GuardTableTest, LosesWhoIsSilentButKeepsItsId) {
+  const GuardId id = admit(arrival("pod-1"), 1, 1, 2).guard->row.id;
+  admit(arrival("pod-2"), 2, 5, 2);
   const std::vector<Guard> lost = table_.lose(at(4));
   ASSERT_THAT(lost, SizeIs(1));
   EXPECT_EQ(lost[0].row.id, id);
-  EXPECT_EQ(table_.find(id), nullptr);
   EXPECT_EQ(table_.find(LinkId{1}), nullptr);
   EXPECT_EQ(table_.running("shop", "resize"), 1U);
-  EXPECT_THAT(table_.links_of("shop", "resize"), ElementsAre(2U));
+  EXPECT_THAT(table_.links_of("shop", "resize"), ElementsAre(LinkId{2}));
   EXPECT_THAT(table_.links_of("shop", "thumb"), IsEmpty());
+  EXPECT_THAT(table_.lose(at(4)), IsEmpty()) << "it is lost once";
+  EXPECT_FALSE(admit(arrival("pod-1", id), 3, 6, 2).fresh);
+  EXPECT_EQ(table_.running("shop", "resize"), 2U);
+}
+
+TEST_F(GuardTableTest, ThePlaceOfALostInstanceIsFree) {
+  const GuardId id = admit(arrival("pod-1"), 1, 1, 1).guard->row.id;
+  table_.lose(at(4));
+  admit(arrival("pod-2"), 2, 5, 1);
+  EXPECT_FALSE(table_.admit(arrival("pod-1", id), LinkId{3}, at(6), 1)) << "and taken when it comes back";
+}
+
+TEST_F(GuardTableTest, WhoSaysGoodbyeIsNotLost) {
+  admit(arrival("pod-1"), 1, 1);
+  table_.disconnect(LinkId{1}, true);
+  EXPECT_EQ(table_.running("shop", "resize"), 0U);
+  EXPECT_THAT(table_.lose(at(100)), IsEmpty());
+}
+
+TEST_F(GuardTableTest, ForgetsWhoHasBeenGoneForLong) {
+  const GuardId id = admit(arrival("pod-1"), 1, 1).guard->row.id;
+  admit(arrival("pod-2"), 2, 1);
+  table_.disconnect(LinkId{1}, true);
+  EXPECT_THAT(table_.forget(at(50)), ElementsAre(id)) << "but not one that runs";
+  EXPECT_EQ(table_.find(id), nullptr);
+  EXPECT_TRUE(admit(arrival("pod-1", id), 3, 60).fresh);
 }
 
 TEST_F(GuardTableTest, KnowsAfterARestartWhoMayComeBack) {
   GuardRow row{GuardId{7}, "shop", "resize", "pod-1", "join token 1", at(1), 41};
   table_.load({row}, at(100));
-  EXPECT_EQ(table_.running("shop", "resize"), 1U);
+  EXPECT_EQ(table_.running("shop", "resize"), 0U) << "it may be gone";
   const auto back = admit(arrival("pod-1", row.id), 9, 101);
   EXPECT_FALSE(back.fresh);
   EXPECT_EQ(back.guard->row.events_taken, 41U);
+  EXPECT_EQ(table_.running("shop", "resize"), 1U);
 }
 
 }  // namespace

@@ -23,18 +23,31 @@ void JournalWriter::append(EventBatch&& batch, Done done) {
   {
     const std::scoped_lock guarded(mutex_);
     bytes_ += batch.events.size();
-    queue_.push_back({{std::move(batch), std::nullopt}, std::move(done), nullptr});
+    queue_.push_back({{.events = std::move(batch)}, std::move(done), nullptr});
   }
   changed_.notify_one();
 }
 
 void JournalWriter::append(DecidedAsk&& ask, Done done, Failed failed) {
+  append_asked({.decided = std::move(ask)}, std::move(done), std::move(failed));
+}
+
+void JournalWriter::append(GuardRow&& guard, Done done, Failed failed) {
+  append_asked({.guard = std::move(guard)}, std::move(done), std::move(failed));
+}
+
+void JournalWriter::append_asked(Store::Entry&& entry, Done done, Failed failed) {
   {
     const std::scoped_lock guarded(mutex_);
-    queue_.push_back({{std::nullopt, std::move(ask)}, std::move(done), std::move(failed)});
+    queue_.push_back({std::move(entry), std::move(done), std::move(failed)});
     asked_ = true;
   }
   changed_.notify_one();
+}
+
+bool JournalWriter::drain(std::chrono::milliseconds at_most) {
+  std::unique_lock guarded(mutex_);
+  return written_.wait_for(guarded, at_most, [this] { return queue_.empty() && !writing_; });
 }
 
 bool JournalWriter::full() const {
@@ -63,11 +76,14 @@ void JournalWriter::run() {
     const bool last = stopping_;
     std::vector<Waiting> turn = std::exchange(queue_, {});
     asked_ = false;
+    writing_ = true;
     guarded.unlock();
     write(turn);
     guarded.lock();
+    writing_ = false;
     // What could not be written comes before what has come since.
     queue_.insert(queue_.begin(), std::make_move_iterator(turn.begin()), std::make_move_iterator(turn.end()));
+    if (queue_.empty()) written_.notify_all();
     if (last) return;
   }
 }

@@ -31,6 +31,10 @@ class JournalWriter {
   void append(EventBatch&& batch, Done done);
   // While the store cannot be written it fails at once: fails closed.
   void append(DecidedAsk&& ask, Done done, Failed failed);
+  // The same: it is not told its id before that is stored.
+  void append(GuardRow&& guard, Done done, Failed failed);
+  // Waits until all that was appended is stored. False: it could not be, or took longer than `at_most`.
+  bool drain(std::chrono::milliseconds at_most);
   // So much waits (limits::kStoreQueuedBytesMax) that no more events should be taken from guards for now.
   bool full() const;
   // Whether the last turn could be written.
@@ -44,15 +48,17 @@ class JournalWriter {
   };
   void run();
   void write(std::vector<Waiting>& turn);
+  void append_asked(Store::Entry&& entry, Done done, Failed failed);
   void fail_asks(std::vector<Waiting>& turn, const Error& error);
 
   Store& store_;
   const std::function<void(const std::string&)> on_trouble_;
   mutable std::mutex mutex_;
-  std::condition_variable changed_;
+  std::condition_variable changed_, written_;
   std::vector<Waiting> queue_;
   std::size_t bytes_ = 0;  // of the events that wait
-  bool asked_ = false;     // an ask waits among them
+  bool asked_ = false;     // somebody waits for an answer to one of them
+  bool writing_ = false;   // what was in the queue
   bool stopping_ = false;
   bool working_ = true;
   std::thread thread_;

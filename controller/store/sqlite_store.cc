@@ -147,6 +147,13 @@ struct SqliteStore::Connection {
   Result<void> run(std::string_view sql, Bind bind) {
     return query(sql, bind, [](Statement&) { return true; });
   }
+
+  Result<void> put_guard(const GuardRow& guard) {
+    return run("INSERT OR REPLACE INTO guards VALUES (?, ?, ?, ?, ?, ?, ?)", [&](Statement& statement) {
+      statement.bind(guard.id).bind(guard.application).bind(guard.function).bind(guard.instance).bind(guard.subject);
+      statement.bind(number(guard.registered)).bind(static_cast<std::int64_t>(guard.events_taken));
+    });
+  }
 };
 
 Result<std::unique_ptr<SqliteStore>> SqliteStore::open(const std::string& folder) {
@@ -197,6 +204,9 @@ Result<void> SqliteStore::append(std::span<const Entry> entries) {
       if (!written) return written;
       auto moved = writer_->move_taken.bind(static_cast<std::int64_t>(batch.last)).bind(batch.guard).run();
       if (!moved) return moved;
+    }
+    if (entry.guard) {
+      if (auto written = writer_->put_guard(*entry.guard); !written) return written;
     }
     if (entry.decided) {
       const DecidedAsk& decided = *entry.decided;
@@ -303,10 +313,7 @@ Result<std::uint64_t> SqliteStore::forget(Time before) {
 
 Result<void> SqliteStore::put_guard(const GuardRow& guard) {
   const std::scoped_lock guarded(write_mutex_);
-  return writer_->run("INSERT OR REPLACE INTO guards VALUES (?, ?, ?, ?, ?, ?, ?)", [&](Statement& statement) {
-    statement.bind(guard.id).bind(guard.application).bind(guard.function).bind(guard.instance).bind(guard.subject);
-    statement.bind(number(guard.registered)).bind(static_cast<std::int64_t>(guard.events_taken));
-  });
+  return writer_->put_guard(guard);
 }
 
 Result<std::vector<GuardRow>> SqliteStore::guards() {

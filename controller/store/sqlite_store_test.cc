@@ -105,7 +105,7 @@ class SqliteStoreTest : public testing::Test {
 TEST_F(SqliteStoreTest, KeepsEventsAndDecisionsInTheirOrderAcrossARestart) {
   put_guard(1);
   put_guard(2);
-  append({batch(1, 1, 3), {std::nullopt, DecidedAsk{"shop", at(5'001), "x"}}, batch(2, 1, 1)});
+  append({batch(1, 1, 3), {.decided = DecidedAsk{"shop", at(5'001), "x"}}, batch(2, 1, 1)});
   append({batch(1, 4, 4)});
   restarted();
   EXPECT_THAT(replayed(), ElementsAre("1:1-3", "decided x", "2:1-1", "1:4-4"));
@@ -129,7 +129,7 @@ TEST_F(SqliteStoreTest, FindsByFunctionGuardDecisionAndTime) {
   append({batch(1, 1, 1, 1'000),
           batch(1, 2, 2, 2'000, "resize", 1U << DECISION_DENY),
           batch(2, 1, 1, 3'000, "thumb"),
-          {std::nullopt, DecidedAsk{"shop", at(3'000), "x"}}});
+          {.decided = DecidedAsk{"shop", at(3'000), "x"}}});
   EventQuery query{.application = "shop"};
   EXPECT_THAT(found(query), ElementsAre("1:1-1", "1:2-2", "2:1-1"));
   query.function = "resize";

@@ -35,9 +35,9 @@ struct EventBatch {
   GuardId guard{};
   std::string application, function;
   std::uint64_t first = 0, last = 0;  // sequence numbers
-  Time earliest, latest;
+  Time earliest{}, latest{};
   std::uint32_t decisions = 0;  // a bit for each api Decision that is in it: 1 << DECISION_DENY
-  std::string events;           // api Events, serialised
+  std::string events = {};      // api Events, serialised
 };
 
 // An answer that has used something up, so that it may not be given again.
@@ -112,11 +112,12 @@ class Store {
   // All that came in one turn, in its order: either all of it is stored or nothing. Each batch also moves its guard's
   // events_taken, so that no event is stored twice.
   struct Entry {
-    std::optional<EventBatch> events;
-    std::optional<DecidedAsk> decided;
+    std::optional<EventBatch> events = std::nullopt;
+    std::optional<DecidedAsk> decided = std::nullopt;
+    std::optional<GuardRow> guard = std::nullopt;  // as put_guard()
   };
   virtual Result<void> append(std::span<const Entry> entries) = 0;
-  // What append() was given, from `since` on, in its order.
+  // The events and decided asks that append() was given, from `since` on, in its order.
   virtual Result<void> replay(Time since, const std::function<Result<void>(Entry&&)>& take) = 0;
   // Batches in which there may be what is wanted, with their rows, until `take` returns false.
   virtual Result<void> search(const EventQuery& query,

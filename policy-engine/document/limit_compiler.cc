@@ -1,7 +1,6 @@
 #include "policy-engine/document/limit_compiler.h"
 
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <map>
 #include <optional>
@@ -11,6 +10,7 @@
 #include "base/limits.h"
 #include "policy-engine/document/did_you_mean.h"
 #include "policy-engine/document/names.h"
+#include "policy-engine/rate/rate_text.h"
 
 namespace sallyport::document {
 
@@ -18,30 +18,6 @@ namespace {
 
 namespace api = sallyport::policy::v1alpha1;
 using std::chrono::nanoseconds;
-
-struct ReadRate {
-  std::uint32_t count = 0;
-  nanoseconds unit{};
-};
-
-// "20/s"
-std::optional<ReadRate> read_rate(std::string_view text) {
-  using namespace std::chrono_literals;
-  ReadRate out;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out.count);
-  if (error != std::errc() || out.count == 0 || out.count > limits::kPolicyRateMax) return std::nullopt;
-  const std::string_view unit(end, text.data() + text.size());
-  if (unit == "/s") {
-    out.unit = 1s;
-  } else if (unit == "/m") {
-    out.unit = 1min;
-  } else if (unit == "/h") {
-    out.unit = 1h;
-  } else {
-    return std::nullopt;
-  }
-  return out;
-}
 
 class LimitCompiler {
  public:
@@ -124,12 +100,10 @@ class LimitCompiler {
   }
 
   std::optional<rate::Rate> compile_rate(const api::RateLimit& source) {
-    const auto read = read_rate(source.rate());
+    const auto read = rate::read_rate(source.rate());
     if (!read) {
       diagnostics_.error(places_.of(source, api::RateLimit::kRateFieldNumber),
-                         "the rate " + quoted(source.rate()) + " is not valid",
-                         "a whole number from 1 to " + std::to_string(limits::kPolicyRateMax) +
-                             " for each second, minute or hour: 20/s, 100/m, 1000/h");
+                         "the rate " + quoted(source.rate()) + " is not valid", rate::rate_hint());
       return std::nullopt;
     }
     const bool good = !source.has_burst() || (source.burst() > 0 && source.burst() <= limits::kPolicyRateMax);

@@ -98,6 +98,11 @@ void GuardEnd::stop() {
 }
 
 Task<void> GuardEnd::finish(GuardEnd& self) {
+  if (self.up_) {
+    Envelope goodbye;
+    goodbye.mutable_goodbye();
+    self.transmit(goodbye.SerializeAsString());
+  }
   self.hang_up();
   const Deadline last = self.loop_.in(limits::kLinkCloseTimeout / 4);
   while (self.up_ && self.loop_.now() < last) co_await self.loop_.sleep_until(self.loop_.in(limits::kDrainTick));
@@ -444,6 +449,7 @@ Result<void> GuardEnd::take_known(Envelope& envelope) {
     case Envelope::kBeat:
     case Envelope::kLeaseAsk:
     case Envelope::kRenew:
+    case Envelope::kGoodbye:
     case Envelope::BODY_NOT_SET:
       break;
   }

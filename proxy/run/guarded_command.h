@@ -5,8 +5,8 @@
 //
 // Order of a run:
 //   ScratchDirectory, GuardedCommand::prepare()   on the main thread, before any other thread exists and before secrets
-//   are read harden_guard() … workers serve sockets() … start(), wait()                               on that same main
-//   thread
+//   are read harden_process() … workers serve sockets() … start(), wait()                               on that same
+//   main thread
 //
 // If the guard ends, however it ends, the kernel kills the command and everything that the command started.
 

@@ -22,8 +22,8 @@
 #include <thread>
 
 #include "proxy/run/guarded_command.h"
-#include "proxy/run/harden.h"
 #include "proxy/run/scratch_directory.h"
+#include "proxy/run/standard_streams.h"
 
 extern char** environ;
 
@@ -151,7 +151,7 @@ int run_command(const Options& options) {
   log_line("prepared in ms " + milliseconds_since(begin));
   log_line("supervisor " + process_of(command->pidfd()));
   std::thread([&sockets = command->sockets()] { serve(sockets); }).detach();
-  if (auto hardened = harden_guard(); !hardened) return complain(hardened.error(), 125);
+  if (auto hardened = harden_process(); !hardened) return complain(hardened.error(), 125);
   begin = std::chrono::steady_clock::now();
   if (auto started = command->start(options.spec); !started) {
     return complain(started.error(), GuardedCommand::exit_code_of(started.error()));

@@ -1,0 +1,560 @@
+#include "cli/administer.h"
+
+#include <google/protobuf/util/json_util.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <functional>
+#include <memory>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "base/limits.h"
+#include "base/read_file.h"
+#include "cli/controller_client.h"
+#include "controller/api/admin.pb.h"
+
+namespace sallyport::cli {
+
+namespace {
+
+namespace api = controller::v1alpha1;
+using google::protobuf::Timestamp;
+
+constexpr int kExitFailed = 1;
+constexpr std::chrono::milliseconds kFollowEvery{500};
+
+struct Flags {
+  std::string url = "https://127.0.0.1:7444", ca_file, token_file, output = "table";
+  std::string application, function, name, file, ends_after, decision, kind, execution, since, until;
+  std::uint64_t version = 0;
+  bool follow = false;
+};
+
+int complain(const std::string& text) {
+  std::fprintf(stderr, "sallyport: %s\n", text.c_str());
+  return kExitFailed;
+}
+
+// Columns as wide as what stands in them.
+class Table {
+ public:
+  explicit Table(std::vector<std::string> names) { rows_.push_back(std::move(names)); }
+  void add(std::vector<std::string> row) { rows_.push_back(std::move(row)); }
+  void print() const {
+    std::vector<std::size_t> widths(rows_[0].size());
+    for (const auto& row : rows_) {
+      for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+    }
+    for (const auto& row : rows_) {
+      std::string line;
+      for (std::size_t i = 0; i < row.size(); ++i) {
+        line += row[i];
+        if (i + 1 < row.size()) line.append(widths[i] - row[i].size() + 2, ' ');
+      }
+      std::printf("%s\n", line.c_str());
+    }
+  }
+
+ private:
+  std::vector<std::vector<std::string>> rows_;
+};
+
+std::string text_of(const Timestamp& time) {
+  if (time.seconds() == 0) return "-";
+  const auto at = std::chrono::sys_seconds(std::chrono::seconds(time.seconds()));
+  const auto day = std::chrono::floor<std::chrono::days>(at);
+  const std::chrono::year_month_day date(day);
+  const std::chrono::hh_mm_ss clock(at - day);
+  char text[32];
+  std::snprintf(text, sizeof text, "%04d-%02u-%02uT%02d:%02d:%02dZ", static_cast<int>(date.year()),
+                static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()),
+                static_cast<int>(clock.hours().count()), static_cast<int>(clock.minutes().count()),
+                static_cast<int>(clock.seconds().count()));
+  return text;
+}
+
+std::string or_dash(const std::string& text) { return text.empty() ? "-" : text; }
+
+template <class Message>
+bool read(const std::string& json, Message& message) {
+  google::protobuf::util::JsonParseOptions options;
+  options.ignore_unknown_fields = true;  // of a newer controller
+  return google::protobuf::util::JsonStringToMessage(json, &message, options).ok();
+}
+
+class Administration {
+ public:
+  explicit Administration(std::shared_ptr<Flags> flags) : flags_(std::move(flags)) {}
+
+  Result<ControllerReply> call(ControllerCall call) const {
+    ControllerAccess access{.url = flags_->url, .ca_file = flags_->ca_file, .token = {}};
+    if (flags_->token_file.empty()) {
+      return fail(ErrorSource::controller, ErrorKind::invalid,
+                  "--token-file FILE is needed, or SALLYPORT_ADMIN_TOKEN_FILE: the first administrator's is "
+                  "admin-token in the controller's data folder");
+    }
+    auto token = read_file(flags_->token_file, limits::kSecretBytesMax);
+    if (!token) return std::unexpected(token.error());
+    while (!token->empty() && (token->back() == '\n' || token->back() == '\r')) token->pop_back();
+    access.token = std::move(*token);
+    return call_controller(access, call);
+  }
+
+  // 0, or what was said of it.
+  int judge(const Result<ControllerReply>& reply) const {
+    if (!reply) return complain(reply.error().text);
+    if (reply->status < 300) return 0;
+    if (api::PutAnswer put; reply->status == 422 && read(reply->body, put)) {
+      print_diagnostics(put);
+      return complain("nothing was put");
+    }
+    api::Problem problem;
+    const bool said = read(reply->body, problem) && !problem.error().empty();
+    return complain(said ? problem.error() : "the controller answered " + std::to_string(reply->status));
+  }
+
+  void print_diagnostics(const api::PutAnswer& put) const {
+    for (const api::DiagnosticView& each : put.diagnostics()) {
+      std::string text = flags_->file;
+      if (each.line() > 0) text += ":" + std::to_string(each.line()) + ":" + std::to_string(each.column());
+      text += each.warning() ? ": warning: " : ": error: ";
+      text += each.message();
+      if (!each.hint().empty()) text += " (hint: " + each.hint() + ")";
+      std::fprintf(stderr, "%s\n", text.c_str());
+    }
+  }
+
+  template <class Message, class Show>
+  int show(const std::string& target, Show show) const {
+    const auto reply = call({.target = target});
+    if (const int wrong = judge(reply); wrong != 0) return wrong;
+    if (flags_->output == "json") {
+      std::printf("%s\n", reply->body.c_str());
+      return 0;
+    }
+    Message message;
+    if (!read(reply->body, message)) return complain("the controller's answer can't be read");
+    show(message);
+    return 0;
+  }
+
+  int change(const std::string& method, const std::string& target, const std::string& done) const {
+    const auto reply = call({.method = method, .target = target});
+    if (const int wrong = judge(reply); wrong != 0) return wrong;
+    std::printf("%s\n", done.c_str());
+    return 0;
+  }
+
+  std::string of_application(const std::string& rest = {}) const {
+    return "/v1/applications/" + percent_encoded(flags_->application) + rest;
+  }
+  std::string of_function(const std::string& rest) const {
+    return of_application("/functions/" + percent_encoded(flags_->function) + rest);
+  }
+  const Flags& flags() const { return *flags_; }
+
+  int put_document(const std::string& target) const {
+    auto text = read_file(flags_->file, limits::kPolicyBytesMax);
+    if (!text) return complain(text.error().text);
+    ControllerCall wanted{.method = "PUT", .target = target, .body = std::move(*text)};
+    wanted.content_type = "application/yaml";
+    if (flags_->version != 0) wanted.if_match = "\"" + std::to_string(flags_->version) + "\"";
+    return put(wanted);
+  }
+  int roll_back(const std::string& target) const {
+    return put(
+        {.method = "POST",
+         .target = target + "/rollback" + (flags_->version == 0 ? "" : "?version=" + std::to_string(flags_->version))});
+  }
+  int put(const ControllerCall& wanted) const {
+    const auto reply = call(wanted);
+    if (const int wrong = judge(reply); wrong != 0) return wrong;
+    api::PutAnswer answer;
+    if (!read(reply->body, answer)) return complain("the controller's answer can't be read");
+    print_diagnostics(answer);
+    std::printf("version %u is in force\n", answer.version());
+    return 0;
+  }
+  int get_document(const std::string& target) const {
+    const auto reply =
+        call({.target = target + (flags_->version == 0 ? "" : "?version=" + std::to_string(flags_->version))});
+    if (const int wrong = judge(reply); wrong != 0) return wrong;
+    std::fwrite(reply->body.data(), 1, reply->body.size(), stdout);
+    return 0;
+  }
+  int list_versions(const std::string& target) const {
+    return show<api::DocumentVersions>(target + "/versions", [](const api::DocumentVersions& all) {
+      Table table({"VERSION", "TIME", "BY", ""});
+      for (const auto& each : all.versions()) {
+        table.add(
+            {std::to_string(each.version()), text_of(each.time()), each.author(), each.removed() ? "taken away" : ""});
+      }
+      table.print();
+    });
+  }
+
+  int list_applications() const {
+    return show<api::ApplicationList>("/v1/applications", [](const api::ApplicationList& all) {
+      for (const std::string& name : all.applications()) std::printf("%s\n", name.c_str());
+    });
+  }
+
+  int show_application() const {
+    return show<api::ApplicationView>(of_application(), [](const api::ApplicationView& view) {
+      std::printf("%s: %u executions, %u flows that may lead to others, %u entries that wait\n\n", view.name().c_str(),
+                  view.executions(), view.flows(), view.waiting());
+      Table functions({"FUNCTION", "INSTANCES", "AT MOST"});
+      for (const auto& each : view.functions()) {
+        functions.add({each.name(), std::to_string(each.instances()),
+                       each.has_instances_max() ? std::to_string(each.instances_max()) : "-"});
+      }
+      functions.print();
+      std::printf("\n");
+      Table keys({"TAG KEY", "MADE", ""});
+      for (const auto& each : view.tag_keys()) {
+        keys.add({std::to_string(each.number()), text_of(each.made()), each.makes() ? "makes tags" : "verifies"});
+      }
+      keys.print();
+      for (const std::string& name : view.secrets()) std::printf("\nsecret %s", name.c_str());
+      if (!view.secrets().empty()) std::printf("\n");
+    });
+  }
+
+  int list_functions() const {
+    return show<api::ApplicationView>(of_application(), [](const api::ApplicationView& view) {
+      Table table({"FUNCTION", "INSTANCES", "AT MOST"});
+      for (const auto& each : view.functions()) {
+        table.add({each.name(), std::to_string(each.instances()),
+                   each.has_instances_max() ? std::to_string(each.instances_max()) : "-"});
+      }
+      table.print();
+    });
+  }
+
+  int list_guards() const {
+    std::string target = "/v1/guards";
+    if (!flags_->application.empty()) target += "?application=" + percent_encoded(flags_->application);
+    return show<api::GuardList>(target, [](const api::GuardList& all) {
+      Table table({"GUARD", "APPLICATION", "FUNCTION", "INSTANCE", "STATE", "SEEN", "EXECUTIONS", "NOT TAKEN"});
+      for (const auto& each : all.guards()) {
+        table.add({each.id().substr(0, 12), each.application(), each.function(), each.instance(), each.state(),
+                   text_of(each.seen()), std::to_string(each.executions_open()), or_dash(each.refusal())});
+      }
+      table.print();
+    });
+  }
+
+  int list_alarms() const {
+    std::string target = of_application("/alarms");
+    if (!flags_->since.empty()) target += "?since=" + percent_encoded(flags_->since);
+    return show<api::AlarmList>(target, [](const api::AlarmList& all) {
+      Table table({"LAST", "KIND", "FUNCTION", "COUNT", "ABOUT", "TEXT"});
+      for (const auto& each : all.alarms()) {
+        table.add({text_of(each.last()), each.kind(), or_dash(each.function()), std::to_string(each.count()),
+                   or_dash(each.about()), each.text()});
+      }
+      table.print();
+    });
+  }
+
+  int list_audit() const {
+    std::string target = "/v1/audit";
+    if (!flags_->since.empty()) target += "?since=" + percent_encoded(flags_->since);
+    return show<api::AuditList>(target, [](const api::AuditList& all) {
+      Table table({"TIME", "WHO", "WHAT", "ABOUT"});
+      for (const auto& each : all.entries()) table.add({text_of(each.time()), each.who(), each.what(), each.about()});
+      table.print();
+    });
+  }
+
+  int put_secret() const {
+    auto value = read_file(flags_->file.empty() ? "-" : flags_->file, limits::kSecretBytesMax);
+    if (!value) return complain(value.error().text);
+    const auto reply = call({.method = "PUT",
+                             .target = of_application("/secrets/" + percent_encoded(flags_->name)),
+                             .body = std::move(*value),
+                             .content_type = "application/octet-stream"});
+    if (const int wrong = judge(reply); wrong != 0) return wrong;
+    std::printf("the secret %s is in force\n", flags_->name.c_str());
+    return 0;
+  }
+
+  int make_token() const {
+    std::string body = "{\"function\": \"" + flags_->function + "\"";
+    if (!flags_->ends_after.empty()) {
+      const auto ends = end_of(flags_->ends_after);
+      if (!ends) return complain("--for " + flags_->ends_after + ": a span of time is wanted, as 90m, 24h or 30d");
+      body += ", \"ends\": \"" + *ends + "\"";
+    }
+    const auto reply = call({.method = "POST",
+                             .target = of_application("/tokens"),
+                             .body = body + "}",
+                             .content_type = "application/json"});
+    if (const int wrong = judge(reply); wrong != 0) return wrong;
+    api::TokenView view;
+    if (!read(reply->body, view)) return complain("the controller's answer can't be read");
+    std::printf("%s\n", flags_->output == "json" ? reply->body.c_str() : view.token().c_str());
+    return 0;
+  }
+
+  int list_tokens() const {
+    return show<api::TokenList>(of_application("/tokens"), [](const api::TokenList& all) {
+      Table table({"TOKEN", "FUNCTION", "MADE", "ENDS", ""});
+      for (const auto& each : all.tokens()) {
+        table.add({each.id(), each.function().empty() ? "(any)" : each.function(), text_of(each.made()),
+                   text_of(each.ends()), each.revoked() ? "revoked" : ""});
+      }
+      table.print();
+    });
+  }
+
+  int show_events() const;
+
+ private:
+  static std::optional<std::string> end_of(const std::string& span) {
+    long count = 0;
+    const auto [rest, error] = std::from_chars(span.data(), span.data() + span.size(), count);
+    const std::string_view unit(rest, span.data() + span.size());
+    const std::chrono::seconds each(unit == "m" ? 60 : unit == "h" ? 3'600 : unit == "d" ? 24 * 3'600 : 0);
+    if (error != std::errc() || count <= 0 || count > 100'000 || each.count() == 0) return std::nullopt;
+    Timestamp end;
+    const auto now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+    end.set_seconds((now + count * each).time_since_epoch().count());
+    return text_of(end);
+  }
+  void print_event(const std::string& line, const api::EventView& event) const;
+
+  std::shared_ptr<Flags> flags_;
+};
+
+void Administration::print_event(const std::string& line, const api::EventView& event) const {
+  if (flags_->output == "json") {
+    std::printf("%s\n", line.c_str());
+    return;
+  }
+  std::string text = text_of(event.time()) + "  " + event.function() + "  " + event.kind();
+  if (!event.decision().empty()) text += "  " + event.decision();
+  if (!event.reason().empty()) text += " " + event.reason();
+  if (!event.method().empty()) text += "  " + event.method() + " " + event.host() + event.path();
+  if (!event.action().empty()) text += " (" + event.action() + ")";
+  if (event.status() != 0) text += "  " + std::to_string(event.status());
+  if (!event.text().empty()) text += "  " + event.text();
+  std::printf("%s\n", text.c_str());
+}
+
+int Administration::show_events() const {
+  std::string filter;
+  const auto add = [&filter](std::string_view name, const std::string& value) {
+    if (!value.empty()) filter += "&" + std::string(name) + "=" + percent_encoded(value);
+  };
+  add("function", flags_->function);
+  add("decision", flags_->decision);
+  add("kind", flags_->kind);
+  add("execution", flags_->execution);
+  add("since", flags_->since);
+  add("until", flags_->until);
+  std::uint64_t row = 0;
+  for (;;) {
+    const auto reply = call({.target = of_application("/events?after=" + std::to_string(row) + filter)});
+    if (const int wrong = judge(reply); wrong != 0) return wrong;
+    std::string_view rest = reply->body;
+    const bool some = !rest.empty();
+    while (!rest.empty()) {
+      const std::string line(rest.substr(0, rest.find('\n')));
+      rest.remove_prefix(std::min(rest.size(), line.size() + 1));
+      api::EventView event;
+      if (!read(line, event)) return complain("the controller's answer can't be read");
+      row = std::max(row, event.row());
+      print_event(line, event);
+    }
+    std::fflush(stdout);
+    if (some) continue;  // there may be more
+    if (!flags_->follow) return 0;
+    std::this_thread::sleep_for(kFollowEvery);
+  }
+}
+
+// How the commands are called, on top of what they do.
+class Commands {
+ public:
+  Commands(CLI::App& app, int& exit_code)
+      : app_(app), exit_code_(exit_code), flags_(std::make_shared<Flags>()), administration_(flags_) {}
+
+  void add() {
+    add_app();
+    add_function();
+    add_policy();
+    add_secret();
+    add_token();
+    CLI::App* guard = group("guard", "The guards that a controller knows");
+    CLI::App* guards = command(*guard, "list", "List them", [](const Administration& to) { return to.list_guards(); });
+    guards->add_option("-a,--application", flags_->application, "Only of this application")->type_name("NAME");
+    CLI::App* alarm = group("alarm", "What a person should look at");
+    CLI::App* alarms =
+        command(*alarm, "list", "List alarms", [](const Administration& to) { return to.list_alarms(); });
+    need_application(alarms);
+    add_since(alarms);
+    CLI::App* events =
+        command(app_, "events", "What guards have told", [](const Administration& to) { return to.show_events(); });
+    need_application(events);
+    events->add_option("-f,--function", flags_->function, "Only of this function")->type_name("NAME");
+    events->add_option("--decision", flags_->decision, "Only these exchanges")
+        ->check(CLI::IsMember({"allow", "deny", "would-deny", "error"}));
+    events->add_option("--kind", flags_->kind, "Only events of this kind: exchange, inbound, execution-ended …");
+    events->add_option("--execution", flags_->execution, "Only of this execution")->type_name("ID");
+    add_since(events);
+    events->add_option("--until", flags_->until, "Up to this time")->type_name("TIME");
+    events->add_flag("--follow", flags_->follow, "Go on with what comes");
+    events->footer("Example:\n  sallyport events -a shop --follow --function checkout --decision deny -o json");
+    add_since(command(app_, "audit", "Who has changed what", [](const Administration& to) { return to.list_audit(); }));
+  }
+
+ private:
+  using Act = std::function<int(const Administration&)>;
+
+  CLI::App* group(const std::string& name, const std::string& text) {
+    CLI::App* made = app_.add_subcommand(name, text);
+    made->require_subcommand(1);
+    return made;
+  }
+
+  CLI::App* command(CLI::App& parent, const std::string& name, const std::string& text, Act act) {
+    CLI::App* made = parent.add_subcommand(name, text);
+    made->add_option("--controller", flags_->url, "The controller's admin API")
+        ->type_name("https://HOST:PORT")
+        ->envname("SALLYPORT_ADMIN_URL")
+        ->capture_default_str();
+    made->add_option("--ca", flags_->ca_file,
+                     "What its certificate is verified with (PEM); default: the system's roots")
+        ->type_name("FILE")
+        ->envname("SALLYPORT_ADMIN_CA");
+    made->add_option("--token-file", flags_->token_file, "The administrator's token")
+        ->type_name("FILE")
+        ->envname("SALLYPORT_ADMIN_TOKEN_FILE");
+    made->add_option("-o,--output", flags_->output, "table or json")->check(CLI::IsMember({"table", "json"}));
+    made->callback([this_administration = administration_, act = std::move(act), &exit_code = exit_code_] {
+      exit_code = act(this_administration);
+    });
+    return made;
+  }
+
+  void need_application(CLI::App* command) {
+    command->add_option("-a,--application", flags_->application, "The application")->type_name("NAME")->required();
+  }
+  void need_function(CLI::App* command) {
+    need_application(command);
+    command->add_option("-f,--function", flags_->function, "The function")->type_name("NAME")->required();
+  }
+  void need_file(CLI::App* command) {
+    command->add_option("FILE", flags_->file, "The document; - reads standard input")->required();
+    command->add_option("--if-version", flags_->version, "Only if this is still the newest version");
+  }
+  void add_since(CLI::App* command) {
+    command->add_option("--since", flags_->since, "From this time on, as 2026-01-31T12:00:00Z")->type_name("TIME");
+  }
+
+  // put, get, history and rollback of a document.
+  template <class Need, class Target>
+  void add_document(CLI::App& parent, const std::string& suffix, const std::string& noun, Need need, Target target) {
+    CLI::App* put = command(parent, "put" + suffix, "Put " + noun + " in force",
+                            [target](const Administration& to) { return to.put_document(target(to)); });
+    need(put);
+    need_file(put);
+    CLI::App* get = command(parent, "get" + suffix, "Print " + noun,
+                            [target](const Administration& to) { return to.get_document(target(to)); });
+    need(get);
+    get->add_option("--version", flags_->version, "This one; default: the newest");
+    need(command(parent, "history" + suffix, "List the versions of " + noun,
+                 [target](const Administration& to) { return to.list_versions(target(to)); }));
+    CLI::App* back = command(parent, "rollback" + suffix, "Put an older version of " + noun + " in force again",
+                             [target](const Administration& to) { return to.roll_back(target(to)); });
+    need(back);
+    back->add_option("--version", flags_->version, "This one; default: the one before the newest");
+  }
+
+  void add_app() {
+    CLI::App* app = group("app", "Applications of a controller");
+    command(*app, "list", "List them", [](const Administration& to) { return to.list_applications(); });
+    CLI::App* create = command(*app, "create", "Make one", [](const Administration& to) {
+      return to.change("PUT", to.of_application(), "the application " + to.flags().application + " is there");
+    });
+    create->add_option("NAME", flags_->application, "Its name")->required();
+    CLI::App* show = command(*app, "show", "Show one", [](const Administration& to) { return to.show_application(); });
+    show->add_option("NAME", flags_->application, "Its name")->required();
+    CLI::App* rotate = command(*app, "rotate-key", "Make a new key for its tags", [](const Administration& to) {
+      return to.change("POST", to.of_application("/tag-key"),
+                       "the new key verifies tags now, and makes them when all guards have it");
+    });
+    rotate->add_option("NAME", flags_->application, "Its name")->required();
+    const auto need = [this](CLI::App* command) { need_application(command); };
+    add_document(*app, "-graph", "the application graph", need,
+                 [](const Administration& to) { return to.of_application("/graph"); });
+    add_document(*app, "-settings", "the application's settings", need,
+                 [](const Administration& to) { return to.of_application("/settings"); });
+  }
+
+  void add_function() {
+    CLI::App* function = group("function", "Functions of an application");
+    need_application(
+        command(*function, "list", "List them", [](const Administration& to) { return to.list_functions(); }));
+    const auto need = [this](CLI::App* command) { need_function(command); };
+    add_document(*function, "-graph", "the function's flow graph", need,
+                 [](const Administration& to) { return to.of_function("/graph"); });
+  }
+
+  void add_policy() {
+    CLI::App* policy = app_.get_subcommand("policy");
+    const auto need = [this](CLI::App* command) { need_function(command); };
+    add_document(*policy, "", "the function's policy", need,
+                 [](const Administration& to) { return to.of_function("/policy"); });
+  }
+
+  void add_secret() {
+    CLI::App* secret = group("secret", "Secrets of an application, which guards inject and functions never hold");
+    CLI::App* put = command(*secret, "put", "Keep one; the value is read from a file or standard input",
+                            [](const Administration& to) { return to.put_secret(); });
+    need_application(put);
+    put->add_option("NAME", flags_->name, "As policies name it")->required();
+    put->add_option("--file", flags_->file, "Where the value is; default: standard input");
+    CLI::App* drop = command(*secret, "drop", "Forget one", [](const Administration& to) {
+      return to.change("DELETE", to.of_application("/secrets/" + percent_encoded(to.flags().name)),
+                       "the secret " + to.flags().name + " is gone");
+    });
+    need_application(drop);
+    drop->add_option("NAME", flags_->name, "Its name")->required();
+  }
+
+  void add_token() {
+    CLI::App* token = group("token", "Join tokens, by which guards are believed");
+    CLI::App* create = command(*token, "create", "Make one; it is shown once",
+                               [](const Administration& to) { return to.make_token(); });
+    need_application(create);
+    create->add_option("-f,--function", flags_->function, "Only for this function")->type_name("NAME");
+    create->add_option("--for", flags_->ends_after, "How long it is good, as 90m, 24h or 30d; default: until revoked")
+        ->type_name("TIME");
+    need_application(command(*token, "list", "List them", [](const Administration& to) { return to.list_tokens(); }));
+    CLI::App* revoke = command(*token, "revoke", "Believe one no more; guards that came with it are cut off",
+                               [](const Administration& to) {
+                                 return to.change("DELETE", "/v1/tokens/" + percent_encoded(to.flags().name),
+                                                  "the join token " + to.flags().name + " is revoked");
+                               });
+    revoke->add_option("ID", flags_->name, "As token list has it")->required();
+  }
+
+  CLI::App& app_;
+  int& exit_code_;
+  std::shared_ptr<Flags> flags_;
+  Administration administration_;
+};
+
+}  // namespace
+
+void add_administer_commands(CLI::App& app, int& exit_code) { Commands(app, exit_code).add(); }
+
+}  // namespace sallyport::cli

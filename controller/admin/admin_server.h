@@ -1,0 +1,54 @@
+#pragma once
+// HTTP/1.1 for administration: TLS, or plain for what scrapes metrics. One thread; each request is answered by a call,
+// and the next is read when that has returned: those who administer are few.
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "base/unique_fd.h"
+
+namespace sallyport::controller {
+
+struct AdminRequest {
+  std::string method;
+  std::vector<std::string> path;             // segments, decoded: /v1/guards is {"v1", "guards"}
+  std::map<std::string, std::string> query;  // decoded
+  std::string token;                         // of "Authorization: Bearer"; empty: none
+  std::string if_match;
+  std::string body;
+};
+
+struct AdminAnswer {
+  int status = 200;
+  std::string content_type = "application/json";
+  std::string body = {};
+  std::vector<std::pair<std::string, std::string>> headers = {};  // besides Content-Type; names are literals
+};
+
+class AdminServer {
+ public:
+  struct Options {
+    std::string certificates_pem, key_pem;  // empty: without TLS
+    // Before the body is read: what refuses the request, or nothing.
+    std::function<std::optional<AdminAnswer>(const AdminRequest&)> check;
+    std::function<AdminAnswer(const AdminRequest&)> answer;
+    std::function<void(const std::string&)> on_trouble = {};
+  };
+  static Result<std::unique_ptr<AdminServer>> start(Options options, std::vector<UniqueFd> listening);
+  // On the thread that started it, as OpenSSL keeps for each thread what it needs of a context.
+  ~AdminServer();
+
+ private:
+  struct Impl;
+  explicit AdminServer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace sallyport::controller

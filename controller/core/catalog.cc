@@ -1,0 +1,312 @@
+#include "controller/core/catalog.h"
+
+#include <google/protobuf/message.h>
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "base/limits.h"
+#include "policy-engine/document/diagnostics.h"
+#include "policy-engine/document/message_reader.h"
+#include "policy-engine/document/yaml_tree.h"
+#include "policy-engine/flow/application_graph_document.h"
+#include "policy-engine/flow/graph_document.h"
+
+namespace sallyport::controller {
+
+namespace {
+
+using document::Diagnostic;
+using document::quoted;
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+using policy::v1alpha1::EgressPolicy;
+
+bool has_errors(const std::vector<Diagnostic>& diagnostics) {
+  return std::ranges::any_of(diagnostics, [](const Diagnostic& each) { return !each.warning; });
+}
+
+void complain(std::vector<Diagnostic>& diagnostics, const std::string& file, std::string message, std::string hint,
+              bool warning = false) {
+  diagnostics.push_back({file, 0, 0, std::move(message), std::move(hint), warning});
+}
+
+// Which function a document is of, where it names one.
+void check_function(std::vector<Diagnostic>& diagnostics, const std::string& file, const std::string& named,
+                    const std::string& function) {
+  if (named == function) return;
+  complain(diagnostics, file, "it is of the function " + quoted(named), "this one is " + quoted(function));
+}
+
+// In the place of a policy, for a function that has none: fails closed.
+EgressPolicy policy_that_allows_nothing(std::string_view function) {
+  EgressPolicy out;
+  out.set_api_version("sallyport.dev/v1alpha1");
+  out.set_kind("EgressPolicy");
+  out.mutable_metadata()->set_name(std::string(function));
+  out.mutable_spec()->set_function(std::string(function));
+  out.mutable_spec()->set_mode(policy::v1alpha1::MODE_ENFORCE);
+  return out;
+}
+
+// Every SecretSource of the message, wherever it stands.
+void collect_stored_secrets(const Message& message, std::set<std::string>& out) {
+  const google::protobuf::Reflection& fields = *message.GetReflection();
+  std::vector<const FieldDescriptor*> given;
+  fields.ListFields(message, &given);
+  for (const FieldDescriptor* field : given) {
+    if (field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE) {
+      const bool names = message.GetDescriptor()->name() == "SecretSource" && field->name() == "store";
+      if (names) out.insert(fields.GetString(message, field));
+    } else if (field->is_repeated()) {
+      for (int i = 0; i < fields.FieldSize(message, field); ++i) {
+        collect_stored_secrets(fields.GetRepeatedMessage(message, field, i), out);
+      }
+    } else {
+      collect_stored_secrets(fields.GetMessage(message, field), out);
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> stored_secrets_of(const EgressPolicy& policy) {
+  std::set<std::string> out;
+  collect_stored_secrets(policy, out);
+  return {out.begin(), out.end()};
+}
+
+struct Catalog::Read {
+  std::vector<Diagnostic> diagnostics;
+  std::optional<EgressPolicy> policy;
+  std::optional<flow::v1alpha1::FlowGraph> graph;
+  flow::ApplicationGraphLoad application_graph;
+  std::optional<ApplicationSettings> settings;
+};
+
+Catalog::Catalog(std::string application) : application_(std::move(application)) {}
+
+const Catalog::Function* Catalog::find(std::string_view function) const {
+  const auto found = functions_.find(function);
+  return found == functions_.end() ? nullptr : &found->second;
+}
+
+Catalog::Read Catalog::read(const Document& document, const std::string& name) const {
+  Read out;
+  switch (document.kind) {
+    case DocumentKind::policy: {
+      // No secret is read here: where they are only guards know.
+      const document::LoadResult loaded = document::load_policy(document.text, name, nullptr);
+      out.diagnostics = loaded.diagnostics;
+      if (!loaded.snapshot) break;
+      check_function(out.diagnostics, name, loaded.snapshot->function(), document.function);
+      document::Diagnostics ignored(name);  // they have been said
+      document::Places places;
+      if (const auto tree = document::parse_yaml(document.text, ignored)) {
+        document::read_message(*tree, out.policy.emplace(), places, ignored);
+      }
+      for (const std::string& secret : stored_secrets_of(*out.policy)) {
+        if (secrets_.contains(secret)) continue;
+        complain(out.diagnostics, name, "there is no secret " + quoted(secret),
+                 "until there is one, requests that need it are refused: sallyport secret put", true);
+      }
+      const Function* const function = find(document.function);
+      if (out.policy->spec().has_flow() && (function == nullptr || !function->graph)) {
+        complain(out.diagnostics, name, "its flow rule needs a flow graph, and the function has none here",
+                 "put the graph first: sallyport policy put --graph FILE");
+      }
+      break;
+    }
+    case DocumentKind::graph: {
+      flow::GraphLoad loaded = flow::load_graph(document.text, name);
+      out.diagnostics = loaded.diagnostics;
+      if (!loaded.graph) break;
+      check_function(out.diagnostics, name, loaded.graph->function(), document.function);
+      out.graph = std::move(loaded.document);
+      break;
+    }
+    case DocumentKind::application_graph:
+      out.application_graph = flow::load_application_graph(document.text, name);
+      out.diagnostics = out.application_graph.diagnostics;
+      if (out.application_graph.graph && out.application_graph.graph->application() != application_) {
+        complain(out.diagnostics, name,
+                 "it is of the application " + quoted(out.application_graph.graph->application()),
+                 "this one is " + quoted(application_));
+      }
+      break;
+    case DocumentKind::application: {
+      ApplicationSettingsLoad loaded = load_application_settings(document.text, name, application_);
+      out.diagnostics = std::move(loaded.diagnostics);
+      out.settings = std::move(loaded.settings);
+      break;
+    }
+    case DocumentKind::limits:
+      complain(out.diagnostics, name, "limits stand in the application's settings", "kind: Application");
+      break;
+  }
+  return out;
+}
+
+std::vector<Diagnostic> Catalog::check(const Document& document, const std::string& name) const {
+  const std::lock_guard lock(mutex_);
+  return read(document, name).diagnostics;
+}
+
+std::vector<Diagnostic> Catalog::put(const Document& document, const std::string& name) {
+  const std::lock_guard lock(mutex_);
+  Read read_one;
+  if (!document.text.empty()) {
+    read_one = read(document, name);
+    if (has_errors(read_one.diagnostics)) return read_one.diagnostics;
+  }
+  switch (document.kind) {
+    case DocumentKind::policy:
+      functions_[document.function].policy = std::move(read_one.policy);
+      break;
+    case DocumentKind::graph:
+      functions_[document.function].graph = std::move(read_one.graph);
+      break;
+    case DocumentKind::application_graph:
+      graph_ = std::move(read_one.application_graph.graph);
+      graph_document_ = std::move(read_one.application_graph.document);
+      break;
+    case DocumentKind::application:
+      settings_ = read_one.settings ? *std::move(read_one.settings) : ApplicationSettings();
+      break;
+    case DocumentKind::limits:
+      break;
+  }
+  std::erase_if(functions_, [](const auto& each) { return !each.second.policy && !each.second.graph; });
+  return read_one.diagnostics;
+}
+
+void Catalog::put_secret(const std::string& name, credentials::Secret value) {
+  const std::lock_guard lock(mutex_);
+  secrets_[name] = std::move(value);
+}
+
+void Catalog::drop_secret(const std::string& name) {
+  const std::lock_guard lock(mutex_);
+  secrets_.erase(name);
+}
+
+void Catalog::put_tag_key(TagKeyRow key) {
+  const std::lock_guard lock(mutex_);
+  const std::uint64_t number = key.number;
+  keys_[number] = std::move(key);
+}
+
+void Catalog::drop_tag_key(std::uint64_t number) {
+  const std::lock_guard lock(mutex_);
+  keys_.erase(number);
+}
+
+std::vector<std::string> Catalog::secret_names() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<std::string> out;
+  for (const auto& [name, value] : secrets_) out.push_back(name);
+  return out;
+}
+
+std::vector<std::pair<std::uint64_t, Time>> Catalog::tag_keys() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<std::pair<std::uint64_t, Time>> out;
+  for (const auto& [number, key] : keys_) out.emplace_back(number, key.made);
+  return out;
+}
+
+std::shared_ptr<const flow::ApplicationGraph> Catalog::application_graph() const {
+  const std::lock_guard lock(mutex_);
+  return graph_;
+}
+
+std::vector<v1alpha1::Limit> Catalog::limits() const {
+  const std::lock_guard lock(mutex_);
+  return settings_.limits();
+}
+
+std::vector<std::string> Catalog::functions() const {
+  const std::lock_guard lock(mutex_);
+  std::set<std::string> out;
+  for (const auto& [name, function] : functions_) out.insert(name);
+  for (std::uint32_t i = 0; graph_ && i < graph_->function_count(); ++i) out.insert(graph_->name_of(i));
+  return {out.begin(), out.end()};
+}
+
+bool Catalog::has_function(std::string_view function) const {
+  const std::lock_guard lock(mutex_);
+  return find(function) != nullptr || (graph_ && graph_->function_of(function) != flow::ApplicationGraph::kNone);
+}
+
+std::uint32_t Catalog::instances_max(std::string_view function) const {
+  const std::lock_guard lock(mutex_);
+  const std::uint32_t number = graph_ ? graph_->function_of(function) : flow::ApplicationGraph::kNone;
+  return number == flow::ApplicationGraph::kNone ? 0 : graph_->instances_max(number);
+}
+
+std::uint64_t Catalog::making_key(Time now) const {
+  const std::lock_guard lock(mutex_);
+  return find_making_key(now);
+}
+
+// Where none is old enough, the oldest: its guards are the first of the application.
+std::uint64_t Catalog::find_making_key(Time now) const {
+  for (const auto& [number, key] : keys_) {
+    if (key.made + limits::kTagKeySettle <= now) return number;
+  }
+  return keys_.empty() ? 0 : keys_.rbegin()->first;
+}
+
+v1alpha1::Update Catalog::update_of(std::string_view function, std::uint64_t generation, Time now) const {
+  const std::lock_guard lock(mutex_);
+  v1alpha1::Update out;
+  out.set_generation(generation);
+  const Function* const known = find(function);
+  const bool has_policy = known != nullptr && known->policy;
+  *out.mutable_policy() = has_policy ? *known->policy : policy_that_allows_nothing(function);
+  if (has_policy && known->policy->spec().has_flow() && known->graph) *out.mutable_graph() = *known->graph;
+  add_secrets(out.policy(), out);
+  const std::uint64_t making = find_making_key(now);
+  if (making != 0) out.add_tag_keys(std::string(keys_.at(making).key.view()));
+  for (const auto& [number, key] : keys_) {
+    if (number != making) out.add_tag_keys(std::string(key.key.view()));
+  }
+  const FunctionSettings settings = settings_.of(function);
+  const bool in_graph = graph_ && graph_->function_of(function) != flow::ApplicationGraph::kNone;
+  out.set_entry_check(settings.entry_check);
+  if (settings.entry_check == v1alpha1::ENTRY_CHECK_UNSPECIFIED) {
+    out.set_entry_check(in_graph ? v1alpha1::ENTRY_CHECK_UNTAGGED : v1alpha1::ENTRY_CHECK_NONE);
+  }
+  out.set_on_controller_loss(settings.on_controller_loss);
+  if (in_graph) announce(function, out);
+  for (v1alpha1::Limit& limit : settings_.limits_of(function)) *out.add_limits() = std::move(limit);
+  out.set_lifetime_s(settings_.lifetime_s());
+  return out;
+}
+
+void Catalog::add_secrets(const EgressPolicy& policy, v1alpha1::Update& update) const {
+  for (const std::string& name : stored_secrets_of(policy)) {
+    const auto found = secrets_.find(name);
+    if (found == secrets_.end()) continue;  // what needs it is refused by the guard
+    v1alpha1::Secret* const secret = update.add_secrets();
+    secret->set_name(name);
+    secret->set_value(std::string(found->second.view()));
+  }
+}
+
+// What of the function's flows leads to others through a service.
+void Catalog::announce(std::string_view function, v1alpha1::Update& update) const {
+  std::set<std::pair<std::string, std::string>> announced;
+  for (const auto& successor : graph_document_.spec().functions()) {
+    for (const auto& edge : successor.after()) {
+      if (edge.function() != function || !edge.has_through()) continue;
+      if (!announced.emplace(edge.through(), edge.action()).second) continue;
+      v1alpha1::OperationPattern* const pattern = update.add_announced();
+      pattern->set_request(edge.through());
+      pattern->set_action(edge.action());
+    }
+  }
+}
+
+}  // namespace sallyport::controller

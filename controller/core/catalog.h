@@ -1,0 +1,81 @@
+#pragma once
+// What one application is made of: its documents, secrets and tag keys, and what the guards of each of its functions
+// are given of them. Pure: storing is for its owner. Any thread.
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "controller/api/link.pb.h"
+#include "controller/core/application_settings.h"
+#include "controller/store/store.h"
+#include "policy-engine/document/load.h"
+#include "policy-engine/flow/application_graph.h"
+
+namespace sallyport::controller {
+
+class Catalog {
+ public:
+  explicit Catalog(std::string application);
+  const std::string& application() const { return application_; }
+
+  // What is wrong with a document, as it would be with put(); nothing is changed. Errors and warnings, each with its
+  // place; the file is called `name`. Also what does not fit the other documents.
+  std::vector<document::Diagnostic> check(const Document& document, const std::string& name) const;
+  // Puts it in force, if there is no error in it; an empty text takes it away.
+  std::vector<document::Diagnostic> put(const Document& document, const std::string& name);
+
+  void put_secret(const std::string& name, credentials::Secret value);
+  void drop_secret(const std::string& name);
+  void put_tag_key(TagKeyRow key);
+  void drop_tag_key(std::uint64_t number);
+  std::vector<std::string> secret_names() const;
+  // The number and time of each, the newest first.
+  std::vector<std::pair<std::uint64_t, Time>> tag_keys() const;
+  // The key that makes tags: the newest that guards have had time to get; 0: there is none.
+  std::uint64_t making_key(Time now) const;
+
+  // Null: the application has none, and anything may follow anything.
+  std::shared_ptr<const flow::ApplicationGraph> application_graph() const;
+  std::vector<v1alpha1::Limit> limits() const;
+  // That have a policy, or stand in the application graph.
+  std::vector<std::string> functions() const;
+  bool has_function(std::string_view function) const;
+  // 0: as many as there are.
+  std::uint32_t instances_max(std::string_view function) const;
+
+  // For a function's guards; without a policy nothing is in it but a policy that allows nothing.
+  v1alpha1::Update update_of(std::string_view function, std::uint64_t generation, Time now) const;
+
+ private:
+  struct Function {
+    std::optional<policy::v1alpha1::EgressPolicy> policy;
+    std::optional<flow::v1alpha1::FlowGraph> graph;
+  };
+  struct Read;  // a document, in one of its kinds
+
+  Read read(const Document& document, const std::string& name) const;
+  std::uint64_t find_making_key(Time now) const;
+  const Function* find(std::string_view function) const;
+  void add_secrets(const policy::v1alpha1::EgressPolicy& policy, v1alpha1::Update& update) const;
+  void announce(std::string_view function, v1alpha1::Update& update) const;
+
+  const std::string application_;
+  mutable std::mutex mutex_;
+  ApplicationSettings settings_;
+  std::map<std::string, Function, std::less<>> functions_;
+  std::shared_ptr<const flow::ApplicationGraph> graph_;
+  flow::v1alpha1::ApplicationGraph graph_document_;
+  std::map<std::string, credentials::Secret, std::less<>> secrets_;
+  std::map<std::uint64_t, TagKeyRow, std::greater<>> keys_;
+};
+
+// The names of the secrets of the controller's that a policy wants.
+std::vector<std::string> stored_secrets_of(const policy::v1alpha1::EgressPolicy& policy);
+
+}  // namespace sallyport::controller

@@ -1,0 +1,173 @@
+#pragma once
+// The controller (SecLambda, section IV): who the guards are, what each of them is given, what they tell, and what the
+// state of their applications allows. Guards come in over links (controller/link), administration by calls.
+//
+// What has to be kept is in the Store before anybody is told of it: an id, that events are taken, an answer that uses
+// something up. So a controller that is killed loses and doubles nothing.
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "base/limits.h"
+#include "controller/core/alarm_book.h"
+#include "controller/core/catalog.h"
+#include "controller/core/clock.h"
+#include "controller/core/member.h"
+#include "controller/core/tracker.h"
+#include "controller/link/links.h"
+#include "controller/registry/guard_table.h"
+#include "controller/registry/join_token.h"
+#include "controller/store/journal_writer.h"
+
+namespace sallyport::controller {
+
+struct ControllerOptions {
+  std::chrono::milliseconds beat = limits::kBeatInterval;
+  std::chrono::hours retention{30 * 24};        // of events
+  std::function<void(const std::string&)> say;  // a line for a person, from any thread
+};
+
+class Controller final : public LinkHandler {
+ public:
+  // Reads what is stored, and builds the state of each application up again.
+  static Result<std::unique_ptr<Controller>> start(Store& store, ControllerOptions options);
+  // Every link of it has ended.
+  ~Controller() override;
+
+  void connected(Links& way, LinkId link, v1alpha1::Register&& wanted) override;
+  void received(LinkId link, v1alpha1::Envelope&& envelope) override;
+  void closed(LinkId link, const std::string& why) override;
+
+  // Administration: any thread, and each waits for the store. `who` goes into the audit trail. ErrorKind::invalid: a
+  // name that is none; unresolved: there is no such thing; refused: there is one already, or it has changed meanwhile.
+  Result<void> create_application(const std::string& name, const std::string& who);
+  std::vector<std::string> applications() const;
+  struct FunctionFigures {
+    std::string name;
+    std::size_t instances = 0;
+    std::uint32_t instances_max = 0;  // 0: as many as there are
+  };
+  std::vector<FunctionFigures> functions(const std::string& application) const;
+
+  struct Put {
+    std::uint64_t version = 0;  // 0: nothing was put, as there are errors
+    std::vector<document::Diagnostic> diagnostics;
+  };
+  // `after`: the version that it replaces, or 0 for whatever there is.
+  Result<Put> put_document(Document document, std::uint64_t after, const std::string& who);
+  // Puts an older version again; 0: the one before the newest.
+  Result<Put> roll_back(const Document& which, std::uint64_t version, const std::string& who);
+  Result<std::vector<Document>> versions(const Document& which) const;
+
+  Result<void> put_secret(const std::string& application, const std::string& name, std::string_view value,
+                          const std::string& who);
+  Result<void> drop_secret(const std::string& application, const std::string& name, const std::string& who);
+  Result<std::vector<std::string>> secrets(const std::string& application) const;
+  struct TagKeyFigures {
+    std::uint64_t number = 0;
+    Time made{};
+    bool makes = false;
+  };
+  std::vector<TagKeyFigures> tag_keys(const std::string& application) const;
+  Result<void> rotate_tag_key(const std::string& application, const std::string& who);
+  Result<MadeToken> make_token(const std::string& application, const std::string& function, std::optional<Time> ends,
+                               const std::string& who);
+  Result<void> revoke_token(const std::string& id, const std::string& who);
+
+  std::vector<Guard> guards() const;
+  Result<Tracker::Figures> figures(const std::string& application) const;
+  AlarmBook::Counts alarm_counts() const { return alarms_.counts(); }
+  bool store_works() const { return journal_.working(); }
+  Time now() const { return clock_.now(); }
+  Store& store() { return store_; }
+
+ private:
+  // What a function's guards have been given last.
+  struct Given {
+    std::uint64_t generation = 0;
+    std::shared_ptr<const SharedEnvelope> envelope;
+  };
+  struct Application {
+    Application(const std::string& name, JournalWriter& journal, AlarmBook& alarms)
+        : catalog(name), tracker(name, journal, alarms) {}
+    Catalog catalog;
+    Tracker tracker;
+    std::mutex given_mutex;  // held while it is sent: nobody gets an older one after a newer one
+    std::map<std::string, Given, std::less<>> given;
+    std::uint64_t making_key = 0;  // as the clock has seen it last
+  };
+  struct Session {
+    std::shared_ptr<Member> member;
+    Application* application = nullptr;
+  };
+
+  Controller(Store& store, ControllerOptions options);
+  Result<void> load();
+  Application& add_application(const std::string& name);
+  Application* find(std::string_view application) const;
+  Result<Application*> need(std::string_view application) const;
+  std::optional<Session> session(LinkId link) const;
+
+  Result<std::string> believe(const v1alpha1::Register& wanted) const;
+  void welcome(const std::shared_ptr<Member>& member, Application& application);
+  void take_events(const Session& session, v1alpha1::Events&& events);
+  void note_update(const Session& session, LinkId link, const v1alpha1::UpdateTaken& taken);
+  void note_beat(LinkId link, const v1alpha1::Beat& beat);
+  void say_goodbye(LinkId link);
+  void tell_halted(const Application& application, const std::vector<Tracker::Halted>& halted);
+  std::vector<std::shared_ptr<Member>> members_of(const std::string& application, const std::string& function) const;
+
+  Result<void> take_effect(Application& application, const Document& document);
+  const Given& give(Application& application, const std::string& function, bool anew);
+  void distribute(Application& application, const std::string& function);
+  void distribute_to_all(Application& application);
+
+  void run_clock();
+  void advance(Time now);
+  void look_after_guards(Time now);
+  void look_after_keys(Time now);
+  Result<Put> put_checked(Document document, std::uint64_t after, const std::string& who);
+  Result<void> put_new_key(const std::string& application);
+  void drop_guards_of(const std::string& subject);
+  Result<void> audit(const std::string& who, const std::string& what, const std::string& about,
+                     const std::string& detail = {});
+  void raise(const std::string& application, std::string_view kind, const std::string& function, std::string about,
+             std::string text);
+  void say(const std::string& text) const;
+
+  Store& store_;
+  const ControllerOptions options_;
+  Clock clock_;
+  AlarmBook alarms_;
+  JournalWriter journal_;
+  JoinTokens tokens_;
+  std::atomic<std::uint64_t> generation_ = 0;
+
+  std::mutex admin_mutex_;  // one change after the other
+  mutable std::shared_mutex applications_mutex_;
+  std::map<std::string, std::unique_ptr<Application>, std::less<>> applications_;  // none goes
+
+  mutable std::mutex guards_mutex_;
+  GuardTable guards_;
+  std::map<GuardId, std::shared_ptr<Member>> members_;
+  mutable std::shared_mutex sessions_mutex_;
+  std::unordered_map<LinkId, Session> sessions_;
+
+  std::mutex clock_mutex_;
+  std::condition_variable clock_changed_;
+  Time wake_{};  // when the clock looks next
+  bool stopping_ = false;
+  Time looked_{}, swept_{};  // of the clock's thread
+  std::thread clock_thread_;
+};
+
+}  // namespace sallyport::controller

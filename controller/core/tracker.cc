@@ -1,0 +1,288 @@
+#include "controller/core/tracker.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "base/limits.h"
+#include "base/random.h"
+#include "base/reason.h"
+#include "controller/state/decided.h"
+
+namespace sallyport::controller {
+
+namespace {
+
+using flow::ApplicationGraph;
+using v1alpha1::Envelope;
+
+std::string_view bytes_of(const RequestId& id) { return {reinterpret_cast<const char*>(id.data()), id.size()}; }
+
+// A guard's clock, as far as it can be believed: for searching alone.
+Time time_of(const v1alpha1::Event& event, Time now) {
+  const auto& time = event.time();
+  const Time said = Time(std::chrono::seconds(time.seconds())) + std::chrono::milliseconds(time.nanos() / 1'000'000);
+  return std::clamp(said, now - limits::kEventAgeMax, now);
+}
+
+// What is an alarm of its own kind rather than one of many denials.
+bool is_about_a_credential(std::string_view reason) {
+  return reason == to_string(Reason::foreign_credential) || reason == to_string(Reason::placeholder_misuse);
+}
+
+}  // namespace
+
+Tracker::Tracker(std::string application, JournalWriter& journal, AlarmBook& alarms)
+    : application_(std::move(application)), journal_(journal), alarms_(alarms) {}
+
+std::unique_ptr<ApplicationState> Tracker::state_of(std::shared_ptr<const ApplicationGraph> graph) const {
+  ApplicationState::Options options;
+  std::array<unsigned char, sizeof options.seed> seed{};
+  // Without randomness it is zero: slower for who chooses identifiers so that they meet, and never wrong.
+  if (random_bytes(seed)) std::memcpy(&options.seed, seed.data(), sizeof options.seed);
+  return std::make_unique<ApplicationState>(std::move(graph), options);
+}
+
+Result<void> Tracker::set_graph(std::shared_ptr<const ApplicationGraph> graph, Store& store, Time now) {
+  const std::lock_guard lock(mutex_);
+  if (!graph) {
+    for (const auto& [ask, asker] : askers_) refuse(asker, "the application graph has been taken away");
+    askers_.clear();
+    state_.reset();
+    return {};
+  }
+  // Under the lock nothing is appended: what is in the journal then is all.
+  if (!journal_.drain(limits::kStoreDrainTime)) {
+    return fail(ErrorSource::controller, ErrorKind::unavailable, "the journal can't be written");
+  }
+  std::unique_ptr<ApplicationState> fresh = state_of(std::move(graph));
+  const auto replayed = store.replay(now - limits::kReplayTime, [&](Store::Entry&& entry) -> Result<void> {
+    const std::string& application = entry.events ? entry.events->application : entry.decided->application;
+    return application == application_ ? replay_into(*fresh, entry) : Result<void>{};
+  });
+  if (!replayed) return replayed;
+  for (const auto& [ask, asker] : askers_) refuse(asker, "the application graph has changed meanwhile");
+  askers_.clear();
+  state_ = std::move(fresh);
+  return {};
+}
+
+void Tracker::begin(std::shared_ptr<const ApplicationGraph> graph) {
+  const std::lock_guard lock(mutex_);
+  state_ = graph ? state_of(std::move(graph)) : nullptr;
+}
+
+Result<void> Tracker::replay(const Store::Entry& entry) {
+  const std::lock_guard lock(mutex_);
+  return state_ ? replay_into(*state_, entry) : Result<void>{};
+}
+
+Result<void> Tracker::replay_into(ApplicationState& state, const Store::Entry& entry) {
+  Outcome ignored;
+  if (entry.decided) {
+    const auto decided = read_decided(entry.decided->decided);
+    if (!decided) return std::unexpected(decided.error());
+    state.replay(*decided, ignored);
+    return {};
+  }
+  const EventBatch& batch = *entry.events;
+  const std::uint32_t function = state.graph().function_of(batch.function);
+  if (function == ApplicationGraph::kNone) return {};
+  v1alpha1::Events events;
+  if (!events.ParseFromString(batch.events)) {
+    return fail(ErrorSource::controller, ErrorKind::malformed, "stored events can't be read");
+  }
+  for (const v1alpha1::Event& event : events.events()) {
+    state.apply({batch.guard, function}, event, batch.latest, ignored);
+    ignored.clear();
+  }
+  return {};
+}
+
+void Tracker::set_limits(std::span<const v1alpha1::Limit> limits, Time now) {
+  const std::lock_guard lock(mutex_);
+  rates_.set(limits, now);
+}
+
+// Functions that stand in no graph have limits as well.
+std::uint32_t Tracker::number_of(const std::string& function) {
+  const auto [at, is_new] = numbers_.try_emplace(function, static_cast<std::uint32_t>(names_.size()));
+  if (is_new) names_.push_back(function);
+  return at->second;
+}
+
+Source Tracker::source_of(const Member& member) const {
+  return {member.id, state_ ? state_->graph().function_of(member.function) : ApplicationGraph::kNone};
+}
+
+void Tracker::ask(const std::shared_ptr<Member>& member, LinkId link, const v1alpha1::EntryAsk& ask, Time now) {
+  const std::lock_guard lock(mutex_);
+  ++figures_.asks;
+  const Asker asker{member, link, ask.number()};
+  const Source source = source_of(*member);
+  if (!state_ || source.function == ApplicationGraph::kNone) {
+    return refuse(asker, "the application graph does not have the function " + member->function);
+  }
+  RequestId fresh{};
+  if (!random_bytes(fresh)) return refuse(asker, "the controller's machine has no randomness");
+  const std::uint64_t number = ++last_ask_;
+  askers_[number] = asker;
+  state_->ask(number, source, ask, fresh, now, outcome_);
+  deliver(now);
+}
+
+void Tracker::forget_asks(const Member& member, LinkId link) {
+  const std::lock_guard lock(mutex_);
+  const auto erased = std::erase_if(askers_, [&](const auto& each) { return each.second.link == link; });
+  if (state_ && erased > 0) state_->forget_asks(member.id);
+}
+
+void Tracker::refuse(const Asker& asker, std::string text) {
+  ++figures_.refused;
+  Envelope envelope;
+  envelope.mutable_entry_answer()->set_number(asker.number);
+  envelope.mutable_entry_answer()->set_refusal(std::move(text));
+  asker.member->answer(asker.link, envelope);
+}
+
+void Tracker::answer(Answer& answer) {
+  const auto found = askers_.find(answer.ask);
+  if (found == askers_.end()) return;
+  const Asker asker = std::move(found->second);
+  askers_.erase(found);
+  if (!answer.allowed) return refuse(asker, std::move(answer.refusal));
+  const auto envelope = std::make_shared<Envelope>();
+  v1alpha1::EntryAnswer& message = *envelope->mutable_entry_answer();
+  message.set_number(asker.number);
+  message.set_allowed(true);
+  message.set_request_id(std::string(bytes_of(answer.request)));
+  message.set_predecessor(std::move(answer.predecessor));
+  const auto send = [asker, envelope] { asker.member->answer(asker.link, *envelope); };
+  if (!answer.decided) return send();
+  // What was used up may not be given again after a restart: stored before it is told.
+  journal_.append(DecidedAsk{application_, answer.decided->time, to_bytes(*answer.decided)}, send,
+                  [asker, envelope](const Error& error) {
+                    v1alpha1::EntryAnswer refused;
+                    refused.set_number(asker.number);
+                    refused.set_refusal("the controller can't store its decision: " + error.text);
+                    *envelope->mutable_entry_answer() = std::move(refused);
+                    asker.member->answer(asker.link, *envelope);
+                  });
+}
+
+Tracker::Taken Tracker::take(const std::shared_ptr<Member>& member, v1alpha1::Events&& events, Time now,
+                             std::vector<Halted>& halted) {
+  const std::lock_guard lock(mutex_);
+  if (journal_.full()) return Taken::later;
+  auto& list = *events.mutable_events();
+  // What was sent again after a reconnect may be on its way already.
+  const auto fresh =
+      std::ranges::find_if(list, [&](const v1alpha1::Event& event) { return event.sequence() > member->accepted; });
+  list.erase(list.begin(), fresh);
+  if (list.empty()) return Taken::yes;
+  std::uint64_t expected = member->accepted;
+  if (!std::ranges::all_of(list, [&](const v1alpha1::Event& event) { return event.sequence() == ++expected; })) {
+    alarms_.raise({application_, std::string(to_string(AlarmKind::malformed)), member->function, "events", now, now, 1,
+                   "a guard leaves events out: number " + std::to_string(expected) + " is missing"});
+    return Taken::malformed;
+  }
+  EventBatch batch{.guard = member->id,
+                   .application = application_,
+                   .function = member->function,
+                   .first = list.begin()->sequence(),
+                   .earliest = now,
+                   .latest = now};
+  for (const v1alpha1::Event& event : list) apply(*member, event, batch, now);
+  batch.last = member->accepted;
+  batch.events = events.SerializeAsString();
+  journal_.append(std::move(batch), [member, last = member->accepted] {
+    member->stored = last;
+    Envelope envelope;
+    envelope.mutable_events_taken()->set_sequence(last);
+    member->send(envelope);
+  });
+  deliver(now);
+  tell_halts(halted);
+  return Taken::yes;
+}
+
+void Tracker::apply(Member& member, const v1alpha1::Event& event, EventBatch& batch, Time now) {
+  member.accepted = event.sequence();
+  ++figures_.events;
+  batch.earliest = std::min(batch.earliest, time_of(event, now));
+  const Source source = source_of(member);
+  if (state_ && source.function != ApplicationGraph::kNone) state_->apply(source, event, now, outcome_);
+  if (!event.has_exchange()) return;
+  batch.decisions |= 1U << std::min(static_cast<unsigned>(event.exchange().decision()), 31U);
+  rates_.count({member.id, number_of(member.function)}, event.exchange(), now, halts_);
+  note_denial(member, event.exchange(), now);
+}
+
+void Tracker::note_denial(const Member& member, const v1alpha1::Exchange& exchange, Time now) {
+  const bool denied = exchange.decision() == v1alpha1::DECISION_DENY;
+  if (!denied && exchange.decision() != v1alpha1::DECISION_WOULD_DENY) return;
+  const std::string& reason = exchange.reason();
+  std::string kind = is_about_a_credential(reason) ? reason : denied ? "denied" : "would-deny";
+  std::string about = reason;
+  if (!exchange.endpoint().empty()) about += " at " + exchange.endpoint();
+  alarms_.raise({application_, std::move(kind), member.function, std::move(about), now, now, 1, exchange.text()});
+}
+
+v1alpha1::Lease Tracker::lease(const Member& member, const v1alpha1::LeaseAsk& ask, Time now) {
+  const std::lock_guard lock(mutex_);
+  const RateTable::Lease lease = rates_.lease(ask.limit(), {member.id, number_of(member.function)}, ask.wanted(), now);
+  v1alpha1::Lease out;
+  out.set_number(ask.number());
+  out.set_limit(ask.limit());
+  out.set_granted(lease.granted);
+  out.set_lifetime_ms(static_cast<std::uint32_t>(lease.lifetime.count()));
+  out.set_retry_after_ms(static_cast<std::uint32_t>(lease.retry_after.count()));
+  return out;
+}
+
+void Tracker::deliver(Time now) {
+  for (Answer& each : outcome_.answers) answer(each);
+  for (Alarm& alarm : outcome_.alarms) {
+    alarms_.raise({application_, std::string(to_string(alarm.kind)), std::move(alarm.function), "", now, now, 1,
+                   std::move(alarm.text)});
+  }
+  outcome_.clear();
+}
+
+void Tracker::tell_halts(std::vector<Halted>& halted) {
+  for (RateTable::Halt& halt : halts_) {
+    Halted out;
+    if (halt.scope == v1alpha1::LIMIT_SCOPE_FUNCTION) out.function = names_[halt.function];
+    out.halt.set_limit(std::move(halt.limit));
+    out.halt.set_halted(halt.halted);
+    out.halt.set_retry_after_ms(static_cast<std::uint32_t>(halt.retry_after.count()));
+    halted.push_back(std::move(out));
+  }
+  halts_.clear();
+}
+
+void Tracker::advance(Time now, std::vector<Halted>& halted) {
+  const std::lock_guard lock(mutex_);
+  if (state_) state_->advance(now, outcome_);
+  rates_.advance(now, halts_);
+  deliver(now);
+  tell_halts(halted);
+}
+
+std::optional<Time> Tracker::next_due() const {
+  const std::lock_guard lock(mutex_);
+  return state_ ? state_->next_due() : std::nullopt;
+}
+
+Tracker::Figures Tracker::figures() const {
+  const std::lock_guard lock(mutex_);
+  Figures out = figures_;
+  if (state_) {
+    out.executions = state_->executions();
+    out.flows = state_->flows();
+    out.waiting = state_->waiting();
+  }
+  return out;
+}
+
+}  // namespace sallyport::controller

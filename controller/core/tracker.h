@@ -1,0 +1,98 @@
+#pragma once
+// One application while it runs: the state of its executions and of its limits, its events on their way to the journal.
+// All of an application is under one lock, so that the journal has things in the order in which they happened here, and
+// can be replayed to the same state.
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "controller/core/alarm_book.h"
+#include "controller/core/member.h"
+#include "controller/state/application_state.h"
+#include "controller/state/rate_table.h"
+#include "controller/store/journal_writer.h"
+
+namespace sallyport::controller {
+
+// Any thread.
+class Tracker {
+ public:
+  Tracker(std::string application, JournalWriter& journal, AlarmBook& alarms);
+
+  // A limit that guards of a function, or all of the application's, must keep or need no more.
+  struct Halted {
+    std::string function;  // empty: all
+    v1alpha1::Halt halt;
+  };
+
+  // Another application graph, or none: the state is built up again from the journal, and nobody is served meanwhile.
+  // Fails, and leaves everything as it was, if the journal can't be written or read.
+  Result<void> set_graph(std::shared_ptr<const flow::ApplicationGraph> graph, Store& store, Time now);
+  // At the start, before replay().
+  void begin(std::shared_ptr<const flow::ApplicationGraph> graph);
+  void set_limits(std::span<const v1alpha1::Limit> limits, Time now);
+  // Of the journal, in its order, before anybody is served. Its alarms have been raised before.
+  Result<void> replay(const Store::Entry& entry);
+
+  // Answered over the link, once what was decided is stored.
+  void ask(const std::shared_ptr<Member>& member, LinkId link, const v1alpha1::EntryAsk& ask, Time now);
+  enum class Taken : std::uint8_t {
+    yes,        // acknowledged when they are stored
+    later,      // too much waits to be stored: the guard should come again
+    malformed,  // some are missing
+  };
+  Taken take(const std::shared_ptr<Member>& member, v1alpha1::Events&& events, Time now, std::vector<Halted>& halted);
+  v1alpha1::Lease lease(const Member& member, const v1alpha1::LeaseAsk& ask, Time now);
+  // Its connection is gone.
+  void forget_asks(const Member& member, LinkId link);
+
+  // To be called at next_due(), and once a second or so.
+  void advance(Time now, std::vector<Halted>& halted);
+  std::optional<Time> next_due() const;
+
+  struct Figures {
+    std::size_t executions = 0, flows = 0, waiting = 0;
+    std::uint64_t asks = 0, refused = 0, events = 0;
+  };
+  Figures figures() const;
+
+ private:
+  struct Asker {
+    std::shared_ptr<Member> member;
+    LinkId link{};
+    std::uint64_t number = 0;
+  };
+
+  Source source_of(const Member& member) const;
+  std::uint32_t number_of(const std::string& function);
+  void answer(Answer& answer);
+  void refuse(const Asker& asker, std::string text);
+  void deliver(Time now);
+  void apply(Member& member, const v1alpha1::Event& event, EventBatch& batch, Time now);
+  void note_denial(const Member& member, const v1alpha1::Exchange& exchange, Time now);
+  void tell_halts(std::vector<Halted>& halted);
+  std::unique_ptr<ApplicationState> state_of(std::shared_ptr<const flow::ApplicationGraph> graph) const;
+  static Result<void> replay_into(ApplicationState& state, const Store::Entry& entry);
+
+  const std::string application_;
+  JournalWriter& journal_;
+  AlarmBook& alarms_;
+  mutable std::mutex mutex_;
+  std::unique_ptr<ApplicationState> state_;  // null: the application has no graph
+  RateTable rates_;
+  std::map<std::string, std::uint32_t, std::less<>> numbers_;  // of functions, for rates_: the graph's may change
+  std::vector<std::string> names_;
+  std::unordered_map<std::uint64_t, Asker> askers_;
+  std::uint64_t last_ask_ = 0;
+  Outcome outcome_;                     // of the call at hand
+  std::vector<RateTable::Halt> halts_;  // the same
+  Figures figures_;
+};
+
+}  // namespace sallyport::controller

@@ -1,0 +1,231 @@
+// `sallyport-controller`: keeps the state of applications, and what their guards are given.
+
+#include <openssl/crypto.h>
+
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <cstdio>
+#include <mutex>
+
+#include "base/harden.h"
+#include "base/limits.h"
+#include "base/read_file.h"
+#include "controller/admin/admin_api.h"
+#include "controller/core/controller.h"
+#include "controller/link/link_server.h"
+#include "controller/server/config.h"
+#include "controller/server/data_folder.h"
+#include "controller/server/metrics.h"
+#include "controller/store/sqlite_store.h"
+#include "policy-engine/credentials/secret.h"
+#include "proxy/net/listen.h"
+
+namespace sallyport::controller {
+namespace {
+
+struct Flags {
+  std::string config, data;
+  std::vector<std::string> listen, admin_listen, metrics_listen, names;
+  bool check = false;
+};
+
+constexpr int kExitUsage = 2;     // wrong flags or configuration
+constexpr int kExitFailed = 125;  // this machine does not let it run
+
+void say(const std::string& text) {
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
+  std::fprintf(stderr, "sallyport-controller: %s\n", text.c_str());
+}
+
+int complain(int exit_code, const std::string& text) {
+  say(text);
+  return exit_code;
+}
+
+int exit_code_of(const Error& error) { return error.kind == ErrorKind::invalid ? kExitUsage : kExitFailed; }
+
+// Nothing: it has been said.
+std::optional<Config> read_config(const Flags& flags) {
+  Config config;
+  if (!flags.config.empty()) {
+    const Result<std::string> text = read_file(flags.config, limits::kPolicyBytesMax);
+    if (!text) {
+      say("--config " + text.error().text);
+      return std::nullopt;
+    }
+    ConfigLoad load = load_config(*text, flags.config);
+    for (const document::Diagnostic& diagnostic : load.diagnostics) say(diagnostic.to_string());
+    if (!load.good) return std::nullopt;
+    config = std::move(load.config);
+  }
+  if (!flags.data.empty()) config.data = flags.data;
+  if (!flags.listen.empty()) config.listen = flags.listen;
+  if (!flags.admin_listen.empty()) config.admin_listen = flags.admin_listen;
+  if (!flags.metrics_listen.empty()) config.metrics_listen = flags.metrics_listen;
+  if (!flags.names.empty()) config.names = flags.names;
+  if (config.data.empty()) {
+    say("where is its data to be? --data DIR, or data in the configuration");
+    return std::nullopt;
+  }
+  return config;
+}
+
+Result<std::vector<UniqueFd>> listen_on(const std::string& what, const std::vector<std::string>& addresses,
+                                        std::size_t times) {
+  std::vector<UniqueFd> out;
+  for (const std::string& address : addresses) {
+    for (std::size_t i = 0; i < times; ++i) {
+      Result<UniqueFd> socket = net::listen_on(address, times > 1);
+      if (!socket) return fail(socket.error().source, socket.error().kind, what + " " + socket.error().text);
+      out.push_back(std::move(*socket));
+    }
+  }
+  return out;
+}
+
+Result<OwnIdentity> identity_of(const Config& config) {
+  if (config.certificate_file.empty()) return own_identity(config.data, config.names);
+  OwnIdentity out;
+  auto certificate = read_file(config.certificate_file, limits::kTrustBundleBytesMax);
+  if (!certificate) return std::unexpected(certificate.error());
+  auto key = read_file(config.key_file, limits::kTrustBundleBytesMax);
+  if (!key) return std::unexpected(key.error());
+  out.certificates_pem = std::move(*certificate);
+  out.key_pem = std::move(*key);
+  return out;
+}
+
+Result<std::vector<Administrator>> administrators_of(const Config& config) {
+  std::vector<Administrator> out;
+  const auto add = [&out](const std::string& name, Role role, Result<std::string> token) -> Result<void> {
+    if (!token) return std::unexpected(token.error());
+    if (token->ends_with('\n')) token->pop_back();
+    auto made = make_administrator(name, role, *token);
+    OPENSSL_cleanse(token->data(), token->size());
+    if (!made) return std::unexpected(made.error());
+    out.push_back(std::move(*made));
+    return {};
+  };
+  if (auto added = add("admin", Role::editor, own_admin_token(config.data)); !added) {
+    return std::unexpected(added.error());
+  }
+  for (const Config::AdministratorFile& each : config.administrators) {
+    auto added = add(each.name, each.role, read_file(each.token_file, limits::kSecretBytesMax));
+    if (!added) return std::unexpected(added.error());
+  }
+  return out;
+}
+
+AdminAnswer health(const Controller& controller, const LinkServer& links, const AdminRequest& request) {
+  AdminAnswer out{.content_type = "text/plain"};
+  if (request.method != "GET") {
+    out.status = 405;
+  } else if (request.path == std::vector<std::string>{"metrics"}) {
+    out.content_type = "text/plain; version=0.0.4";
+    out.body = metrics_of(controller, links.counts());
+  } else if (request.path == std::vector<std::string>{"healthz"}) {
+    out.body = "ok\n";
+  } else if (request.path == std::vector<std::string>{"readyz"}) {
+    const bool ready = controller.store_works();
+    out.status = ready ? 200 : 503;
+    out.body = ready ? "ok\n" : "the store can't be written\n";
+  } else {
+    out.status = 404;
+    out.body = "/metrics, /healthz and /readyz are here\n";
+  }
+  return out;
+}
+
+std::string joined(const std::vector<std::string>& texts) {
+  std::string out;
+  for (const std::string& text : texts) out += (out.empty() ? "" : ", ") + text;
+  return out;
+}
+
+int serve(const Config& config) {
+  // Signals are taken here and nowhere else: blocked before the first thread is made.
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  if (Result<void> hardened = harden_process(); !hardened) return complain(kExitFailed, hardened.error().text);
+  credentials::prepare_secure_memory();
+
+  auto store = SqliteStore::open(config.data);
+  if (!store) return complain(exit_code_of(store.error()), store.error().text);
+  const Result<OwnIdentity> identity = identity_of(config);
+  if (!identity) return complain(kExitUsage, identity.error().text);
+  auto administrators = administrators_of(config);
+  if (!administrators) return complain(kExitUsage, administrators.error().text);
+  auto controller = Controller::start(**store, {.retention = config.retention, .say = say});
+  if (!controller) return complain(exit_code_of(controller.error()), controller.error().text);
+
+  // Listens last: whoever can connect is served.
+  auto admin_sockets = listen_on("adminListen", config.admin_listen, 1);
+  if (!admin_sockets) return complain(exit_code_of(admin_sockets.error()), admin_sockets.error().text);
+  auto metrics_sockets = listen_on("metricsListen", config.metrics_listen, 1);
+  if (!metrics_sockets) return complain(exit_code_of(metrics_sockets.error()), metrics_sockets.error().text);
+  auto sockets = listen_on("listen", config.listen, config.threads);
+  if (!sockets) return complain(exit_code_of(sockets.error()), sockets.error().text);
+  auto links = LinkServer::start(
+      {.certificates_pem = identity->certificates_pem, .key_pem = identity->key_pem, .on_trouble = say},
+      std::move(*sockets), **controller);
+  if (!links) return complain(kExitUsage, links.error().text);
+  AdminApi api(**controller, std::move(*administrators));
+  auto admin = AdminServer::start({.certificates_pem = identity->certificates_pem,
+                                   .key_pem = identity->key_pem,
+                                   .check = [&api](const AdminRequest& request) { return api.check(request); },
+                                   .answer = [&api](const AdminRequest& request) { return api.answer(request); },
+                                   .on_trouble = say},
+                                  std::move(*admin_sockets));
+  if (!admin) return complain(kExitUsage, admin.error().text);
+  auto metrics =
+      AdminServer::start({.certificates_pem = {},
+                          .key_pem = {},
+                          .check = [](const AdminRequest&) { return std::nullopt; },
+                          .answer = [&](const AdminRequest& request) { return health(**controller, **links, request); },
+                          .on_trouble = say},
+                         std::move(*metrics_sockets));
+  if (!metrics) return complain(kExitFailed, metrics.error().text);
+  say("guards: " + joined(config.listen) + "; administration: " + joined(config.admin_listen) +
+      (identity->ca_file.empty() ? "" : "; its CA is " + identity->ca_file) +
+      "; the first administrator's token is in " + config.data + "/admin-token");
+
+  int received = 0;
+  sigwait(&signals, &received);
+  say("ends");
+  return 0;
+}
+
+}  // namespace
+}  // namespace sallyport::controller
+
+int main(int argc, char** argv) {
+  using namespace sallyport::controller;
+  CLI::App app("Sallyport's controller: the state of applications, and what their guards are given");
+  Flags flags;
+  app.set_version_flag("--version", "sallyport-controller " SALLYPORT_VERSION);
+  app.add_option("--config", flags.config, "Configuration (docs/controller.md); flags go before it")->type_name("FILE");
+  app.add_option("--data", flags.data, "Folder for all that is kept; made if it is missing")->type_name("DIR");
+  app.add_option("--listen", flags.listen, "Where guards connect to; repeatable (default 127.0.0.1:7443)")
+      ->type_name("ADDRESS:PORT");
+  app.add_option("--admin-listen", flags.admin_listen, "Where the admin API is; repeatable (default 127.0.0.1:7444)")
+      ->type_name("ADDRESS:PORT");
+  app.add_option("--metrics-listen", flags.metrics_listen, "Where /metrics, /healthz and /readyz are; repeatable")
+      ->type_name("ADDRESS:PORT");
+  app.add_option("--name", flags.names, "A name or address by which it is called, for its certificate; repeatable")
+      ->type_name("HOST");
+  app.add_flag("--check", flags.check, "Only check the configuration");
+  app.footer(
+      "Example:\n  sallyport-controller --data /var/lib/sallyport --listen 0.0.0.0:7443 --name controller.example");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kExitUsage;
+  }
+  const auto config = read_config(flags);
+  if (!config) return kExitUsage;
+  return flags.check ? 0 : serve(*config);
+}

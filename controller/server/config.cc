@@ -1,0 +1,118 @@
+#include "controller/server/config.h"
+
+#include <set>
+#include <utility>
+
+#include "base/limits.h"
+#include "policy-engine/document/diagnostics.h"
+#include "policy-engine/document/message_reader.h"
+#include "policy-engine/document/names.h"
+#include "policy-engine/document/places.h"
+#include "policy-engine/document/yaml_tree.h"
+
+namespace sallyport::controller {
+
+namespace {
+
+namespace api = v1alpha1;
+using api::ControllerConfigSpec;
+using document::quoted;
+
+constexpr std::uint32_t kRetentionDaysMax = 3'650;
+constexpr int kAdministratorsMax = 64;
+
+class ConfigReader {
+ public:
+  ConfigReader(const api::ControllerConfig& document, const document::Places& places,
+               document::Diagnostics& diagnostics)
+      : document_(document), spec_(document.spec()), places_(places), diagnostics_(diagnostics) {}
+
+  Config read() {
+    Config out;
+    check_header();
+    out.data = spec_.data();
+    take(spec_.listen(), out.listen);
+    take(spec_.admin_listen(), out.admin_listen);
+    take(spec_.metrics_listen(), out.metrics_listen);
+    take(spec_.names(), out.names);
+    if (spec_.has_threads()) {
+      check(spec_.threads() >= 1 && spec_.threads() <= limits::kLinkLoopsMax, ControllerConfigSpec::kThreadsFieldNumber,
+            "the number of threads is not valid", "from 1 to " + std::to_string(limits::kLinkLoopsMax));
+      out.threads = spec_.threads();
+    }
+    if (spec_.has_retention_days()) {
+      check(spec_.retention_days() >= 1 && spec_.retention_days() <= kRetentionDaysMax,
+            ControllerConfigSpec::kRetentionDaysFieldNumber, "the number of days is not valid",
+            "from 1 to " + std::to_string(kRetentionDaysMax));
+      out.retention = std::chrono::days(spec_.retention_days());
+    }
+    out.certificate_file = spec_.tls().certificate();
+    out.key_file = spec_.tls().key();
+    read_administrators(out);
+    return out;
+  }
+
+ private:
+  void check(bool good, int field, std::string_view message, std::string_view hint) {
+    if (!good) diagnostics_.error(places_.of(spec_, field), message, hint);
+  }
+
+  void check_header() {
+    constexpr std::string_view kVersion = "sallyport.dev/v1alpha1", kKind = "ControllerConfig";
+    if (!document_.api_version().empty() && document_.api_version() != kVersion) {
+      diagnostics_.error(places_.of(document_, api::ControllerConfig::kApiVersionFieldNumber),
+                         "apiVersion " + quoted(document_.api_version()) + " is not known",
+                         "it is " + std::string(kVersion));
+    }
+    if (!document_.kind().empty() && document_.kind() != kKind) {
+      diagnostics_.error(places_.of(document_, api::ControllerConfig::kKindFieldNumber),
+                         "this is a document of kind " + quoted(document_.kind()), "kind: " + std::string(kKind));
+    }
+  }
+
+  static void take(const google::protobuf::RepeatedPtrField<std::string>& from, std::vector<std::string>& to) {
+    if (!from.empty()) to.assign(from.begin(), from.end());
+  }
+
+  void read_administrators(Config& out) {
+    check(spec_.administrators_size() <= kAdministratorsMax, ControllerConfigSpec::kAdministratorsFieldNumber,
+          "there are too many administrators", "at most " + std::to_string(kAdministratorsMax));
+    std::set<std::string> names;
+    for (const api::AdministratorConfig& each : spec_.administrators()) {
+      if (places_.broken(each)) continue;
+      const document::Place at = places_.of(each, api::AdministratorConfig::kNameFieldNumber);
+      if (!document::is_label(each.name())) {
+        diagnostics_.error(at, "the administrator's name " + quoted(each.name()) + " is not valid",
+                           "up to 63 of a-z, 0-9, '.', '_' and '-', starting and ending with a letter or digit");
+      }
+      if (!names.insert(each.name()).second) {
+        diagnostics_.error(at, "administrator " + quoted(each.name()) + " is given twice", "one token each");
+      }
+      const bool editor = each.role() == api::ADMINISTRATOR_ROLE_EDITOR;
+      out.administrators.push_back({each.name(), editor ? Role::editor : Role::viewer, each.token_file()});
+    }
+  }
+
+  const api::ControllerConfig& document_;
+  const ControllerConfigSpec& spec_;
+  const document::Places& places_;
+  document::Diagnostics& diagnostics_;
+};
+
+}  // namespace
+
+ConfigLoad load_config(std::string_view yaml, const std::string& file) {
+  document::Diagnostics diagnostics(file);
+  ConfigLoad load;
+  api::ControllerConfig document;
+  document::Places places;  // they know the messages by their addresses
+  if (const auto tree = document::parse_yaml(yaml, diagnostics)) {
+    document::read_message(*tree, document, places, diagnostics);
+    load.config = ConfigReader(document, places, diagnostics).read();
+    load.good = !diagnostics.has_errors();
+  }
+  load.diagnostics = diagnostics.take();
+  return load;
+}
+
+}  // namespace sallyport::controller
