@@ -519,13 +519,13 @@ Result<Controller::Put> Controller::roll_back(const Document& which, std::uint64
   const std::lock_guard lock(admin_mutex_);
   auto all = versions(which);
   if (!all) return std::unexpected(all.error());
-  if (version == 0 && all->size() > 1) version = (*all)[all->size() - 2].version;
+  if (version == 0 && all->size() > 1) version = (*all)[1].version;
   const auto found = std::ranges::find(*all, version, &Document::version);
   if (found == all->end()) {
     return unresolved(version == 0 ? "there is no version of " + what_of(which) + " before the newest"
                                    : "there is no version " + std::to_string(version) + " of " + what_of(which));
   }
-  return put_checked(*found, all->back().version, who);
+  return put_checked(*found, all->front().version, who);
 }
 
 Result<void> Controller::put_secret(const std::string& application, const std::string& name, std::string_view value,

@@ -66,6 +66,7 @@ class Controller final : public LinkHandler {
   Result<Put> put_document(Document document, std::uint64_t after, const std::string& who);
   // Puts an older version again; 0: the one before the newest.
   Result<Put> roll_back(const Document& which, std::uint64_t version, const std::string& who);
+  // The newest first.
   Result<std::vector<Document>> versions(const Document& which) const;
 
   Result<void> put_secret(const std::string& application, const std::string& name, std::string_view value,
