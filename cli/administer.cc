@@ -8,6 +8,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -31,7 +32,7 @@ constexpr int kExitFailed = 1;
 constexpr std::chrono::milliseconds kFollowEvery{500};
 
 struct Flags {
-  std::string url = "https://127.0.0.1:7444", ca_file, token_file, output = "table";
+  std::string url, ca_file, token_file, output = "table";
   std::string application, function, name, file, ends_after, decision, kind, execution, since, until;
   std::uint64_t version = 0;
   bool follow = false;
@@ -58,6 +59,7 @@ class Table {
         line += row[i];
         if (i + 1 < row.size()) line.append(widths[i] - row[i].size() + 2, ' ');
       }
+      line.erase(line.find_last_not_of(' ') + 1);
       std::printf("%s\n", line.c_str());
     }
   }
@@ -80,6 +82,13 @@ std::string text_of(const Timestamp& time) {
   return text;
 }
 
+// CLI11 reads variables for all commands, also for those that were not given.
+std::string or_variable(const std::string& given, const char* variable, const char* otherwise = "") {
+  if (!given.empty()) return given;
+  const char* const value = std::getenv(variable);
+  return value == nullptr ? otherwise : value;
+}
+
 std::string or_dash(const std::string& text) { return text.empty() ? "-" : text; }
 
 template <class Message>
@@ -94,13 +103,16 @@ class Administration {
   explicit Administration(std::shared_ptr<Flags> flags) : flags_(std::move(flags)) {}
 
   Result<ControllerReply> call(ControllerCall call) const {
-    ControllerAccess access{.url = flags_->url, .ca_file = flags_->ca_file, .token = {}};
-    if (flags_->token_file.empty()) {
+    ControllerAccess access{.url = or_variable(flags_->url, "SALLYPORT_ADMIN_URL", "https://127.0.0.1:7444"),
+                            .ca_file = or_variable(flags_->ca_file, "SALLYPORT_ADMIN_CA"),
+                            .token = {}};
+    const std::string token_file = or_variable(flags_->token_file, "SALLYPORT_ADMIN_TOKEN_FILE");
+    if (token_file.empty()) {
       return fail(ErrorSource::controller, ErrorKind::invalid,
                   "--token-file FILE is needed, or SALLYPORT_ADMIN_TOKEN_FILE: the first administrator's is "
                   "admin-token in the controller's data folder");
     }
-    auto token = read_file(flags_->token_file, limits::kSecretBytesMax);
+    auto token = read_file(token_file, limits::kSecretBytesMax);
     if (!token) return std::unexpected(token.error());
     while (!token->empty() && (token->back() == '\n' || token->back() == '\r')) token->pop_back();
     access.token = std::move(*token);
@@ -427,17 +439,15 @@ class Commands {
 
   CLI::App* command(CLI::App& parent, const std::string& name, const std::string& text, Act act) {
     CLI::App* made = parent.add_subcommand(name, text);
-    made->add_option("--controller", flags_->url, "The controller's admin API")
-        ->type_name("https://HOST:PORT")
-        ->envname("SALLYPORT_ADMIN_URL")
-        ->capture_default_str();
+    made->add_option("--controller", flags_->url,
+                     "The admin API; default: $SALLYPORT_ADMIN_URL, else https://127.0.0.1:7444")
+        ->type_name("https://HOST:PORT");
     made->add_option("--ca", flags_->ca_file,
-                     "What its certificate is verified with (PEM); default: the system's roots")
-        ->type_name("FILE")
-        ->envname("SALLYPORT_ADMIN_CA");
-    made->add_option("--token-file", flags_->token_file, "The administrator's token")
-        ->type_name("FILE")
-        ->envname("SALLYPORT_ADMIN_TOKEN_FILE");
+                     "What verifies its certificate (PEM); default: $SALLYPORT_ADMIN_CA, else the system's roots")
+        ->type_name("FILE");
+    made->add_option("--token-file", flags_->token_file,
+                     "The administrator's token; default: $SALLYPORT_ADMIN_TOKEN_FILE")
+        ->type_name("FILE");
     made->add_option("-o,--output", flags_->output, "table or json")->check(CLI::IsMember({"table", "json"}));
     made->callback([this_administration = administration_, act = std::move(act), &exit_code = exit_code_] {
       exit_code = act(this_administration);

@@ -104,8 +104,7 @@ struct AdminApi::Call {
     const std::string* const wanted = find("version");
     const auto version = wanted == nullptr ? std::nullopt : number_of<std::uint64_t>(*wanted);
     if (wanted != nullptr && !version) return problem(400, "version: a number is wanted");
-    const auto found = version ? std::ranges::find(*all, *version, &Document::version)
-                               : all->begin();
+    const auto found = version ? std::ranges::find(*all, *version, &Document::version) : all->begin();
     if (found == all->end() || found->text.empty()) return problem(404, "there is no such document");
     return {.content_type = "application/yaml",
             .body = found->text,
