@@ -1,5 +1,5 @@
 #pragma once
-// One call of the controller's admin API (controller/admin/openapi.yaml), for the commands of people.
+// One call of the controller's admin API (docs/openapi.yaml), for the commands of people.
 
 #include <string>
 #include <string_view>

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import re
 import socket
 import ssl
@@ -11,6 +12,7 @@ import threading
 import time
 
 import pytest
+import yaml
 
 from controller import BIN, Controller
 
@@ -175,6 +177,16 @@ def test_bad_calls_are_told_what_is_wrong(shop, method, target, body, status, to
 def test_a_body_that_is_too_large_is_refused(shop):
     status, _, told = shop.api("PUT", "/v1/applications/shop/settings", "x" * (2 << 20))
     assert status == 413 and "at most" in told
+
+
+def test_every_call_of_the_description_is_there(shop):
+    described = yaml.safe_load((pathlib.Path(__file__).parents[2] / "docs/openapi.yaml").read_text())
+    calls = [(method, path) for path, item in described["paths"].items() for method in item if method != "parameters"]
+    assert len(calls) == 33
+    for method, path in calls:
+        target = path.format(application="none", function="none", name="none", id="none")
+        status, _, body = shop.api(method.upper(), target)
+        assert status != 405 and "no such call" not in str(body), (method, path, status, body)
 
 
 @pytest.mark.parametrize("config, told", [
