@@ -1,5 +1,6 @@
 #pragma once
-// The calls of administration (docs/openapi.yaml) over a Controller: who may make them, what they mean, what they answer.
+// The calls of administration (docs/openapi.yaml) over a Controller: who may make them, what they mean, what they
+// answer.
 
 #include <functional>
 #include <optional>
