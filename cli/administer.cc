@@ -4,11 +4,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -400,6 +402,7 @@ class Commands {
       : app_(app), exit_code_(exit_code), flags_(std::make_shared<Flags>()), administration_(flags_) {}
 
   void add() {
+    add_controller();
     add_app();
     add_function();
     add_policy();
@@ -487,6 +490,25 @@ class Commands {
                              [target](const Administration& to) { return to.roll_back(target(to)); });
     need(back);
     back->add_option("--version", flags_->version, "This one; default: the one before the newest");
+  }
+
+  // The program beside this one, with all that follows.
+  void add_controller() {
+    CLI::App* controller = group("controller", "The controller itself");
+    CLI::App* run = controller->add_subcommand("run", "Run sallyport-controller, which has --help");
+    run->prefix_command();
+    run->set_help_flag();
+    run->callback([run, &exit_code = exit_code_] {
+      std::error_code error;
+      const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
+      const std::string program = error ? "sallyport-controller" : self.parent_path() / "sallyport-controller";
+      const std::vector<std::string> words = run->remaining();
+      std::vector<char*> arguments = {const_cast<char*>(program.c_str())};
+      for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
+      arguments.push_back(nullptr);
+      ::execv(program.c_str(), arguments.data());
+      exit_code = complain(program + ": " + std::strerror(errno));
+    });
   }
 
   void add_app() {

@@ -212,6 +212,14 @@ def test_two_controllers_do_not_share_a_folder(controller):
     assert second.returncode == 125 and "another controller uses this folder" in second.stderr
 
 
+def test_the_one_command_for_people_runs_it_too(tmp_path):
+    done = subprocess.run([BIN / "sallyport", "controller", "run", "--data", tmp_path / "data", "--listen", "nowhere"],
+                          capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and done.stderr.startswith("sallyport-controller: listen nowhere"), done.stderr
+    assert "--admin-listen" in subprocess.run([BIN / "sallyport", "controller", "run", "--help"], capture_output=True,
+                                              text=True, timeout=60).stdout
+
+
 def test_a_short_token_is_refused(tmp_path):
     (tmp_path / "token").write_text("secret\n")
     (tmp_path / "controller.yaml").write_text(f"""\
