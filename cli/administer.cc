@@ -330,6 +330,7 @@ class Administration {
   }
 
   int show_events() const;
+  int print_traces() const;
 
  private:
   static std::optional<std::string> end_of(const std::string& span) {
@@ -361,6 +362,17 @@ void Administration::print_event(const std::string& line, const api::EventView& 
   if (event.status() != 0) text += "  " + std::to_string(event.status());
   if (!event.text().empty()) text += "  " + event.text();
   std::printf("%s\n", text.c_str());
+}
+
+int Administration::print_traces() const {
+  const std::string filter = flags_->function.empty() ? "" : "&function=" + percent_encoded(flags_->function);
+  for (std::string row = "0";;) {
+    const auto reply = call({.target = of_application("/traces?after=" + row + filter)});
+    if (const int wrong = judge(reply); wrong != 0) return wrong;
+    std::fwrite(reply->body.data(), 1, reply->body.size(), stdout);
+    if (reply->row.empty() || reply->row == row) return 0;
+    row = reply->row;
+  }
 }
 
 int Administration::show_events() const {
@@ -525,6 +537,11 @@ class Commands {
                        "the new key verifies tags now, and makes them when all guards have it");
     });
     rotate->add_option("NAME", flags_->application, "Its name")->required();
+    CLI::App* traces =
+        command(*app, "traces", "Print the traces that its guards have collected, as flow learn reads them",
+                [](const Administration& to) { return to.print_traces(); });
+    need_application(traces);
+    traces->add_option("-f,--function", flags_->function, "Only of this function")->type_name("NAME");
     const auto need = [this](CLI::App* command) { need_application(command); };
     add_document(*app, "-graph", "the application graph", need,
                  [](const Administration& to) { return to.of_application("/graph"); });

@@ -121,6 +121,7 @@ class Caller {
     } while (info.status < 200);
     reply.status = info.status;
     if (const request::Header* const etag = answer.headers.find("etag")) reply.etag = etag->value;
+    if (const request::Header* const row = answer.headers.find("sallyport-row")) reply.row = row->value;
     for (bool end = info.body.kind == http::BodyInfo::Kind::empty; !end;) {
       const auto chunk = co_await client.read_body(deadline);
       if (!chunk) co_return unavailable(access_.url + ": " + chunk.error().text);

@@ -25,6 +25,7 @@ struct ControllerCall {
 struct ControllerReply {
   int status = 0;
   std::string etag;
+  std::string row;  // behind which the next call goes on
   std::string body;
 };
 

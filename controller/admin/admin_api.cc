@@ -10,6 +10,7 @@
 
 #include "base/limits.h"
 #include "controller/admin/admin_views.h"
+#include "policy-engine/flow/trace_file.h"
 
 namespace sallyport::controller {
 
@@ -245,6 +246,7 @@ struct AdminApi::Call {
 
   Result<EventQuery> event_query(std::size_t& most) const;
   AdminAnswer list_events() const;
+  AdminAnswer list_traces() const;
 };
 
 Result<EventQuery> AdminApi::Call::event_query(std::size_t& most) const {
@@ -319,6 +321,31 @@ AdminAnswer AdminApi::Call::list_events() const {
   return found ? out : problem(found.error());
 }
 
+// As `sallyport flow learn` reads them. The header says behind which row the next call goes on.
+AdminAnswer AdminApi::Call::list_traces() const {
+  std::size_t most = limits::kAdminEventsMax;
+  const auto query = event_query(most);
+  if (!query) return problem(query.error());
+  if (const auto known = controller.figures(application()); !known) return problem(known.error());
+  AdminAnswer out{.content_type = "application/jsonl"};
+  std::size_t count = 0;
+  std::uint64_t last = query->after;
+  const auto found = controller.store().search(*query, [&](std::uint64_t row, EventBatch&& batch) {
+    v1alpha1::Events events;
+    if (!events.ParseFromString(batch.events)) return true;
+    last = row;
+    for (const v1alpha1::Event& event : events.events()) {
+      if (!event.execution_ended().has_trace()) continue;
+      flow::append_trace(out.body, event.execution_ended().trace(), flow::TraceForm::json_lines, false);
+      ++count;
+    }
+    return count < most && out.body.size() < limits::kAdminAnswerBytesMax;
+  });
+  if (!found) return problem(found.error());
+  out.headers = {{"Sallyport-Row", std::to_string(last)}};
+  return out;
+}
+
 // "{}" in a path takes an argument.
 struct AdminApi::Route {
   std::string_view method;
@@ -343,6 +370,7 @@ const std::vector<AdminApi::Route>& AdminApi::routes() {
          [](const Call& call) { return done(call.controller.create_application(call.application(), call.who), 201); },
          true},
         {"GET", {"v1", "applications", "{}", "events"}, [](const Call& call) { return call.list_events(); }},
+        {"GET", {"v1", "applications", "{}", "traces"}, [](const Call& call) { return call.list_traces(); }},
         {"GET", {"v1", "applications", "{}", "alarms"}, [](const Call& call) { return call.list_alarms(); }},
         {"PUT",
          {"v1", "applications", "{}", "secrets", "{}"},

@@ -96,7 +96,7 @@ TEST_F(GuardTableTest, KeepsTheIdOfAGuardThatComesBack) {
   const auto again = admit(arrival("pod-1", id), 2);
   EXPECT_FALSE(again.fresh);
   EXPECT_EQ(again.guard->row.id, id);
-  EXPECT_EQ(again.replaced, 0U);
+  EXPECT_EQ(again.replaced, LinkId{0});
   EXPECT_EQ(table_.find(LinkId{2}), again.guard);
   EXPECT_EQ(table_.find(LinkId{1}), nullptr);
 }

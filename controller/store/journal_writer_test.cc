@@ -57,6 +57,22 @@ TEST_F(JournalWriterTest, SaysThatAnEntryIsStoredWhenItIs) {
   EXPECT_FALSE(writer.full());
 }
 
+TEST_F(JournalWriterTest, StoresAGuardBeforeItsEvents) {
+  open();
+  JournalWriter writer(*store_, [](const std::string& text) { ADD_FAILURE() << text; });
+  std::atomic<int> stored = 0;
+  GuardRow guard{GuardId{2}, "shop", "resize", "pod-2", "t", Time(1s), 0};
+  writer.append(std::move(guard), [&] { ++stored; }, [](const Error& error) { ADD_FAILURE() << error.text; });
+  EventBatch events = batch(1, 3);
+  events.guard = GuardId{2};
+  writer.append(std::move(events), [&] { ++stored; });
+  EXPECT_TRUE(writer.drain(10s));
+  EXPECT_EQ(stored, 2);
+  const auto guards = store_->guards();
+  ASSERT_EQ(guards->size(), 2U);
+  EXPECT_EQ(guards->at(1).events_taken, 3U);
+}
+
 TEST_F(JournalWriterTest, WritesWhatIsLeftWhenItEnds) {
   open();
   std::atomic<int> done = 0;
