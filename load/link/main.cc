@@ -4,7 +4,10 @@
 //   asks    one guard that asks one thing after the other, with all that a guard does (its thread, its queues), and
 //           many guards that ask at once; gRPC's own library beside it, in turns
 //   events  guards that report as fast as they can, to a handler that counts
+//   updates one Update to many guards, until the last of them has it
 //   idle    the memory of connections that are silent
+//
+// A machine does other things meanwhile: each is measured several times, and both the middle and the best are told.
 
 #include <sys/resource.h>
 #include <unistd.h>
@@ -14,6 +17,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <set>
 #include <thread>
 
 #include "ca/authority.h"
@@ -57,11 +61,15 @@ struct Identity {
   std::string certificates_pem, key_pem, root_pem;
 };
 
-// Answers asks with as much as they bring, and takes events.
+constexpr std::size_t kUpdateBytes = 4'096;
+
+// Answers asks with as much as they bring, takes events, and has an Update for everybody when one guard wants to be
+// renewed. It serves one thread.
 class Handler final : public LinkHandler {
  public:
   void connected(Links& way, LinkId link, controller::v1alpha1::Register&&) override {
     way_ = &way;
+    links_.insert(link);
     Envelope answer;
     answer.mutable_registered()->set_guard_id(std::string(16, 'g'));
     answer.mutable_registered()->set_beat_ms(60'000);
@@ -69,6 +77,7 @@ class Handler final : public LinkHandler {
   }
   void received(LinkId link, Envelope&& envelope) override {
     Envelope answer;
+    if (envelope.has_renew()) return update_all();
     if (envelope.has_entry_ask()) {
       answer.mutable_entry_answer()->set_number(envelope.entry_ask().number());
       answer.mutable_entry_answer()->set_allowed(true);
@@ -80,10 +89,20 @@ class Handler final : public LinkHandler {
     }
     way_->send(link, answer);
   }
-  void closed(LinkId, const std::string&) override {}
+  void closed(LinkId link, const std::string&) override { links_.erase(link); }
 
  private:
-  std::atomic<Links*> way_ = nullptr;
+  void update_all() {
+    Envelope envelope;
+    envelope.mutable_update()->set_generation(++generation_);
+    envelope.mutable_update()->add_announced()->set_request(std::string(kUpdateBytes, 'x'));
+    const std::vector<LinkId> all(links_.begin(), links_.end());
+    way_->send_all(all, controller::SharedEnvelope(envelope));
+  }
+
+  Links* way_ = nullptr;
+  std::set<LinkId> links_;
+  std::uint64_t generation_ = 0;
 };
 
 // What `serve` does: one thread that serves until it is killed.
@@ -201,6 +220,24 @@ Task<void> join_all(net::Loop& loop, SSL_CTX* context, std::uint16_t port, std::
   loop.stop();
 }
 
+// Guards by hand, registered.
+class Registered {
+ public:
+  explicit Registered(const Server& server) : server_(server), context_(net::testing::client_context(nullptr)) {}
+  void join(std::size_t count) {
+    loop.spawn(join_all(loop, context_.get(), server_.port(), count, guards, crowd));
+    loop.run();
+    if (crowd.failed > 0) die("not every guard was registered");
+  }
+  net::Loop loop;
+  std::vector<std::unique_ptr<RawGuard>> guards;
+  Crowd crowd;
+
+ private:
+  const Server& server_;
+  net::testing::ContextPtr context_;
+};
+
 Task<void> ask_by_hand(net::Loop& loop, RawGuard& guard, unsigned at_once, std::uint64_t& answers,
                        SteadyClock::time_point until, std::size_t& running) {
   Envelope ask;
@@ -222,20 +259,17 @@ Task<void> ask_by_hand(net::Loop& loop, RawGuard& guard, unsigned at_once, std::
 // Many guards that ask at once: what one core of the controller answers.
 Calls at_once(const Identity& identity, std::size_t count, unsigned each, double seconds) {
   const Server server(identity);
-  net::Loop loop;
-  const auto context = net::testing::client_context(nullptr);
-  std::vector<std::unique_ptr<RawGuard>> guards;
-  Crowd crowd;
-  loop.spawn(join_all(loop, context.get(), server.port(), count, guards, crowd));
-  loop.run();
-  if (crowd.failed > 0) die("not every guard was registered");
+  Registered crowd(server);
+  crowd.join(count);
   std::uint64_t answers = 0;
   std::size_t running = count;
   const double cpu = server.child().cpu_seconds();
   const auto begun = SteadyClock::now();
   const auto until = begun + std::chrono::duration_cast<SteadyClock::duration>(std::chrono::duration<double>(seconds));
-  for (const auto& guard : guards) loop.spawn(ask_by_hand(loop, *guard, each, answers, until, running));
-  loop.run();
+  for (const auto& guard : crowd.guards) {
+    crowd.loop.spawn(ask_by_hand(crowd.loop, *guard, each, answers, until, running));
+  }
+  crowd.loop.run();
   Calls calls;
   calls.seconds = since(begun) / 1e6;
   calls.server_cpu_seconds = server.child().cpu_seconds() - cpu;
@@ -243,22 +277,47 @@ Calls at_once(const Identity& identity, std::size_t count, unsigned each, double
   return calls;
 }
 
+constexpr int kRounds = 5;
+
+// What was measured in each round, under one name.
+struct Figure {
+  std::string name;
+  bool least;  // is best
+  std::vector<double> values;
+};
+
 double middle(std::vector<double> values) {
   std::ranges::sort(values);
-  return values.empty() ? 0 : values[values.size() / 2];
+  return values[values.size() / 2];
+}
+
+// The middle of each figure, and the best of it.
+void tell(const std::string& measure, const std::vector<Figure>& figures) {
+  std::vector<std::pair<std::string, double>> told;
+  for (const Figure& figure : figures) {
+    told.emplace_back(figure.name, middle(figure.values));
+    told.emplace_back(figure.name + "_best",
+                      figure.least ? std::ranges::min(figure.values) : std::ranges::max(figure.values));
+  }
+  print(measure, told);
+}
+
+std::vector<Figure> asks_figures() {
+  return {
+      {"p50_us", true, {}}, {"p99_us", true, {}}, {"per_second_and_server_core", false, {}}, {"per_second", false, {}}};
+}
+
+void note(std::vector<Figure>& figures, const Calls& single, const Calls& many) {
+  figures[0].values.push_back(single.percentile(0.5));
+  figures[1].values.push_back(single.percentile(0.99));
+  figures[2].values.push_back(many.per_core());
+  figures[3].values.push_back(many.rate());
 }
 
 void measure_asks(const std::string& folder) {
-  constexpr int kRounds = 5;
   constexpr unsigned kGuards = 64, kEach = 4;
   const Identity identity;
-  std::vector<double> ours[4], theirs[4];
-  const auto note = [](std::vector<double>* kept, const Calls& single, const Calls& many) {
-    kept[0].push_back(single.percentile(0.5));
-    kept[1].push_back(single.percentile(0.99));
-    kept[2].push_back(many.per_core());
-    kept[3].push_back(many.rate());
-  };
+  std::vector<Figure> ours = asks_figures(), theirs = asks_figures();
   const auto grpc = [&](unsigned channels, unsigned each) {
     return grpc_calls(folder + "/sallyport-grpc-origin", identity.certificates_pem, identity.key_pem, identity.root_pem,
                       channels, each, 2);
@@ -267,24 +326,15 @@ void measure_asks(const std::string& folder) {
     note(ours, one_after_the_other(identity, 2), at_once(identity, kGuards, kEach, 2));
     if (has_grpc()) note(theirs, grpc(1, 1), grpc(kGuards, kEach));
   }
-  const auto tell = [](const std::string& name, const std::vector<double>* kept) {
-    print(name, {{"p50_us", middle(kept[0])},
-                 {"p99_us", middle(kept[1])},
-                 {"per_second_and_server_core", middle(kept[2])},
-                 {"per_second", middle(kept[3])}});
-  };
   tell("asks", ours);
-  if (has_grpc()) tell("grpc", theirs);
+  if (has_grpc()) {
+    tell("grpc", theirs);
+  } else {
+    std::printf("{\"measure\":\"grpc\",\"missing\":\"gRPC's library was not there when this was built\"}\n");
+  }
 }
 
-void measure_events() {
-  constexpr std::uint64_t kEvents = 1'000'000;
-  constexpr std::size_t kGuards = 4;
-  const Identity identity;
-  const net::testing::TemporaryFile root(identity.root_pem);
-  const Server server(identity);
-  std::vector<std::unique_ptr<link::RemoteLink>> guards;
-  for (std::size_t i = 0; i < kGuards; ++i) guards.push_back(guard(server, root.path()));
+controller::v1alpha1::Event denied_exchange() {
   controller::v1alpha1::Event event;
   event.mutable_time()->set_seconds(1'700'000'000);
   auto& exchange = *event.mutable_exchange();
@@ -297,59 +347,108 @@ void measure_events() {
   exchange.set_endpoint("things");
   exchange.set_upstream("192.0.2.1:443");
   exchange.set_text(std::string(100, 't'));
-  const double cpu = server.child().cpu_seconds();
-  const auto begun = SteadyClock::now();
-  for (std::uint64_t i = 0; i < kEvents; ++i) {
-    link::ControllerLink& link = *guards[i % kGuards];
-    // Not faster than they are taken: the spool is for other times.
-    while (i % 10'000 < kGuards && link.figures().events_waiting > 20'000) std::this_thread::sleep_for(1ms);
-    link.report(event);
-  }
-  std::uint64_t lost = 0;
-  for (const auto& link : guards) {
-    if (!link->flush(60s)) die("not all events were taken");
-    lost += link->figures().events_lost;
-  }
-  const double seconds = since(begun) / 1e6, used = server.child().cpu_seconds() - cpu;
-  print("events", {{"events", static_cast<double>(kEvents)},
-                   {"bytes_each", static_cast<double>(event.ByteSizeLong())},
-                   {"lost", static_cast<double>(lost)},
-                   {"per_second", kEvents / seconds},
-                   {"per_second_and_server_core", kEvents / used}});
+  return event;
 }
 
-void measure_idle(std::size_t count) {
-  rlimit files{.rlim_cur = 2 * count + 1'000, .rlim_max = 2 * count + 1'000};
-  if (::setrlimit(RLIMIT_NOFILE, &files) != 0) {
-    ::getrlimit(RLIMIT_NOFILE, &files);
-    files.rlim_cur = files.rlim_max;
-    ::setrlimit(RLIMIT_NOFILE, &files);
-    count = std::min<std::size_t>(count, files.rlim_max - 200);
+void measure_events() {
+  constexpr std::uint64_t kEvents = 500'000;
+  constexpr std::size_t kGuards = 4;
+  const Identity identity;
+  const net::testing::TemporaryFile root(identity.root_pem);
+  const Server server(identity);
+  std::vector<std::unique_ptr<link::RemoteLink>> guards;
+  for (std::size_t i = 0; i < kGuards; ++i) guards.push_back(guard(server, root.path()));
+  const controller::v1alpha1::Event event = denied_exchange();
+  std::vector<Figure> figures{{"per_second_and_server_core", false, {}}, {"per_second", false, {}}};
+  for (int round = 0; round < kRounds; ++round) {
+    const double cpu = server.child().cpu_seconds();
+    const auto begun = SteadyClock::now();
+    for (std::uint64_t i = 0; i < kEvents; ++i) {
+      link::ControllerLink& link = *guards[i % kGuards];
+      // Not faster than they are taken: the spool is for other times.
+      while (i % 10'000 < kGuards && link.figures().events_waiting > 20'000) std::this_thread::sleep_for(1ms);
+      link.report(event);
+    }
+    for (const auto& link : guards) {
+      if (!link->flush(60s) || link->figures().events_lost > 0) die("not all events were taken");
+    }
+    figures[1].values.push_back(kEvents / (since(begun) / 1e6));
+    figures[0].values.push_back(kEvents / (server.child().cpu_seconds() - cpu));
   }
+  print("events_each", {{"bytes", static_cast<double>(event.ByteSizeLong())}});
+  tell("events", figures);
+}
+
+// For both this process and the servers that it starts. How many connections there may be.
+std::size_t raise_descriptors(std::size_t count) {
+  rlimit files{.rlim_cur = count + 200, .rlim_max = count + 200};
+  if (::setrlimit(RLIMIT_NOFILE, &files) == 0) return count;
+  ::getrlimit(RLIMIT_NOFILE, &files);
+  files.rlim_cur = files.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &files);
+  return std::min<std::size_t>(count, files.rlim_max - 200);
+}
+
+Task<void> take_update(net::Loop& loop, RawGuard& guard, std::size_t& waiting) {
+  const auto answer = co_await guard.receive(loop.in(60s));
+  if (!answer || !answer->has_update()) die("a guard got no update");
+  if (--waiting == 0) loop.stop();
+}
+
+void measure_updates(std::size_t wanted) {
+  const std::size_t count = raise_descriptors(wanted);
   const Identity identity;
   const Server server(identity);
-  net::Loop loop;
-  const auto context = net::testing::client_context(nullptr);
-  std::vector<std::unique_ptr<RawGuard>> guards;
-  Crowd crowd;
-  loop.spawn(join_all(loop, context.get(), server.port(), 1, guards, crowd));  // what the first one alone costs
-  loop.run();
+  Registered crowd(server);
+  crowd.join(count);
+  Envelope trigger;
+  trigger.mutable_renew()->set_certificate_request("everybody");
+  std::vector<Figure> figures{{"ms_to_all", true, {}}, {"server_us_each", true, {}}};
+  for (int round = 0; round < kRounds; ++round) {
+    std::size_t waiting = count;
+    const double cpu = server.child().cpu_seconds();
+    const auto begun = SteadyClock::now();
+    for (const auto& guard : crowd.guards) crowd.loop.spawn(take_update(crowd.loop, *guard, waiting));
+    crowd.guards.front()->send(trigger);
+    crowd.loop.run();
+    figures[0].values.push_back(since(begun) / 1e3);
+    figures[1].values.push_back((server.child().cpu_seconds() - cpu) * 1e6 / static_cast<double>(count));
+  }
+  print("updates_of", {{"guards", static_cast<double>(count)}, {"bytes", static_cast<double>(kUpdateBytes)}});
+  tell("updates", figures);
+  std::fflush(stdout);
+  ::_exit(0);  // taking the connections down measures nothing
+}
+
+void measure_idle(std::size_t wanted) {
+  const std::size_t count = raise_descriptors(wanted);
+  const Identity identity;
+  const Server server(identity);
+  Registered crowd(server);
+  crowd.join(1);  // what the first one alone costs
   const double before = server.child().resident_mib();
   const double cpu = server.child().cpu_seconds();
   const auto begun = SteadyClock::now();
-  loop.spawn(join_all(loop, context.get(), server.port(), count, guards, crowd));
-  loop.run();
+  crowd.join(count);
   const double seconds = since(begun) / 1e6, used = server.child().cpu_seconds() - cpu;
   std::this_thread::sleep_for(3s);
   const double after = server.child().resident_mib();
-  print("idle", {{"guards", static_cast<double>(crowd.open)},
-                 {"not_registered", static_cast<double>(crowd.failed)},
+  const auto added = static_cast<double>(count - 1);
+  print("idle", {{"guards", static_cast<double>(count)},
                  {"server_mib", after},
-                 {"kib_each", (after - before) * 1'024 / static_cast<double>(crowd.open - 1)},
-                 {"registered_per_second", static_cast<double>(crowd.open) / seconds},
-                 {"registered_per_second_and_server_core", static_cast<double>(crowd.open) / used}});
+                 {"kib_each", (after - before) * 1'024 / added},
+                 {"registered_per_second", added / seconds},
+                 {"registered_per_second_and_server_core", added / used}});
   std::fflush(stdout);
-  ::_exit(0);  // taking 20,000 connections down measures nothing
+  ::_exit(0);
+}
+
+std::size_t number(const char* text) {
+  std::size_t value = 0;
+  const std::string_view wanted = text;
+  const auto read = std::from_chars(wanted.data(), wanted.data() + wanted.size(), value);
+  if (read.ptr != wanted.data() + wanted.size() || value < 2) die("how many guards?");
+  return value;
 }
 
 }  // namespace
@@ -364,16 +463,14 @@ int main(int argc, char** argv) {
     measure_asks(slash == std::string::npos ? "." : path.substr(0, slash));
   } else if (what == "events") {
     measure_events();
+  } else if (what == "updates") {
+    measure_updates(argc > 2 ? number(argv[2]) : 5'000);
   } else if (what == "idle") {
-    std::size_t guards = 20'000;
-    const std::string_view wanted = argc > 2 ? argv[2] : "20000";
-    const auto read = std::from_chars(wanted.data(), wanted.data() + wanted.size(), guards);
-    if (read.ptr != wanted.data() + wanted.size() || guards < 2) die("how many guards?");
-    measure_idle(guards);
+    measure_idle(argc > 2 ? number(argv[2]) : 20'000);
   } else if (what == "serve" && argc == 5) {
     serve(argv[2], argv[3], argv[4]);
   } else {
-    std::fprintf(stderr, "usage: sallyport-link-load asks | events | idle [GUARDS]\n");
+    std::fprintf(stderr, "usage: sallyport-link-load asks | events | updates [GUARDS] | idle [GUARDS]\n");
     return 2;
   }
   return 0;
