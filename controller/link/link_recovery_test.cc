@@ -266,23 +266,71 @@ TEST(LinkRecovery, ACertificateOfAnotherAuthorityIsNotTrusted) {
   expect_distrust("127.0.0.1", TestIdentity().root_pem, "127.0.0.1");
 }
 
-TEST(LinkRecovery, AGuardIdThatIsTakenForAnothersIsGivenUp) {
-  // It says that it has more events than were ever sent.
-  class Confused : public RecordingHandler {
-   public:
-    void connected(Links& way, LinkId link, v1alpha1::Register&& wanted) override {
-      Envelope answer;
-      answer.mutable_registered()->set_guard_id(std::string(16, 'g'));
-      answer.mutable_registered()->set_events_taken(1'000);
-      answer.mutable_registered()->set_beat_ms(100);
-      {
-        const std::lock_guard lock(mutex);
-        registers.push_back(wanted);
-      }
-      way.send(link, answer);
+TEST(LinkRecovery, AControllerThatWantsBeatsMoreOftenThanTheOneBeforeGetsThem) {
+  RecordingHandler handler;
+  handler.beat_ms = 60'000;
+  const TestIdentity identity;
+  const TemporaryFile root(identity.root_pem);
+  auto server = serve(handler, identity);
+  const auto link = connect(server.port, root.path());
+  ASSERT_TRUE(eventually([&] { return connected(*link); })) << link->status().text;
+  server.server.reset();
+  handler.beat_ms = 100;
+  handler.beats = 0;
+  server = serve(handler, identity, server.port);
+  ASSERT_TRUE(eventually([&] { return handler.linked() == 1; }));
+  std::this_thread::sleep_for(1s);
+  EXPECT_GE(handler.beats, 5U);
+  EXPECT_EQ(handler.registers.size(), 2U) << "it was not lost meanwhile";
+}
+
+// Says under which id a guard is registered, and what it has had of its events.
+class Confused : public RecordingHandler {
+ public:
+  explicit Confused(std::uint64_t taken) : taken_(taken) {}
+  void connected(Links& way, LinkId link, v1alpha1::Register&& wanted) override {
+    Envelope answer;
+    answer.mutable_registered()->set_guard_id(std::string(16, 'g'));
+    answer.mutable_registered()->set_events_taken(taken_);
+    answer.mutable_registered()->set_beat_ms(100);
+    {
+      const std::lock_guard lock(mutex);
+      registers.push_back(wanted);
     }
-  };
-  Confused handler;
+    way.send(link, answer);
+  }
+
+ private:
+  std::uint64_t taken_;
+};
+
+TEST(LinkRecovery, ANewIdUnderWhichEventsAreSaidToBeTakenIsGivenUpAndTheyAreKept) {
+  RecordingHandler first, last;
+  first.acknowledges_every = 1'000;
+  Confused confused(1);
+  const TestIdentity identity;
+  const TemporaryFile root(identity.root_pem);
+  auto server = serve(first, identity);
+  const std::uint16_t port = server.port;
+  const auto link = connect(port, root.path());
+  link->report(event_of(1));
+  ASSERT_TRUE(eventually([&] { return first.events_stored() == 1; })) << "it is sent, and not acknowledged";
+  server.server.reset();
+  server = serve(confused, identity, port);
+  EXPECT_TRUE(eventually([&] {
+    const std::lock_guard lock(confused.mutex);
+    return confused.registers.size() >= 2;
+  }));
+  EXPECT_FALSE(connected(*link));
+  EXPECT_EQ(link->figures().events_waiting, 1U);
+  server.server.reset();
+  server = serve(last, identity, port);
+  ASSERT_TRUE(link->flush(10s));
+  expect_all(last, 1);
+}
+
+TEST(LinkRecovery, AGuardIdThatIsTakenForAnothersIsGivenUp) {
+  Confused handler(1'000);  // more than were ever sent
   const TestIdentity identity;
   const TemporaryFile root(identity.root_pem);
   const auto server = serve(handler, identity);

@@ -40,37 +40,8 @@ net::Clock::duration jittered(net::Clock::duration wait) {
 
 }  // namespace
 
-// One that asks, on a loop of its own. The link's thread leaves the result and wakes it.
-template <class Answer>
-struct GuardEnd::Waiting {
-  explicit Waiting(net::Loop& owner) : loop(owner), answered(owner) {}
-  net::Loop& loop;
-  net::Event answered;
-  std::mutex mutex;
-  bool withdrawn = false;  // nobody waits any more, and the loop may be gone
-  std::optional<Result<Answer>> result;
-};
-
-// Of an ask that ends, whatever ends it.
-template <class Answer>
-class GuardEnd::Withdrawal {
- public:
-  Withdrawal(GuardEnd& link, std::shared_ptr<Waiting<Answer>> waiting) : link_(link), waiting_(std::move(waiting)) {}
-  Withdrawal(const Withdrawal&) = delete;
-  Withdrawal& operator=(const Withdrawal&) = delete;
-  ~Withdrawal() {
-    --link_.asks_open_;
-    const std::lock_guard lock(waiting_->mutex);
-    waiting_->withdrawn = true;
-  }
-
- private:
-  GuardEnd& link_;
-  std::shared_ptr<Waiting<Answer>> waiting_;
-};
-
 GuardEnd::GuardEnd(Registration registration, LinkHandlers handlers)
-    : registration_(std::move(registration)), handlers_(std::move(handlers)) {
+    : registration_(std::move(registration)), handlers_(std::move(handlers)), beat_now_(loop_) {
   // Finer than the loop's own timers. Without it events are sent one by one.
   UniqueFd timer(::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
   if (timer) timer_ = std::make_unique<net::Socket>(loop_, std::move(timer));
@@ -115,10 +86,9 @@ Task<Result<Answer>> GuardEnd::wait_for_answer(net::Loop& loop, Ask ask, Deadlin
   if (!connected_.load(std::memory_order_acquire)) {
     co_return std::unexpected(unavailable("the controller can't be asked: " + status().text));
   }
-  const auto waiting = std::make_shared<Waiting<Answer>>(loop);
-  ++asks_open_;
-  const Withdrawal<Answer> withdrawal(*this, waiting);
-  if (asks_open_ > limits::kLinkAsksMax || ask.ByteSizeLong() > limits::kLinkAskBytesMax) {
+  const auto waiting = std::make_shared<WaitingAsk<Answer>>(loop);
+  const Withdrawal<Answer> withdrawal(asks_open_, waiting);
+  if (*asks_open_ > limits::kLinkAsksMax || ask.ByteSizeLong() > limits::kLinkAskBytesMax) {
     co_return fail(ErrorSource::controller, ErrorKind::limit,
                    "the controller can't be asked: too much waits for its answer, or the message is too large");
   }
@@ -211,50 +181,24 @@ Task<void> GuardEnd::beat(GuardEnd& self) {
       self.transmit(envelope.SerializeAsString());
       self.probe();
     }
-    std::erase_if(self.asks_, [](const auto& entry) { return withdrawn(*entry.second); });
-    std::erase_if(self.leases_, [](const auto& entry) { return withdrawn(*entry.second); });
-    co_await self.loop_.sleep_until(self.loop_.in(self.up_ ? self.beat_ : limits::kLinkBeatMin));
+    self.asks_.forget_withdrawn();
+    self.leases_.forget_withdrawn();
+    // From each registering on anew: a controller that wants them more often than the one before may not wait for them.
+    self.beat_now_.reset();
+    co_await self.beat_now_.wait(self.loop_.in(self.up_ ? self.beat_ : limits::kLinkBeatMax));
   }
 }
 
-template <class Answer>
-bool GuardEnd::withdrawn(Waiting<Answer>& waiting) {
-  const std::lock_guard lock(waiting.mutex);
-  return waiting.withdrawn;
-}
-
-template <class Answer>
-void GuardEnd::wake(const std::shared_ptr<Waiting<Answer>>& waiting, Result<Answer> result) {
-  const std::lock_guard lock(waiting->mutex);
-  if (waiting->withdrawn) return;
-  waiting->result.emplace(std::move(result));
-  waiting->loop.post([waiting] { waiting->answered.set(); });
-}
-
-template <class Answer>
-void GuardEnd::answer(Pending<Answer>& pending, std::uint64_t number, Result<Answer> result) {
-  const auto found = pending.find(number);
-  if (found == pending.end()) return;  // who asked has given up
-  wake(found->second, std::move(result));
-  pending.erase(found);
-}
-
-template <class Answer>
-void GuardEnd::give_up(Pending<Answer>& pending, const Error& why) {
-  for (const auto& [number, waiting] : pending) wake<Answer>(waiting, std::unexpected(why));
-  pending.clear();
-}
-
 template <class Ask, class Answer, class Put>
-void GuardEnd::send_asks(std::vector<Asked<Ask, Answer>>& asked, Pending<Answer>& pending, Put put) {
+void GuardEnd::send_asks(std::vector<Asked<Ask, Answer>>& asked, PendingAsks<Answer>& pending, Put put) {
   for (Asked<Ask, Answer>& one : asked) {
     // Answered at once: who asks knows what to do without a controller, and it may not wait for one.
     if (!up_ || backlog() > limits::kLinkQueuedBytesMax) {
-      wake<Answer>(one.waiting, std::unexpected(unavailable("the controller can't be asked now")));
+      WaitingAsk<Answer>::wake(one.waiting, std::unexpected(unavailable("the controller can't be asked now")));
       continue;
     }
     one.ask.set_number(++number_);
-    pending.emplace(number_, std::move(one.waiting));
+    pending.add(number_, std::move(one.waiting));
     Envelope envelope;
     put(envelope, std::move(one.ask));
     envelope.SerializeToString(&scratch_);
@@ -371,13 +315,16 @@ Result<Envelope> GuardEnd::register_envelope() {
 
 Result<void> GuardEnd::registered(const api::Registered& message) {
   if (message.guard_id().size() != kGuardIdBytes) return malformed("gives an id that is none");
-  if (message.guard_id() == guard_id_) {
-    spool_.send_again();
-  } else {
+  const bool new_id = message.guard_id() != guard_id_;
+  if (new_id) {
     guard_id_ = message.guard_id();
     spool_.number_anew();
+  } else {
+    spool_.send_again();
   }
-  if (!spool_.taken(message.events_taken())) {
+  // Under a new id nothing was ever sent.
+  const bool possible = new_id ? message.events_taken() == 0 : spool_.taken(message.events_taken());
+  if (!possible) {
     // Under this id it would take what comes for what it has. The next one is new.
     guard_id_.clear();
     return malformed("has taken events that were never sent");
@@ -386,6 +333,7 @@ Result<void> GuardEnd::registered(const api::Registered& message) {
   up_ = was_up_ = true;
   useless_ = false;
   wait_ = {};
+  beat_now_.set();
   connected_.store(true, std::memory_order_release);
   set_state(LinkState::connected, {});
   if (handlers_.on_registered) handlers_.on_registered(message);
@@ -418,12 +366,12 @@ Result<void> GuardEnd::take_known(Envelope& envelope) {
   switch (envelope.body_case()) {
     case Envelope::kEntryAnswer: {
       const std::uint64_t number = envelope.entry_answer().number();
-      answer<api::EntryAnswer>(asks_, number, std::move(*envelope.mutable_entry_answer()));
+      asks_.answer(number, std::move(*envelope.mutable_entry_answer()));
       return {};
     }
     case Envelope::kLease: {
       const std::uint64_t number = envelope.lease().number();
-      answer<api::Lease>(leases_, number, std::move(*envelope.mutable_lease()));
+      leases_.answer(number, std::move(*envelope.mutable_lease()));
       return {};
     }
     case Envelope::kEventsTaken:
@@ -460,8 +408,8 @@ void GuardEnd::down(const Error& why) {
   connected_.store(false, std::memory_order_release);
   up_ = false;
   const Error error = unavailable(why.text);
-  give_up(asks_, error);
-  give_up(leases_, error);
+  asks_.give_up(error);
+  leases_.give_up(error);
   set_state(useless_ ? LinkState::refused : was_up_ ? LinkState::lost : LinkState::connecting, why.text);
   pump();  // who asked just before must not wait
 }

@@ -8,10 +8,11 @@
 #include <memory>
 #include <mutex>
 #include <thread>
-#include <unordered_map>
 #include <vector>
 
+#include "base/limits.h"
 #include "proxy/link/controller_link.h"
+#include "proxy/link/pending.h"
 #include "proxy/link/spool.h"
 
 namespace sallyport::link {
@@ -64,16 +65,10 @@ class GuardEnd : public ControllerLink {
   net::Clock::duration next_wait();
 
  private:
-  template <class Answer>
-  struct Waiting;
-  template <class Answer>
-  class Withdrawal;
-  template <class Answer>
-  using Pending = std::unordered_map<std::uint64_t, std::shared_ptr<Waiting<Answer>>>;
   template <class Ask, class Answer>
   struct Asked {
     Ask ask;
-    std::shared_ptr<Waiting<Answer>> waiting;
+    std::shared_ptr<WaitingAsk<Answer>> waiting;
   };
   struct Reported {
     std::string event;
@@ -93,15 +88,7 @@ class GuardEnd : public ControllerLink {
   net::Task<Result<Answer>> wait_for_answer(net::Loop& loop, Ask ask, net::Deadline deadline,
                                             std::vector<Asked<Ask, Answer>> Inbox::* queue);
   template <class Ask, class Answer, class Put>
-  void send_asks(std::vector<Asked<Ask, Answer>>& asked, Pending<Answer>& pending, Put put);
-  template <class Answer>
-  static void answer(Pending<Answer>& pending, std::uint64_t number, Result<Answer> result);
-  template <class Answer>
-  static void give_up(Pending<Answer>& pending, const Error& why);
-  template <class Answer>
-  static bool withdrawn(Waiting<Answer>& waiting);
-  template <class Answer>
-  static void wake(const std::shared_ptr<Waiting<Answer>>& waiting, Result<Answer> result);
+  void send_asks(std::vector<Asked<Ask, Answer>>& asked, PendingAsks<Answer>& pending, Put put);
   template <class Put>
   void hand_over(bool at_once, Put put);
   void keep(std::string event, Worth worth, Inbox& inbox);
@@ -127,19 +114,20 @@ class GuardEnd : public ControllerLink {
   std::unique_ptr<net::Socket> timer_;
   std::string guard_id_;
   std::chrono::milliseconds beat_{};
+  net::Event beat_now_;
   bool up_ = false;
   bool was_up_ = false;
   bool useless_ = false;  // the controller has said that trying again is
   net::Clock::duration wait_{};
   std::uint64_t number_ = 0;
-  Pending<api::EntryAnswer> asks_;
-  Pending<api::Lease> leases_;
+  PendingAsks<api::EntryAnswer> asks_{limits::kLinkAsksMax};
+  PendingAsks<api::Lease> leases_{limits::kLinkAsksMax};
   std::string scratch_;
 
   std::atomic<std::uint64_t> executions_open_ = 0;
   std::atomic<std::uint64_t> generation_ = 0;
   std::atomic<std::uint64_t> reports_ = 0;
-  std::atomic<std::size_t> asks_open_ = 0;
+  const AskCount asks_open_ = std::make_shared<std::atomic<std::size_t>>(0);
   std::atomic<std::uint64_t> unknown_ = 0;
   std::atomic<bool> connected_ = false;
   std::atomic<bool> stopping_ = false;
