@@ -202,6 +202,28 @@ TEST_F(LinkAttack, OneThatNeverReadsIsCut) {
   EXPECT_GE(server_->counts().cut, 1U);
 }
 
+TEST_F(LinkAttack, WhatDoesNotFitOnTheWayToItsThreadCutsTheLink) {
+  const auto one = joined();
+  const LinkId link = *handler_.any_link();
+  Envelope ask, update;
+  ask.mutable_entry_ask()->set_number(1);
+  update.mutable_update()->mutable_policy()->set_kind(std::string(1 << 20, 'x'));
+  {
+    const std::lock_guard busy(handler_.mutex);  // the link's thread waits for it
+    one->send(ask);
+    net::testing::run(loop_,
+                      [](net::Loop& loop) -> net::Task<void> { co_await loop.sleep_until(loop.in(500ms)); }(loop_));
+    std::size_t handed = 0;
+    while (handed < 100 && server_->send(link, update)) ++handed;
+    EXPECT_GE(handed, 60U);
+    EXPECT_LT(handed, 64U);
+    for (int i = 0; i < 10; ++i) EXPECT_FALSE(server_->send(link, update));
+  }
+  EXPECT_TRUE(eventually([&] { return handler_.linked() == 0; }));
+  EXPECT_TRUE(handler_.ended_with("too much waits to be sent to it"));
+  EXPECT_EQ(server_->counts().cut, 1U);
+}
+
 TEST_F(LinkAttack, AFloodOfAsksByOneThatReadsNoAnswerIsNotReadOn) {
   handler_.padding = std::string(1'000, 'x');
   const auto one = joined();
@@ -216,6 +238,41 @@ TEST_F(LinkAttack, AFloodOfAsksByOneThatReadsNoAnswerIsNotReadOn) {
   std::uint64_t answered = 0;
   while (answered < 40'000 && run(one->receive(loop_.in(5s)))) ++answered;
   EXPECT_EQ(answered, 40'000U);
+}
+
+TEST_F(LinkAttack, ThoseThatOnlyConnectMakeRoomForAGuard) {
+  std::vector<UniqueFd> silent;
+  while (silent.size() < limits::kLinkUnregisteredPerLoopMax) {
+    silent.push_back(net::testing::connect_to("127.0.0.1", server_.port));
+  }
+  ASSERT_TRUE(eventually([&] { return server_->counts().open == silent.size(); }));
+  const auto begun = std::chrono::steady_clock::now();
+  const auto one = guard();
+  const auto answer = run(one->join("one", loop_.in(9s)));  // earlier than they have to go by themselves
+  EXPECT_TRUE(answer && answer->has_registered());
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, limits::kLinkRegisterTimeout - 1s);
+  EXPECT_GE(server_->counts().evicted, 1U);
+}
+
+TEST_F(LinkAttack, OneThatIsUnderWayDoesNotMakeRoomForOthers) {
+  const auto slow = guard();
+  ASSERT_TRUE(run(slow->open(loop_.in(5s))));  // and says nothing more for now
+  std::vector<UniqueFd> silent;
+  while (silent.size() < limits::kLinkUnregisteredPerLoopMax + 20) {
+    silent.push_back(net::testing::connect_to("127.0.0.1", server_.port));
+  }
+  const auto talk = [](net::Loop& loop, RawGuard& slow) -> net::Task<void> {
+    for (int i = 0; i < 5; ++i) {
+      slow.socket().ping();
+      co_await loop.sleep_until(loop.in(1s));
+    }
+  };
+  net::testing::run(loop_, talk(loop_, *slow));
+  EXPECT_GE(server_->counts().evicted, 1U) << "of the silent, which came later";
+  slow->send(RawGuard::hello("slow"));
+  const auto answer = run(slow->receive(loop_.in(5s)));
+  ASSERT_TRUE(answer) << answer.error().text;
+  EXPECT_TRUE(answer->has_registered());
 }
 
 TEST_F(LinkAttack, ManyConnectionsAtOnceAreAllServed) {

@@ -1,5 +1,7 @@
 #include "controller/link/link_loop.h"
 
+#include <sys/ioctl.h>
+
 #include <algorithm>
 
 #include "base/limits.h"
@@ -20,7 +22,11 @@ namespace {
 constexpr std::uint16_t kGoingAway = 1001, kPolicyViolation = 1008;
 constexpr std::string_view kTicketsName = "link";  // tickets are bound to it
 
-std::size_t weight(std::string_view frame) { return frame.size() + 128; }
+// One number for all servers of the process, so that no link is taken for an earlier one of another server.
+std::uint64_t next_serial() {
+  static std::atomic<std::uint64_t> last = 0;
+  return ++last;
+}
 
 }  // namespace
 
@@ -30,10 +36,11 @@ class LinkLoop::Connection {
  public:
   Connection(LinkLoop& owner, UniqueFd fd, net::ConnectionSlot taken)
       : loop(owner),
-        serial(++owner.serial_),
+        serial(next_serial()),
         stream(owner.loop_, std::move(fd), ErrorSource::downstream),
         place(std::move(taken)),
         opened(owner.loop_.now()),
+        heard(opened),
         answered(owner.loop_),
         writer(owner.loop_) {
     loop.connections_.emplace(serial, this);
@@ -57,6 +64,14 @@ class LinkLoop::Connection {
     if (in_unregistered) loop.unregistered_.erase(*in_unregistered);
     in_unregistered.reset();
   }
+  // Looks whether something has come. What has come and is not read yet counts, and so does waiting for the handler.
+  void notice() {
+    int unread = 0;
+    const bool waits = ::ioctl(stream.socket().fd(), FIONREAD, &unread) == 0 && unread > 0;
+    const std::uint64_t received = stream.bytes_received();
+    if (waits || stage == Stage::asked || received != noticed) heard = loop.loop_.now();
+    noticed = received;
+  }
   // The first reason counts: what follows is its consequence.
   void end(std::string reason) {
     stage = Stage::ending;
@@ -75,6 +90,8 @@ class LinkLoop::Connection {
   bool is_guard = false;
   std::string why;
   Deadline opened;
+  Deadline heard;                                               // as make_room() has noticed
+  std::uint64_t noticed = 0;                                    // bytes
   net::Event answered;                                          // registered, or ending
   net::Clock::duration silence = limits::kLinkRegisterTimeout;  // that is too long
   std::size_t held = 0;                                         // of the loop's held_
@@ -146,14 +163,18 @@ void LinkLoop::accept(UniqueFd fd, net::ConnectionSlot place) {
   if (!draining_) loop_.spawn(serve(*this, std::move(fd), std::move(place)));
 }
 
-// Who has connected and is no guard yet is nobody: where they take all places, the oldest goes.
+// Who has connected and is no guard yet is nobody: where they take all places, the one that is silent for longest goes.
+// Age alone may not decide, or a controller that gets little of its machine would give all of them up half done.
 void LinkLoop::make_room() {
-  if (unregistered_.empty()) return;
-  Connection& oldest = *unregistered_.front();
-  if (loop_.now() - oldest.opened < limits::kLinkEvictionSilenceMin) return;
+  Connection* silent = nullptr;
+  for (Connection* connection : unregistered_) {
+    connection->notice();
+    if (silent == nullptr || connection->heard < silent->heard) silent = connection;
+  }
+  if (silent == nullptr || loop_.now() - silent->heard < limits::kLinkEvictionSilenceMin) return;
   ++parts_.counts->evicted;
-  oldest.end("others wanted to connect, and it had not registered");
-  oldest.stream.cancel();
+  silent->end("others wanted to connect, and it had not registered");
+  silent->stream.cancel();
 }
 
 Task<void> LinkLoop::serve(LinkLoop& self, UniqueFd fd, net::ConnectionSlot place) {
@@ -335,10 +356,15 @@ bool LinkLoop::may_queue(Connection& connection, std::size_t bytes) {
   if (bytes <= limits::kLinkQueuedBytesMax - std::min(connection.socket->queued(), limits::kLinkQueuedBytesMax)) {
     return true;
   }
+  cut(connection);
+  return false;
+}
+
+void LinkLoop::cut(Connection& connection) {
+  if (connection.stage == Stage::ending) return;
   ++parts_.counts->cut;
   connection.end("too much waits to be sent to it");
   connection.stream.abort();
-  return false;
 }
 
 LinkLoop::Connection* LinkLoop::find(LinkId link) {
@@ -373,15 +399,19 @@ void LinkLoop::close(LinkId link, const Refused& refused) { hand({.link = link, 
 
 // False if too much is on its way to this thread: then the link is cut, as nothing may be missing in between.
 bool LinkLoop::hand(Handed handed) {
-  const std::size_t bytes = handed.shared ? sizeof(Handed) : weight(handed.frame);
+  // What is shared is there once, however often it is handed over; what one link has of it may_queue() bounds.
+  const std::size_t bytes = sizeof(Handed) + handed.frame.size();
   bool first = false, fits = true;
   {
     const std::lock_guard lock(mutex_);
-    first = handed_.empty();
-    fits = handed.refused || handed_bytes_ + bytes <= limits::kLinkHandedBytesMax;
-    if (!fits) handed = {.link = handed.link};
-    handed_bytes_ += fits ? bytes : 0;
-    handed_.push_back(std::move(handed));
+    first = handed_.empty() && to_cut_.empty();
+    fits = handed_bytes_ + bytes <= limits::kLinkHandedBytesMax;
+    if (fits) {
+      handed_bytes_ += bytes;
+      handed_.push_back(std::move(handed));
+    } else {
+      to_cut_.insert(handed.link);
+    }
   }
   if (first) loop_.post([this] { take_handed(); });
   return fits;
@@ -389,11 +419,16 @@ bool LinkLoop::hand(Handed handed) {
 
 void LinkLoop::take_handed() {
   std::vector<Handed> all;
+  std::set<LinkId> to_cut;
   {
     const std::lock_guard lock(mutex_);
-    if (handed_.empty()) return;
+    if (handed_.empty() && to_cut_.empty()) return;
     all.swap(handed_);
+    to_cut.swap(to_cut_);
     handed_bytes_ = 0;
+  }
+  for (const LinkId link : to_cut) {
+    if (Connection* connection = find(link)) cut(*connection);
   }
   for (Handed& handed : all) {
     if (Connection* connection = find(handed.link)) deliver(*connection, handed);
@@ -404,11 +439,6 @@ void LinkLoop::deliver(Connection& connection, Handed& handed) {
   if (handed.refused) {
     if (connection.socket) refuse(connection, *handed.refused);
     return;
-  }
-  if (handed.frame.empty() && !handed.shared) {
-    ++parts_.counts->cut;
-    connection.end("too much waited to be sent");
-    return connection.stream.abort();
   }
   auto frame = handed.shared ? std::move(handed.shared) : std::make_shared<const std::string>(std::move(handed.frame));
   if (!may_queue(connection, frame->size())) return;

@@ -4,6 +4,7 @@
 #include <list>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <thread>
 #include <unordered_map>
 
@@ -48,9 +49,9 @@ class LinkLoop {
   // From another thread.
   struct Handed {
     LinkId link{};
-    std::string frame = {};                             // or
-    std::shared_ptr<const std::string> shared = {};     // or
-    std::optional<v1alpha1::Refused> refused = {};      // or, with none of these: the link is cut
+    std::string frame = {};                          // or
+    std::shared_ptr<const std::string> shared = {};  // or
+    std::optional<v1alpha1::Refused> refused = {};
     std::optional<std::uint32_t> registered_beat = {};  // the frame is a Registered
   };
 
@@ -70,6 +71,7 @@ class LinkLoop {
   void refuse(Connection& connection, const v1alpha1::Refused& refused);
   void refuse(Connection& connection, v1alpha1::RefusedReason reason, std::string text);
   bool may_queue(Connection& connection, std::size_t bytes);
+  void cut(Connection& connection);
   Connection* find(LinkId link);
   bool hand(Handed handed);
   void take_handed();
@@ -83,13 +85,13 @@ class LinkLoop {
   std::optional<net::Acceptor> acceptor_;
   std::unordered_map<std::uint64_t, Connection*> connections_;
   std::list<Connection*> unregistered_;  // the oldest first
-  std::uint64_t serial_ = 0;
-  std::size_t held_ = 0;  // bytes of messages under way
+  std::size_t held_ = 0;                 // bytes of messages under way
   bool draining_ = false;
 
   std::mutex mutex_;
   std::vector<Handed> handed_;
   std::size_t handed_bytes_ = 0;
+  std::set<LinkId> to_cut_;  // there was no room for what was to be said to them
 
   std::atomic<std::thread::id> thread_id_;  // set by the thread itself, which may be asked before `thread_` is there
   std::thread thread_;

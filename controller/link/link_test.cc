@@ -200,7 +200,33 @@ TEST(LinkServer, ItsThreadsShareThePort) {
   std::vector<std::unique_ptr<link::RemoteLink>> links;
   for (int i = 0; i < 12; ++i) links.push_back(connect(server.port, root.path()));
   EXPECT_TRUE(eventually([&] { return server->counts().guards == 12; }));
-  for (const auto& link : links) EXPECT_TRUE(ask(*link, "x"));
+  for (const auto& link : links) {
+    EXPECT_TRUE(eventually([&] { return connected(*link); })) << link->status().text;  // it is told a little later
+    EXPECT_TRUE(ask(*link, "x"));
+  }
+}
+
+TEST(LinkServer, ALinkOfOneServerIsNoneOfAnother) {
+  RecordingHandler handler;
+  const TestIdentity identity;
+  const TemporaryFile root(identity.root_pem);
+  const auto first = serve(handler, identity), second = serve(handler, identity);
+  const auto one = connect(first.port, root.path()), two = connect(second.port, root.path());
+  ASSERT_TRUE(eventually([&] { return connected(*one) && connected(*two); }));
+  std::map<LinkId, Links*> ways;
+  {
+    const std::lock_guard lock(handler.mutex);
+    ways = handler.ways;
+  }
+  ASSERT_EQ(ways.size(), 2U);
+  v1alpha1::Refused refused;
+  for (const auto& [link, way] : ways) {
+    Links& other = way == first.server.get() ? *second.server : *first.server;
+    other.close(link, refused);
+  }
+  EXPECT_TRUE(ask(*one, "x"));
+  EXPECT_TRUE(ask(*two, "x"));
+  EXPECT_EQ(handler.linked(), 2U);
 }
 
 TEST(LinkServer, RefusesAnIdentityThatIsNone) {
