@@ -110,6 +110,16 @@ TEST_F(LinkAttack, AMessageThatIsNoEnvelopeIsRefused) {
   expect_refused(*one, v1alpha1::REFUSED_REASON_MALFORMED);
 }
 
+TEST_F(LinkAttack, AStrangerThatIsNotUtf8IsRefusedWithoutALineInTheLog) {
+  ::testing::internal::CaptureStderr();
+  const auto one = guard();
+  ASSERT_TRUE(run(one->open(loop_.in(5s))));
+  one->send(RawGuard::hello("\xFF"));
+  expect_refused(*one, v1alpha1::REFUSED_REASON_MALFORMED);
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
+  EXPECT_TRUE(handler_.registers.empty());
+}
+
 TEST_F(LinkAttack, AnEnvelopeOfALaterVersionIsIgnoredAndCounted) {
   const auto one = joined();
   one->socket().queue(std::string("\xFA\x7F\x03new", 6));  // field 2047

@@ -2,6 +2,7 @@
 
 #include "base/limits.h"
 #include "controller/link/link_loop.h"
+#include "proxy/link/wire_text.h"
 
 namespace sallyport::controller {
 
@@ -13,6 +14,7 @@ Result<std::unique_ptr<LinkServer>> LinkServer::start(const LinkServerOptions& o
     return fail(ErrorSource::controller, ErrorKind::invalid,
                 "1 to " + std::to_string(limits::kLinkLoopsMax) + " threads can serve the link");
   }
+  link::keep_protobuf_quiet();
   std::unique_ptr<LinkServer> server(new LinkServer);
   for (std::size_t i = 0; i < listening.size(); ++i) {
     auto loop = LinkLoop::create({.index = i,

@@ -185,6 +185,37 @@ TEST_P(Link, ATraceThatIsTooLargeIsLeftOutAndItsEventIsNot) {
   EXPECT_FALSE(ended.has_trace());
 }
 
+// What a function puts into its requests comes here, too.
+TEST_P(Link, BytesThatAreNotUtf8EndNoLink) {
+  start();
+  v1alpha1::Event event = event_of(1);
+  event.mutable_exchange()->set_text("a\xFFz \xC3\xBC");
+  event.mutable_exchange()->mutable_operation()->set_path("/\xC0\xAF");
+  link_->report(event);
+  event.Clear();
+  event.mutable_execution_ended()->mutable_trace()->add_flows()->mutable_operation()->set_path("\xED\xA0\x80");
+  link_->report(event);
+  link_->update_taken(0, "\x80");
+  ASSERT_TRUE(link_->flush(10s));
+  {
+    const std::lock_guard lock(handler_.mutex);
+    const auto& events = handler_.stored.begin()->second;
+    ASSERT_EQ(events.size(), 2U);
+    EXPECT_EQ(events[0].exchange().text(), "a?z \xC3\xBC");
+    EXPECT_EQ(events[0].exchange().operation().path(), "/??");
+    EXPECT_EQ(events[1].execution_ended().trace().flows(0).operation().path(), "???");
+  }
+  net::Loop loop;
+  v1alpha1::EntryAsk wanted;
+  wanted.mutable_inbound()->set_path("/\xFF");
+  const auto refused = net::testing::run(loop, link_->ask(loop, wanted, loop.in(5s)));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::invalid);
+  wanted.mutable_inbound()->set_path("/");
+  EXPECT_TRUE(net::testing::run(loop, link_->ask(loop, wanted, loop.in(5s))));
+  EXPECT_EQ(handler_.registers.size(), 1U) << "the link has not been lost meanwhile";
+}
+
 TEST_P(Link, NothingLargerThanAMessageIsSent) {
   start();
   Envelope large;

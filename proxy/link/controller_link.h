@@ -54,14 +54,15 @@ class ControllerLink {
   virtual ~ControllerLink() = default;
 
   // For a coroutine on `loop`; the number is the link's to give. Fails with ErrorSource::controller: `unavailable`, at
-  // once, while there is no connection or when it is lost meanwhile; `timeout`; `limit` with too many asks under way.
-  // What a failure comes to is for who asks (on_controller_loss). What was reported before is sent before.
+  // once, while there is no connection or when it is lost meanwhile; `timeout`; `limit` with too many asks under way;
+  // `invalid` where a string is not UTF-8. What a failure comes to is for who asks (on_controller_loss). What was
+  // reported before is sent before.
   virtual net::Task<Result<api::EntryAnswer>> ask(net::Loop& loop, api::EntryAsk ask, net::Deadline deadline) = 0;
   virtual net::Task<Result<api::Lease>> lease(net::Loop& loop, api::LeaseAsk ask, net::Deadline deadline) = 0;
 
   // Kept until the controller has taken it, in a spool of limits::kSpoolEventsMax; where that is full exchanges that
   // were allowed go first, and what goes is counted and told (message Lost). The sequence is the link's to give. The
-  // trace of an event that is too large for a message is left out.
+  // trace of an event that is too large for a message is left out, and '?' is put for bytes that are not UTF-8.
   virtual void report(api::Event event) = 0;
   // Blocks until everything that was reported has been taken; false if that took too long. Not on the link's thread.
   virtual bool flush(std::chrono::milliseconds at_most) = 0;

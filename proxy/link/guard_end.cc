@@ -7,6 +7,7 @@
 
 #include "base/limits.h"
 #include "base/random.h"
+#include "proxy/link/wire_text.h"
 
 namespace sallyport::link {
 
@@ -42,6 +43,7 @@ net::Clock::duration jittered(net::Clock::duration wait) {
 
 GuardEnd::GuardEnd(Registration registration, LinkHandlers handlers)
     : registration_(std::move(registration)), handlers_(std::move(handlers)), beat_now_(loop_) {
+  keep_protobuf_quiet();
   // Finer than the loop's own timers. Without it events are sent one by one.
   UniqueFd timer(::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
   if (timer) timer_ = std::make_unique<net::Socket>(loop_, std::move(timer));
@@ -92,6 +94,11 @@ Task<Result<Answer>> GuardEnd::wait_for_answer(net::Loop& loop, Ask ask, Deadlin
     co_return fail(ErrorSource::controller, ErrorKind::limit,
                    "the controller can't be asked: too much waits for its answer, or the message is too large");
   }
+  // Not made so: the answer would be about something else.
+  if (!all_utf8(ask)) {
+    co_return fail(ErrorSource::controller, ErrorKind::invalid,
+                   "the controller can't be asked: there are bytes in the message that are not UTF-8");
+  }
   hand_over(true, [&](Inbox& inbox) { (inbox.*queue).push_back({std::move(ask), waiting}); });
   const net::Wait wait = co_await waiting->answered.wait(deadline);
   if (wait != net::Wait::ready) {
@@ -110,6 +117,7 @@ Task<Result<api::Lease>> GuardEnd::lease(net::Loop& loop, api::LeaseAsk ask, Dea
 
 void GuardEnd::report(api::Event event) {
   event.clear_sequence();
+  if (!all_utf8(event)) make_utf8(event);
   const Worth worth = worth_of(event);
   const bool at_once = event.has_flow_began();
   std::string bytes = event.SerializeAsString();
@@ -265,6 +273,7 @@ void GuardEnd::update_taken(std::uint64_t generation, std::string refusal) {
   Envelope envelope;
   envelope.mutable_update_taken()->set_generation(generation);
   envelope.mutable_update_taken()->set_refusal(std::move(refusal));
+  make_utf8(envelope);
   send_later(std::move(envelope));
 }
 
@@ -305,6 +314,9 @@ net::Clock::duration GuardEnd::silence_max() const { return limits::kLinkBeatsMi
 Result<Envelope> GuardEnd::register_envelope() {
   Result<api::Register> wanted = registration_();
   if (!wanted) return std::unexpected(std::move(wanted.error()));
+  if (!all_utf8(*wanted)) {
+    return fail(ErrorSource::controller, ErrorKind::invalid, "what the guard is registered with is not UTF-8");
+  }
   wanted->set_version(kVersion);
   wanted->set_guard_id(guard_id_);
   wanted->set_generation(generation_);

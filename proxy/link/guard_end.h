@@ -23,6 +23,7 @@ using Registration = std::function<Result<api::Register>()>;
 
 class GuardEnd : public ControllerLink {
  public:
+  ~GuardEnd() override;
   net::Task<Result<api::EntryAnswer>> ask(net::Loop& loop, api::EntryAsk ask, net::Deadline deadline) override;
   net::Task<Result<api::Lease>> lease(net::Loop& loop, api::LeaseAsk ask, net::Deadline deadline) override;
   void report(api::Event event) override;
@@ -35,7 +36,6 @@ class GuardEnd : public ControllerLink {
 
  protected:
   GuardEnd(Registration registration, LinkHandlers handlers);
-  ~GuardEnd() override;
 
   // Of who derives. start() is called last in its constructor, stop() first in its destructor.
   void start();
