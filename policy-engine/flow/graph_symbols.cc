@@ -78,13 +78,12 @@ std::uint32_t& SegmentTree::at(const std::vector<Piece>& pieces, bool open) {
 
 std::uint32_t& SymbolIndex::host_of(const Pattern& pattern) {
   if (!is_exact(pattern.host)) return (pattern.plain_http ? plain_hosts_ : hosts_).at(pattern.host, false);
-  StringIndex& exact = pattern.plain_http ? exact_plain_hosts_ : exact_hosts_;
-  return exact.try_emplace(literal_of(pattern.host), kNone).first->second;
+  return (pattern.plain_http ? exact_plain_hosts_ : exact_hosts_).at(literal_of(pattern.host), kNone);
 }
 
 std::uint32_t& SymbolIndex::path_of(HostEntry& host, const Pattern& pattern) {
   if (pattern.open_path || !is_exact(pattern.path)) return host.paths.at(pattern.path, pattern.open_path);
-  return host.exact_paths.try_emplace(literal_of(pattern.path), kNone).first->second;
+  return host.exact_paths.at(literal_of(pattern.path), kNone);
 }
 
 void SymbolIndex::add(const Pattern& pattern, std::uint32_t symbol) {
@@ -110,26 +109,39 @@ bool SymbolIndex::each_path(const HostEntry& host, std::string_view path, std::s
     if (queries == nullptr) return false;
     return queries->each(query, query, Part::query, [&](std::uint32_t symbol, bool) { return visit(symbol); });
   };
-  if (const auto found = host.exact_paths.find(path); found != host.exact_paths.end() && at_leaf(found->second)) {
-    return true;
-  }
+  if (const auto* found = host.exact_paths.find(path); found != nullptr && at_leaf(*found)) return true;
   return host.paths.each(path, at_leaf);
 }
 
 template <class Visit>
 bool SymbolIndex::each(const Operation& operation, Visit&& visit) const {
+  if (is_plain(operation.path) && is_plain(operation.query)) return each_plain(operation, visit);
+  return each_escaped(operation, visit);
+}
+
+// Apart, as it takes 200 KB of the stack, and hardly any request needs them.
+template <class Visit>
+[[gnu::noinline]] bool SymbolIndex::each_escaped(const Operation& operation, Visit& visit) const {
   const PlainText path(operation.path), query(operation.query);
   // Longer than any target that this program would send: it matches nothing.
   if (!path.fits() || !query.fits()) return false;
+  Operation plain = operation;
+  plain.path = path.view();
+  plain.query = query.view();
+  return each_plain(plain, visit);
+}
+
+template <class Visit>
+bool SymbolIndex::each_plain(const Operation& operation, Visit& visit) const {
   std::string_view host = operation.host;
   const bool plain = host.starts_with(kPlain);
   if (plain) host.remove_prefix(kPlain.size());
   const Label label{operation.method, operation.action};
   const auto at_host = [&](std::uint32_t entry) {
-    return each_path(host_entries_[entry], path.view(), query.view(), label, visit);
+    return each_path(host_entries_[entry], operation.path, operation.query, label, visit);
   };
-  const StringIndex& exact = plain ? exact_plain_hosts_ : exact_hosts_;
-  if (const auto found = exact.find(host); found != exact.end() && at_host(found->second)) return true;
+  const auto& exact = plain ? exact_plain_hosts_ : exact_hosts_;
+  if (const auto* found = exact.find(host); found != nullptr && at_host(*found)) return true;
   return (plain ? plain_hosts_ : hosts_).each(host, at_host);
 }
 

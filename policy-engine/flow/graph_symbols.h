@@ -30,13 +30,13 @@ template <class Key, class View, class Value, class Hash, class Equal>
 class Table {
  public:
   const Value* find(const View& key) const {
-    const std::size_t at = position_of(key);
-    return at < entries_.size() ? &entries_[at].value : nullptr;
+    const Entry* found = entry_of(key);
+    return found == nullptr ? nullptr : &found->value;
   }
 
   // Finds it, or makes it with `fresh`.
   Value& at(const Key& key, Value fresh) {
-    if (const std::size_t at = position_of(key); at < entries_.size()) return entries_[at].value;
+    if (const Entry* found = entry_of(key)) return entries_[static_cast<std::size_t>(found - entries_.data())].value;
     entries_.push_back({key, std::move(fresh)});
     if (index_) {
       index_->emplace(key, static_cast<std::uint32_t>(entries_.size() - 1));
@@ -55,15 +55,15 @@ class Table {
   };
   using Index = std::unordered_map<Key, std::uint32_t, Hash, Equal>;
 
-  // The number of entries where it is not among them.
-  std::size_t position_of(const View& key) const {
+  const Entry* entry_of(const View& key) const {
     if (index_) {
       const auto found = index_->find(key);
-      return found == index_->end() ? entries_.size() : found->second;
+      return found == index_->end() ? nullptr : &entries_[found->second];
     }
-    std::size_t at = 0;
-    while (at < entries_.size() && !Equal{}(entries_[at].key, key)) ++at;
-    return at;
+    for (const Entry& entry : entries_) {
+      if (Equal{}(entry.key, key)) return &entry;
+    }
+    return nullptr;
   }
 
   std::vector<Entry> entries_;
@@ -182,7 +182,7 @@ class SymbolIndex {
     Table<OwnLabel, Label, SegmentIndex, LabelHash, LabelEqual> queries;
   };
   struct HostEntry {
-    StringIndex exact_paths;  // to leaves
+    StringTable<std::uint32_t> exact_paths;  // to leaves
     SegmentTree paths{Part::path};
   };
 
@@ -192,10 +192,14 @@ class SymbolIndex {
   template <class Visit>
   bool each(const Operation& operation, Visit&& visit) const;
   template <class Visit>
+  bool each_escaped(const Operation& operation, Visit& visit) const;
+  template <class Visit>
+  bool each_plain(const Operation& operation, Visit& visit) const;
+  template <class Visit>
   bool each_path(const HostEntry& host, std::string_view path, std::string_view query, const Label& label,
                  Visit& visit) const;
 
-  StringIndex exact_hosts_, exact_plain_hosts_;  // https and http
+  StringTable<std::uint32_t> exact_hosts_, exact_plain_hosts_;  // https and http
   SegmentTree hosts_{Part::host}, plain_hosts_{Part::host};
   std::vector<HostEntry> host_entries_;
   std::vector<Leaf> leaves_;

@@ -13,9 +13,22 @@ namespace sallyport::flow {
 enum class Part : std::uint8_t { host, path, query };
 
 // What no placeholder of this part stands for, besides the end: the border of its segments.
-char separator_of(Part part);
+constexpr char separator_of(Part part) {
+  switch (part) {
+    case Part::host:
+      return '.';
+    case Part::path:
+      return '/';
+    case Part::query:
+      return '&';
+  }
+  return '/';
+}
 
-// The text as patterns write it: "{", "}" and "*" as escapes. No text that has none of them is copied.
+// Whether the text is as patterns write it: without "{", "}" and "*".
+bool is_plain(std::string_view text);
+
+// The text as patterns write it: with "{", "}" and "*" as escapes. No text that is plain is copied.
 class PlainText {
  public:
   explicit PlainText(std::string_view text);
