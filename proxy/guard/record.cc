@@ -29,6 +29,14 @@ class Line {
     raw(name);
     at_ = put_json_string(at_, value);
   }
+  // One of this program's own words, in which there is nothing to escape.
+  void word(std::string_view name, std::string_view value) {
+    if (value.empty()) return;
+    raw(name);
+    *at_++ = '"';
+    raw(value);
+    *at_++ = '"';
+  }
   void number(std::string_view name, std::uint64_t value) {
     raw(name);
     at_ = std::to_chars(at_, at_ + 20, value).ptr;
@@ -86,12 +94,12 @@ char* write_json(char* at, const Record& record, std::string_view function) {
   line.raw("\",\"id\":\"");
   line.id(record.id);
   line.raw("\"");
-  line.text(",\"kind\":", to_string(record.kind));
+  line.word(",\"kind\":", to_string(record.kind));
   line.text(",\"function\":", function);
-  line.text(",\"mode\":", document::to_string(record.mode));
-  line.text(",\"decision\":", to_string(record.outcome));
-  line.text(",\"reason\":", to_string(record.reason));
-  if (record.scheme) line.text(",\"scheme\":", *record.scheme == request::Scheme::https ? "https" : "http");
+  line.word(",\"mode\":", document::to_string(record.mode));
+  line.word(",\"decision\":", to_string(record.outcome));
+  line.word(",\"reason\":", to_string(record.reason));
+  if (record.scheme) line.word(",\"scheme\":", *record.scheme == request::Scheme::https ? "https" : "http");
   line.text(",\"host\":", record.host);
   if (record.port != 0) line.number(",\"port\":", record.port);
   line.text(",\"method\":", record.method);
@@ -109,11 +117,11 @@ char* write_json(char* at, const Record& record, std::string_view function) {
   if (record.first_byte) line.milliseconds(",\"first_byte_ms\":", *record.first_byte);
   line.text(",\"upstream\":", record.upstream);
   if (!record.upstream.empty()) line.raw(record.reused ? ",\"reused\":true" : ",\"reused\":false");
-  line.text(",\"protocol\":", record.protocol);
+  line.word(",\"protocol\":", record.protocol);
   if (record.execution) line.hex(",\"execution\":", *record.execution);
-  line.text(",\"attributed\":", record.attribution);
+  line.word(",\"attributed\":", record.attribution);
   line.text(",\"node\":", record.node);
-  line.text(",\"end\":", record.end);
+  line.word(",\"end\":", record.end);
   if (record.kind == RecordKind::execution) line.number(",\"flows\":", record.flows);
   line.text(",\"text\":", record.text);
   line.raw("}");

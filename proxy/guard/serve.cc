@@ -704,7 +704,10 @@ class Service final : public InFlight {
     if (!believed) co_return;
     flow_status_ = head_.status;
     flow_.answered(head_.status);
-    if (flow_.attribution() != Attribution::none) redirect_ = redirect_of(route_, record_.method, response_);
+    const bool redirects = flow::answer_of(head_.status) == flow::Answer::redirecting;
+    if (redirects && flow_.attribution() != Attribution::none) {
+      redirect_ = redirect_of(route_, record_.method, response_);
+    }
     if (runtime_ != nullptr && !note_invocation()) {
       co_await give_up(Reason::overloaded,
                        "no execution can be begun for this invocation: it has no id, or too many are open");
