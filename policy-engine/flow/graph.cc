@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cstring>
+#include <cstdint>
 #include <functional>
 #include <span>
 #include <utility>
@@ -45,7 +45,8 @@ struct Configuration {
   operator ConstConfiguration() const { return {head, counts, allowances}; }
 };
 
-// At most kFlowConfigurationsMax of them, and room for one that is being made.
+// At most kFlowConfigurationsMax of them, and room for one that is being made. Of the slots only the first few are in
+// use, mostly; nothing looks at what configurations have for the others.
 class Configurations {
  public:
   Configurations(std::size_t counters, std::size_t slots)
@@ -53,15 +54,16 @@ class Configurations {
 
   std::size_t size() const { return size_; }
   void clear() { size_ = 0; }
+  void use_slots(std::size_t count) { slots_used_ = count; }  // more than before only while there are no configurations
   void grow() { ++size_; }
 
   Configuration operator[](std::size_t i) {
     return {heads_[i], std::span(counts_).subspan(i * counters_, counters_),
-            std::span(allowances_).subspan(i * slots_, slots_)};
+            std::span(allowances_).subspan(i * slots_, slots_used_)};
   }
   ConstConfiguration operator[](std::size_t i) const {
     return {heads_[i], std::span(counts_).subspan(i * counters_, counters_),
-            std::span(allowances_).subspan(i * slots_, slots_)};
+            std::span(allowances_).subspan(i * slots_, slots_used_)};
   }
   std::uint32_t node(std::size_t i) const { return heads_[i].node; }
   bool operator==(const Configurations& other) const {
@@ -87,7 +89,7 @@ class Configurations {
   static constexpr std::size_t kRoom = limits::kFlowConfigurationsMax + 1;
 
   std::size_t counters_, slots_;
-  std::size_t size_ = 0;
+  std::size_t size_ = 0, slots_used_ = 0;
   std::vector<Head> heads_;
   std::vector<std::uint32_t> counts_;
   std::vector<Allowance> allowances_;
@@ -100,10 +102,59 @@ struct Slot {
   std::uint32_t request = 0;
   std::uint32_t symbol = 0;
   std::size_t operation = 0;  // its hash: sent again means that nothing about it is different
+  bool answered() const { return status == Status::failed || status == Status::redirected; }
   bool operator==(const Slot& other) const {
     if (status == Status::free || other.status == Status::free) return status == other.status;
     return status == other.status && request == other.request && symbol == other.symbol && operation == other.operation;
   }
+};
+
+// As many as the graph says. Those in use are among the first size() of them.
+class Slots {
+ public:
+  explicit Slots(std::size_t most) : slots_(most) {}
+
+  std::size_t size() const { return size_; }
+  const Slot& operator[](std::size_t i) const { return slots_[i]; }
+  std::span<const Slot> first() const { return std::span(slots_).first(size_); }
+  bool operator==(const Slots& other) const { return std::ranges::equal(first(), other.first()); }
+
+  // For another request: a free one; else that of the oldest, which then can no longer be sent again: fails closed.
+  std::size_t place() const {
+    std::size_t oldest = 0;
+    for (std::size_t i = 0; i < size_; ++i) {
+      if (slots_[i].status == Slot::Status::free) return i;
+      if (slots_[i].request < slots_[oldest].request) oldest = i;
+    }
+    return size_ < slots_.size() ? size_ : oldest;
+  }
+  void put(std::size_t i, const Slot& slot) {
+    if (slots_[i].answered()) --answered_;
+    slots_[i] = slot;
+    size_ = std::max(size_, i + 1);
+  }
+  // Whether something may be sent again, or be redirected.
+  bool any_answered() const { return answered_ > 0; }
+  // Whether the answer makes a difference.
+  bool awaits(const Ticket& ticket) const {
+    if (ticket.slot >= size_) return false;
+    const Slot& slot = slots_[ticket.slot];
+    return slot.status == Slot::Status::open && slot.request == ticket.request;
+  }
+  void answer(std::size_t i, Slot::Status status) {  // failed or redirected, and awaited
+    slots_[i].status = status;
+    ++answered_;
+  }
+  void free(std::size_t i) {
+    if (slots_[i].answered()) --answered_;
+    slots_[i].status = Slot::Status::free;
+    while (size_ > 0 && slots_[size_ - 1].status == Slot::Status::free) --size_;
+  }
+
+ private:
+  std::vector<Slot> slots_;
+  std::size_t size_ = 0;
+  std::size_t answered_ = 0;
 };
 
 // Whether a counter at `a` allows all that it allows at `b`: with the lower bound reached at both, less is better.
@@ -203,7 +254,7 @@ struct Execution::State {
   }
 
   Configurations now, next;
-  std::vector<Slot> slots;
+  Slots slots;
   std::uint32_t requests = 0;
 };
 
@@ -212,17 +263,18 @@ namespace {
 // One request against all configurations: `next` becomes those that it leads to.
 class Step {
  public:
-  Step(const Compiled& graph, const Configurations& now, Configurations& next, const std::vector<Slot>& slots)
+  Step(const Compiled& graph, const Configurations& now, Configurations& next, const Slots& slots)
       : graph_(graph), now_(now), next_(next), slots_(slots) {}
 
   void take(std::uint32_t symbol, std::size_t operation) {
     symbol_ = symbol;
+    slot_ = slots_.place();
     next_.clear();
-    slot_ = place_for_slot();
+    next_.use_slots(graph_.slots == 0 ? 0 : std::max(slots_.size(), slot_ + 1));
     for (std::size_t i = 0; i < now_.size(); ++i) {
       const ConstConfiguration at = now_[i];
       const CompiledNode& node = graph_.nodes[at.head.node];
-      go_on_from_answers(node, at, operation);
+      if (slots_.any_answered()) go_on_from_answers(node, at, operation);
       stay(node, at);
       if (node_complete(node, at)) enter_next(node);
     }
@@ -231,22 +283,13 @@ class Step {
   std::size_t slot() const { return slot_; }
 
  private:
-  // A free one; else that of the oldest request, which then can no longer be sent again: fails closed.
-  std::size_t place_for_slot() const {
-    std::size_t best = 0;
-    for (std::size_t i = 0; i < slots_.size(); ++i) {
-      if (slots_[i].status == Slot::Status::free) return i;
-      if (slots_[i].request < slots_[best].request) best = i;
-    }
-    return best;
-  }
-
   // A new one, beside those of next_, that is not yet settled: like `from`, or without anything.
   Configuration draft(const ConstConfiguration& from) {
     Configuration made = next_[next_.size()];
     made.head = from.head;
     std::ranges::copy(from.counts, made.counts.begin());
-    std::ranges::copy(from.allowances, made.allowances.begin());
+    const auto rest = std::ranges::copy(from.allowances, made.allowances.begin()).out;
+    std::fill(rest, made.allowances.end(), Allowance{});
     return made;
   }
   Configuration draft(std::uint32_t node) {
@@ -418,7 +461,7 @@ class Step {
   const Compiled& graph_;
   const Configurations& now_;
   Configurations& next_;
-  const std::vector<Slot>& slots_;
+  const Slots& slots_;
   std::uint32_t symbol_ = 0;
   std::size_t slot_ = 0;
 };
@@ -431,9 +474,10 @@ bool slot_needed(const Configurations& configurations, std::size_t i) {
   return false;
 }
 
-void free_slot(Configurations& configurations, std::vector<Slot>& slots, std::size_t i) {
-  slots[i].status = Slot::Status::free;
+void free_slot(Configurations& configurations, Slots& slots, std::size_t i) {
   for (std::size_t c = 0; c < configurations.size(); ++c) configurations[c].allowances[i] = {};
+  slots.free(i);
+  configurations.use_slots(slots.size());
 }
 
 }  // namespace
@@ -470,32 +514,26 @@ bool Execution::request(const Sighting& sighting, Ticket& ticket) {
   step.take(symbol, hash);
   if (state.next.size() == 0) return false;
   std::swap(state.now, state.next);
-  ticket = {symbol, std::as_const(state.now)[0].head.node, ++state.requests};
-  if (!state.slots.empty()) {
-    state.slots[step.slot()] = {Slot::Status::open, ticket.request, symbol, hash};
-    for (std::size_t i = 0; i < state.slots.size(); ++i) {
-      const bool used = state.slots[i].status != Slot::Status::free;
-      if (used && !slot_needed(state.now, i)) state.slots[i].status = Slot::Status::free;
-    }
+  ticket = {std::as_const(state.now)[0].head.node, static_cast<std::uint32_t>(step.slot()), ++state.requests};
+  if (graph.slots > 0) state.slots.put(ticket.slot, {Slot::Status::open, ticket.request, symbol, hash});
+  for (std::size_t i = state.slots.size(); i-- > 0;) {
+    const bool used = state.slots[i].status != Slot::Status::free;
+    if (used && !slot_needed(state.now, i)) free_slot(state.now, state.slots, i);
   }
+  if (!state.slots.awaits(ticket)) ticket.request = 0;
   return true;
 }
 
 void Execution::answered(const Ticket& ticket, Answer answer) {
   State& state = *state_;
-  const auto slot = std::ranges::find_if(state.slots, [&](const Slot& candidate) {
-    return candidate.status == Slot::Status::open && candidate.request == ticket.request;
-  });
-  if (slot == state.slots.end()) return;  // nothing may follow it in any case
+  if (!state.slots.awaits(ticket)) return;
   switch (answer) {
     case Answer::fine:
-      return free_slot(state.now, state.slots, static_cast<std::size_t>(slot - state.slots.begin()));
+      return free_slot(state.now, state.slots, ticket.slot);
     case Answer::retryable:
-      slot->status = Slot::Status::failed;
-      return;
+      return state.slots.answer(ticket.slot, Slot::Status::failed);
     case Answer::redirecting:
-      slot->status = Slot::Status::redirected;
-      return;
+      return state.slots.answer(ticket.slot, Slot::Status::redirected);
   }
 }
 
@@ -562,7 +600,7 @@ bool Execution::could_come(std::uint32_t symbol) const {
   Step step(graph, state.now, state.next, state.slots);
   step.take(symbol, 0);
   if (state.next.size() > 0) return true;
-  for (const Slot& slot : state.slots) {
+  for (const Slot& slot : state.slots.first()) {
     if (slot.status != Slot::Status::failed || slot.symbol != symbol) continue;
     step.take(symbol, slot.operation);
     if (state.next.size() > 0) return true;

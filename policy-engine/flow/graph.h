@@ -21,9 +21,9 @@ class Compiled;  // graph_compiler.h
 
 // What was allowed, to be handed back with the answer.
 struct Ticket {
-  std::uint32_t symbol = 0;
   std::uint32_t node = 0;     // the one that the request was allowed at: of several, the first
-  std::uint32_t request = 0;  // which of the execution's requests it was
+  std::uint32_t slot = 0;     // where what may follow its answer is kept
+  std::uint32_t request = 0;  // which of the execution's requests it was; 0: nothing may follow, whatever the answer
 };
 
 enum class Answer : std::uint8_t {

@@ -1,7 +1,7 @@
 #include "policy-engine/flow/open_executions.h"
 
 #include <algorithm>
-#include <ranges>
+#include <utility>
 
 namespace sallyport::flow {
 
@@ -28,12 +28,12 @@ std::string OpenExecutions::Way::text(const Graph& graph) const {
   return out;
 }
 
-bool OpenExecutions::Walk::take(const Operation& operation, Id request) {
+std::optional<OpenExecutions::Allowed> OpenExecutions::Walk::take(const Operation& operation, Id request) {
   Ticket ticket;
-  if (!at.request(operation, ticket)) return false;
-  awaited.emplace_back(request, ticket);
+  if (!at.request(operation, ticket)) return std::nullopt;
+  if (ticket.request != 0) awaited.push_back({request, ticket});
   way.add(ticket.node);
-  return true;
+  return Allowed{graph->node_name(ticket.node), ticket.request != 0};
 }
 
 // "expected: PUT a.com/y, or the end; at: load (so far: load ×2)"
@@ -51,8 +51,8 @@ std::string OpenExecutions::Walk::standing() const {
 bool OpenExecutions::alike(const Member& a, const Member& b) {
   if (a.owner != b.owner) return false;
   if (a.walk == b.walk) return true;
-  const auto request = [](const std::pair<Id, Ticket>& awaited) { return awaited.first; };
-  return std::ranges::equal(a.walk->awaited, b.walk->awaited, {}, request, request) && a.walk->at == b.walk->at;
+  return std::ranges::equal(a.walk->awaited, b.walk->awaited, {}, &Awaited::request, &Awaited::request) &&
+         a.walk->at == b.walk->at;
 }
 
 // In any order: who of the crowd began first is not known.
@@ -145,12 +145,13 @@ void OpenExecutions::forget(Id id) {
   remove(branches(id, true, [](const Walk&) { return true; }));
 }
 
-bool OpenExecutions::request(std::optional<Id> sender, const Operation& operation, Id request) {
+std::optional<OpenExecutions::Allowed> OpenExecutions::request(std::optional<Id> sender, const Operation& operation,
+                                                               Id request) {
   if (readings_.size() == 1 && size() == 1) {  // nothing to distribute
     Member& member = readings_.front().front();
-    if (!member.walk->take(operation, request)) return false;
-    if (sender) member.owner = *sender;
-    return true;
+    const auto allowed = member.walk->take(operation, request);
+    if (allowed && sender) member.owner = *sender;
+    return allowed;
   }
   const auto ways = branches(sender, sender.has_value(), [&](const Walk& walk) { return walk.at.could(operation); });
   if (readings_.size() == 1 && ways.size() == 1) {  // nothing to choose
@@ -158,14 +159,16 @@ bool OpenExecutions::request(std::optional<Id> sender, const Operation& operatio
     if (sender) member.owner = *sender;
     return member.walk->take(operation, request);
   }
+  std::optional<Allowed> allowed;
   auto readings = follow(ways, [&](Reading&, Reading::iterator member) {
     member->walk = std::make_shared<Walk>(*member->walk);
-    member->walk->take(operation, request);
+    const auto taken = member->walk->take(operation, request);
+    if (!allowed) allowed = taken;
+    if (allowed && taken) allowed->awaited |= taken->awaited;
     if (sender) member->owner = *sender;
   });
-  if (readings.empty()) return false;
-  readings_ = std::move(readings);
-  return true;
+  if (!readings.empty()) readings_ = std::move(readings);
+  return allowed;
 }
 
 // It holds in every reading, so that walks which readings share are told once.
@@ -173,22 +176,12 @@ void OpenExecutions::answered(Id request, Answer answer) {
   for (Reading& reading : readings_) {
     for (Member& member : reading) {
       auto& awaited = member.walk->awaited;
-      const auto found = std::ranges::find(awaited, request, &std::pair<Id, Ticket>::first);
+      const auto found = std::ranges::find(awaited, request, &Awaited::request);
       if (found == awaited.end()) continue;
-      member.walk->at.answered(found->second, answer);
+      member.walk->at.answered(found->ticket, answer);
       awaited.erase(found);
     }
   }
-}
-
-std::string_view OpenExecutions::node_of(Id request) const {
-  for (const Member& member : readings_.front()) {
-    // From the last on, as it is mostly asked of.
-    for (const auto& [awaited, ticket] : std::views::reverse(member.walk->awaited)) {
-      if (awaited == request) return member.walk->graph->node_name(ticket.node);
-    }
-  }
-  return {};
 }
 
 const OpenExecutions::Member* OpenExecutions::member_of(std::optional<Id> id) const {

@@ -36,14 +36,16 @@ class OpenExecutions {
   void forget(Id id);
   std::size_t size() const { return readings_.front().size(); }
 
-  // A request of execution `sender`; nothing: of some open execution. False: none could send it, and nothing has
+  struct Allowed {
+    std::string_view node;  // for people: at which it is; of its graph, which must outlive this
+    bool awaited = false;   // answered() is to be called: what may follow depends on the answer
+  };
+  // A request of execution `sender`; nothing: of some open execution. Nothing: none could send it, and nothing has
   // changed. Fails closed: past limits::kFlowReadingsMax readings the rest is forgotten, which can only refuse more.
-  bool request(std::optional<Id> sender, const Operation& operation, Id request);
+  std::optional<Allowed> request(std::optional<Id> sender, const Operation& operation, Id request);
   // To an allowed request, once.
   void answered(Id request, Answer answer);
 
-  // For people: the node at which a request was allowed that has no answer yet.
-  std::string_view node_of(Id request) const;
   // For people: what was expected instead of a request that was refused, in which node the execution stands and by
   // which way it came. Where the sender is not known, of the one that began first.
   std::string refusal(std::optional<Id> sender, const Operation& operation) const;
@@ -56,14 +58,19 @@ class OpenExecutions {
     void add(std::uint32_t node);
     std::string text(const Graph& graph) const;
   };
+  // A request without an answer, which makes a difference.
+  struct Awaited {
+    Id request = 0;
+    Ticket ticket;
+  };
   // One way through the graph, shared by the readings that have it in common.
   struct Walk {
     explicit Walk(const std::shared_ptr<const Graph>& graph) : graph(graph), at(graph) {}
-    bool take(const Operation& operation, Id request);
+    std::optional<Allowed> take(const Operation& operation, Id request);
     std::string standing() const;
     std::shared_ptr<const Graph> graph;
     Execution at;
-    std::vector<std::pair<Id, Ticket>> awaited;  // requests without an answer
+    std::vector<Awaited> awaited;
     Way way;
   };
   struct Member {

@@ -88,6 +88,37 @@ TEST(OpenExecutions, WhoSentWhatIsLeftOpenUntilItMatters) {
   EXPECT_EQ(two.executions.end(1) + two.executions.end(2), "");
 }
 
+TEST(OpenExecutions, SayAtWhichNodeAndWhetherTheAnswerMakesADifference) {
+  OpenExecutions executions;
+  executions.begin(load_store());
+  const auto load = executions.request(1, get("/load"), 101);
+  ASSERT_TRUE(load.has_value());
+  EXPECT_EQ(load->node, "load");
+  EXPECT_TRUE(load->awaited) << "it may be sent again";
+  const auto store = executions.request(1, get("/store"), 102);
+  ASSERT_TRUE(store.has_value());
+  EXPECT_EQ(store->node, "store");
+  EXPECT_FALSE(store->awaited);
+  EXPECT_FALSE(executions.request(1, get("/store"), 103).has_value());
+
+  // A q of either node, of which one has retries: its answer is awaited where one reading may want it.
+  OpenExecutions two;
+  const auto graph = graph_of(R"(entry: ["q", "p"]
+    nodes { name: "q" request: "GET a.com/q" next: "exit" }
+    nodes { name: "p" request: "GET a.com/p" next: "q2" }
+    nodes { name: "q2" request: "GET a.com/q" retries: 1 next: "exit" })");
+  two.begin(graph);
+  two.begin(graph);
+  const auto p = two.request(std::nullopt, get("/p"), 101);
+  ASSERT_TRUE(p.has_value());
+  EXPECT_FALSE(p->awaited);
+  const auto q = two.request(std::nullopt, get("/q"), 102);
+  ASSERT_TRUE(q.has_value());
+  EXPECT_TRUE(q->awaited);
+  two.answered(102, Answer::retryable);
+  EXPECT_TRUE(two.request(std::nullopt, get("/q"), 103));
+}
+
 TEST(OpenExecutions, ARefusalChangesNothing) {
   Crowd crowd(load_store(), 2);
   EXPECT_FALSE(crowd.sends("/store"));

@@ -292,12 +292,13 @@ void ExecutionTable::follow(const flow::Operation& operation, Flow& flow, Step& 
   if (known ? flow.of_->number == 0 : without_graph_ > 0) return;
   const auto sender = known ? std::optional(flow.of_->number) : std::nullopt;
   const flow::OpenExecutions::Id request = ++last_number_;
-  if (!standing_.request(sender, operation, request)) {
+  const auto allowed = standing_.request(sender, operation, request);
+  if (!allowed) {
     step.refusal = standing_.refusal(sender, operation);
     return;
   }
-  flow.request_ = request;
-  step.node = standing_.node_of(request);
+  if (allowed->awaited) flow.request_ = request;
+  step.node = std::string(allowed->node);
 }
 
 ExecutionTable::Flow ExecutionTable::send(const Request& request, net::Deadline now, Step& step) {
