@@ -2,9 +2,7 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cstdint>
-#include <functional>
 #include <span>
 #include <utility>
 
@@ -101,7 +99,7 @@ struct Slot {
   Status status = Status::free;
   std::uint32_t request = 0;
   std::uint32_t symbol = 0;
-  std::size_t operation = 0;  // its hash: sent again means that nothing about it is different
+  std::uint64_t operation = 0;  // its hash: sent again means that nothing about it is different
   bool answered() const { return status == Status::failed || status == Status::redirected; }
   bool operator==(const Slot& other) const {
     if (status == Status::free || other.status == Status::free) return status == other.status;
@@ -208,15 +206,6 @@ bool node_complete(const CompiledNode& node, const ConstConfiguration& at) {
   return at.head.pass >= node.times.least && pass_complete(node, at);
 }
 
-std::size_t hash_of(const Operation& operation) {
-  const std::hash<std::string_view> hash;
-  std::size_t out = hash(operation.method);
-  for (const std::string_view part : {operation.host, operation.path, operation.query, operation.action}) {
-    out = std::rotl(out, 7) * 0x9E3779B97F4A7C15U ^ hash(part);
-  }
-  return out;
-}
-
 }  // namespace
 
 Answer answer_of(int status) {
@@ -241,8 +230,8 @@ int Graph::node_line(std::uint32_t node) const {
 bool Graph::has(const Operation& operation) const { return compiled_->index.find(operation) != SymbolIndex::kNone; }
 Sighting Graph::sight(const Operation& operation) const {
   const std::uint32_t symbol = compiled_->index.find(operation);
-  // Only retries are told apart by it.
-  return {symbol, compiled_->slots == 0 || symbol == SymbolIndex::kNone ? 0 : hash_of(operation)};
+  // Only what is sent again is known by it.
+  return {symbol, compiled_->slots == 0 || symbol == SymbolIndex::kNone ? 0 : compiled_->hash(operation)};
 }
 
 struct Execution::State {
@@ -266,7 +255,7 @@ class Step {
   Step(const Compiled& graph, const Configurations& now, Configurations& next, const Slots& slots)
       : graph_(graph), now_(now), next_(next), slots_(slots) {}
 
-  void take(std::uint32_t symbol, std::size_t operation) {
+  void take(std::uint32_t symbol, std::uint64_t operation) {
     symbol_ = symbol;
     slot_ = slots_.place();
     next_.clear();
@@ -355,7 +344,7 @@ class Step {
   };
 
   // The same request again after a failure, or one to which an answer has redirected: nothing is counted.
-  void go_on_from_answers(const CompiledNode& node, const ConstConfiguration& at, std::size_t operation) {
+  void go_on_from_answers(const CompiledNode& node, const ConstConfiguration& at, std::uint64_t operation) {
     Seen retried, redirected;
     for (std::size_t i = 0; i < slots_.size(); ++i) {
       Allowance left = at.allowances[i];

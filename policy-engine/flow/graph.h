@@ -35,8 +35,8 @@ Answer answer_of(int status);  // 0: no response
 
 // An operation as a graph sees it.
 struct Sighting {
-  std::uint32_t symbol = 0;   // of the most specific pattern that it matches
-  std::size_t operation = 0;  // a hash of the whole
+  std::uint32_t symbol = 0;     // of the most specific pattern that it matches
+  std::uint64_t operation = 0;  // its OperationHash
 };
 
 class Graph {

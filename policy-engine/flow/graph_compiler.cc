@@ -217,6 +217,8 @@ void GraphCompiler::size_executions() {
     if (counted) out_->counters = std::max(out_->counters, node.steps.size());
     if (node.retries > 0 || node.redirects > 0) out_->slots = std::max(out_->slots, requests_at_once(node));
   }
+  // Fails closed: where no request can be known again, none may be sent again.
+  if (out_->slots > 0 && !out_->hash.choose_point()) out_->slots = 0;
 }
 
 }  // namespace sallyport::flow

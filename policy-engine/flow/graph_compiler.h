@@ -12,6 +12,7 @@
 #include "policy-engine/api/flow.pb.h"
 #include "policy-engine/flow/graph.h"
 #include "policy-engine/flow/graph_symbols.h"
+#include "policy-engine/flow/operation_hash.h"
 #include "policy-engine/flow/pattern.h"
 
 namespace sallyport::flow {
@@ -67,6 +68,7 @@ class Compiled {
   std::vector<std::uint32_t> ranks;               // of symbols: the most specific has 0
   std::vector<std::vector<std::uint32_t>> first;  // by symbol: the nodes that may begin with it, sorted
   SymbolIndex index;
+  OperationHash hash;
   std::size_t counters = 0;  // that a configuration has: of the largest set or loop
   std::size_t slots = 0;     // for requests that may be sent again or redirected
 };

@@ -5,7 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cctype>
 #include <chrono>
+#include <cstring>
+#include <functional>
 #include <map>
 #include <memory>
 #include <random>
@@ -187,6 +190,48 @@ TEST(Graph, HundredsOfFailuresAtOnceCostLittle) {
 }
 
 TEST(Graph, OnlyTheSameRequestMayComeAgain) { EXPECT_FALSE(Walk(kRetried).goes("/1! /2")); }
+
+// Two names of sixteen letters and digits with the same std::hash as parts of such a path: what takes seconds to find
+// for a hash without a secret, by which a function could send one request in the place of another that had failed.
+std::pair<std::string, std::string> paths_of_one_hash() {
+  constexpr std::uint64_t kFactor = 0xC6A4A7935BD1E995;  // of MurmurHash64A, which libstdc++ has
+  std::uint64_t inverse = kFactor;
+  for (int i = 0; i < 6; ++i) inverse *= 2 - kFactor * inverse;
+  const auto fold = [](std::uint64_t x) { return x ^ (x >> 47); };  // its own inverse
+  const auto word = [](std::string_view text) {
+    std::uint64_t out = 0;
+    std::memcpy(&out, text.data(), sizeof out);
+    return out;
+  };
+  const auto mixed = [&](std::uint64_t x) { return fold(x * kFactor) * kFactor; };
+  const std::string folder = "/photos/", one = "holidays", two = "sunset01";
+  const std::uint64_t start = 0xC70F6907 ^ (24 * kFactor);
+  const auto after = [&](std::string_view name) {
+    return (((start ^ mixed(word(folder))) * kFactor) ^ mixed(word(name))) * kFactor;
+  };
+  std::string other = "holidayA", rest(8, ' ');
+  for (std::uint64_t i = 0; !std::ranges::all_of(rest, [](unsigned char c) { return std::isalnum(c) != 0; }); ++i) {
+    std::uint64_t letters = i;
+    for (char& c : other) {
+      c = static_cast<char>('a' + letters % 26);
+      letters /= 26;
+    }
+    const std::uint64_t wanted = mixed(word(two)) ^ after(one) ^ after(other);
+    const std::uint64_t found = fold(wanted * inverse) * inverse;
+    std::memcpy(rest.data(), &found, sizeof found);
+  }
+  return {folder + one + two, folder + other + rest};
+}
+
+TEST(Graph, ARequestMadeToHashAsAFailedOneMayNotComeInItsPlace) {
+  const auto [failed, other] = paths_of_one_hash();
+  ASSERT_NE(failed, other);
+  ASSERT_EQ(std::hash<std::string_view>{}(failed), std::hash<std::string_view>{}(other)) << failed << " " << other;
+  const std::string graph =
+      R"(entry: "a" nodes { name: "a" request: "GET a.com/photos/{word}" retries: 1 next: "exit" })";
+  EXPECT_FALSE(Walk(graph).goes(failed + "! " + other));
+  EXPECT_TRUE(Walk(graph).goes(failed + "! " + failed));
+}
 
 TEST(Graph, ARequestWithoutAnAnswerMayNotComeAgain) {
   Walk walk(kRetried);
