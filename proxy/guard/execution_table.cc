@@ -79,12 +79,13 @@ struct ExecutionTable::Execution {
   std::string name;
   std::shared_ptr<api::Trace> trace;
   std::size_t bytes = 0;
-  std::uint64_t flows = 0, left_out = 0, under_way = 0;
+  std::uint64_t flows = 0, left_out = 0;
+  // That it is open, and each of its flows that is under way: with the last of them it is told.
+  std::atomic<std::uint64_t> holders = 1;
   flow::OpenExecutions::Id number = 0;  // in standing_; 0: it began without a graph
   bool process = false;
   bool start = false;
   bool attributed = true;
-  bool over = false;
   std::string incomplete;
 
   bool idle_start() const { return start && flows == 0; }
@@ -165,7 +166,6 @@ std::optional<ExecutionId> ExecutionTable::begin(Begin begin, Moment now) {
 // Takes it out of what is open; `over` gets it if nothing of it is under way any more.
 void ExecutionTable::close(List::iterator which, api::ExecutionEnd how, net::Deadline now, List& over) {
   Execution& execution = **which;
-  execution.over = true;
   execution.end = how;
   execution.ended = now;
   if (execution.number == 0) {
@@ -175,8 +175,8 @@ void ExecutionTable::close(List::iterator which, api::ExecutionEnd how, net::Dea
   } else {
     standing_.forget(execution.number);
   }
-  if (execution.under_way > 0) {
-    open_.erase(which);  // its flows hold it
+  if (--execution.holders > 0) {
+    open_.erase(which);
   } else {
     over.splice(over.end(), open_, which);
   }
@@ -313,7 +313,7 @@ ExecutionTable::Flow ExecutionTable::send(const Request& request, net::Deadline 
       flow.table_ = this;
       flow.id_ = flow.of_->id;
       flow.application_request_ = flow.of_->application_request;
-      ++flow.of_->under_way;
+      ++flow.of_->holders;
       note(*flow.of_, request.operation, request.began, flow);
     }
   }
@@ -337,23 +337,20 @@ void ExecutionTable::redirect(Execution& execution, api::Flow& noted, api::Opera
   }
 }
 
+// Without a trace nothing of it is kept, and there is nothing to lock for.
 void ExecutionTable::end_flow(Flow& flow, Outcome&& outcome, net::Deadline now) {
   Execution& execution = *flow.of_;
-  bool last = false;
-  {
+  if (flow.index_ >= 0) {
     const std::lock_guard lock(mutex_);
-    if (flow.index_ >= 0) {
-      api::Flow& noted = *execution.trace->mutable_flows(flow.index_);
-      set(*noted.mutable_ended(), std::max(now - execution.began.steady, net::Clock::duration::zero()));
-      noted.set_end(outcome.end);
-      noted.set_status(static_cast<std::uint32_t>(outcome.status));
-      noted.set_bytes_up(outcome.bytes_up);
-      noted.set_bytes_down(outcome.bytes_down);
-      if (outcome.redirect) redirect(execution, noted, std::move(*outcome.redirect));
-    }
-    last = --execution.under_way == 0 && execution.over;
+    api::Flow& noted = *execution.trace->mutable_flows(flow.index_);
+    set(*noted.mutable_ended(), std::max(now - execution.began.steady, net::Clock::duration::zero()));
+    noted.set_end(outcome.end);
+    noted.set_status(static_cast<std::uint32_t>(outcome.status));
+    noted.set_bytes_up(outcome.bytes_up);
+    noted.set_bytes_down(outcome.bytes_down);
+    if (outcome.redirect) redirect(execution, noted, std::move(*outcome.redirect));
   }
-  if (last) tell(execution);
+  if (--execution.holders == 0) tell(execution);
 }
 
 // Nobody else has the execution any more: it is closed, and nothing of it is under way.

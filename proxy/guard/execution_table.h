@@ -1,7 +1,7 @@
 #pragma once
 // The executions of the function that are open: each from its m_in to its m_out (SecLambda S34), with what they have
 // sent so far, and where they stand in the function's flow graph. Shared by the workers of one guard and locked: it is
-// asked two or three times an exchange, and only where executions are tracked at all.
+// asked once an exchange, up to three times where traces are kept or answers matter, and only if anybody is to know.
 
 #include <array>
 #include <atomic>

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <barrier>
 #include <string>
 #include <thread>
 #include <vector>
@@ -343,6 +345,35 @@ TEST(ExecutionThreads, WorkersMaySendAtOnce) {
   table.end(*id, api::EXECUTION_END_COMPLETE, net::Clock::now());
   ASSERT_EQ(ended.size(), 1U);
   EXPECT_EQ(ended[0].trace->flows_size(), 2'000);
+}
+
+// Whichever comes last tells of it, without a lock: its m_out, or the end of one of its flows.
+TEST(ExecutionThreads, EachIsToldOnceWhoeverEndsLast) {
+  std::atomic<int> told = 0;
+  ExecutionTable table({.function = "f", .messages = true}, [&](EndedExecution&& one) {
+    EXPECT_EQ(one.flows, 3U);
+    EXPECT_EQ(one.end, api::EXECUTION_END_COMPLETE);
+    ++told;
+  });
+  for (int round = 1; round <= 300; ++round) {
+    const auto id = table.begin({}, Moment::now());
+    ASSERT_TRUE(id);
+    std::barrier start(4);
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 3; ++t) {
+      const flow::Operation operation{"GET", "a.example", "/", {}, {}};
+      ExecutionTable::Step step;
+      auto flow = table.send({operation, request::HeaderList(), net::Clock::now(), false}, net::Clock::now(), step);
+      threads.emplace_back([&start, flow = std::move(flow)]() mutable {
+        start.arrive_and_wait();
+        flow.end({api::FLOW_END_ANSWERED, 200, {}, 0, 0}, net::Clock::now());
+      });
+    }
+    start.arrive_and_wait();
+    table.end(*id, api::EXECUTION_END_COMPLETE, net::Clock::now());
+    for (std::thread& thread : threads) thread.join();
+    ASSERT_EQ(told, round);
+  }
 }
 
 std::optional<std::string> parsed(std::initializer_list<std::string_view> values) {
