@@ -145,7 +145,9 @@ void join_cookies(const HeaderBlock& block, request::HeaderList& headers) {
     joined += block[i].value;
   }
   for (std::size_t i = 0; i < headers.size(); ++i) {
-    if (headers[i].name == "cookie") headers.replace_value(i, std::move(joined));
+    if (headers[i].name != "cookie") continue;
+    headers.replace_value(i, std::move(joined));
+    return;  // only the first was added
   }
 }
 
@@ -163,7 +165,7 @@ bool check_method(std::string_view method, ParseError& error) {
 // RFC 8441 sections 4 and 5. The frames of the WebSocket are not content, so nothing may say that there is some.
 bool check_connect(const Seen& seen, ParseError& error) {
   const Pseudo& pseudo = seen.pseudo;
-  const bool connect = *pseudo.method == "CONNECT";
+  const bool connect = pseudo.method == "CONNECT";
   if (!pseudo.protocol) {
     return !connect || wrong(error, "CONNECT is not supported here but for WebSocket", Reason::unsupported_method);
   }
