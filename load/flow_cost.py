@@ -29,8 +29,9 @@ class Following(Sallyport):
 
     name, number = "sallyport-flow", 17
 
-    def __init__(self, lab):
+    def __init__(self, lab, retries=0):
         super().__init__(lab)
+        self.retries = retries
         self.folder = lab.folder / self.name
         self.folder.mkdir()
         for file in lab.folder.glob("*-root.*"):
@@ -41,6 +42,8 @@ class Following(Sallyport):
         nodes = [{"name": f"n{i}", "request": f"GET {HTTP1.name}/v1/items{i}/{{int}}", "times": 2,
                   "next": [f"n{i + 1}"]} for i in range(NODES - 1)]
         nodes.append({"name": f"n{NODES - 1}", "request": f"GET {HTTP1.name}/*", "times": TIMES_MAX, "next": ["exit"]})
+        for node in nodes:
+            node["retries"] = self.retries
         graph = {"apiVersion": "sallyport.dev/v1alpha1", "kind": "FlowGraph", "metadata": {"name": "bench"},
                  "spec": {"entry": ["n0", f"n{NODES - 1}"], "nodes": nodes}}
         (self.folder / "graph.yaml").write_text(json.dumps(graph))
@@ -49,9 +52,9 @@ class Following(Sallyport):
         return made
 
 
-def in_the_lab(folder, rounds, requests):
+def in_the_lab(folder, rounds, requests, retries):
     lab = Lab(folder)
-    proxies = [Sallyport(lab), Following(lab)]
+    proxies = [Sallyport(lab), Following(lab, retries)]
     for proxy in proxies:
         proxy.start()
     ratios = []
@@ -64,7 +67,7 @@ def in_the_lab(folder, rounds, requests):
         if number > 0:
             ratios.append(cpu["sallyport-flow"] / cpu["sallyport"])
     low, median, high = statistics.quantiles(ratios, n=4)
-    print(f"CPU of a request with a flow graph of {NODES} nodes, in multiples of that without: "
+    print(f"CPU of a request with a flow graph of {NODES} nodes, {retries} retries each, in multiples of that without: "
           f"{median:.3f} ({low:.3f} to {high:.3f}; {rounds} rounds of {requests} requests)")
     for proxy in proxies:
         proxy.stop()
@@ -75,17 +78,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--requests", type=int, default=6_000, help="in a round (default 6,000)")
+    parser.add_argument("--retries", type=int, default=0, help="of each node; learned graphs have 2 (default 0)")
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if (options.rounds + 1) * options.requests > TIMES_MAX:
         parser.error(f"more than {TIMES_MAX} requests in all are more than a node may count")
     if options.folder:
-        in_the_lab(options.folder, options.rounds, options.requests)
+        in_the_lab(options.folder, options.rounds, options.requests, options.retries)
         return
     with tempfile.TemporaryDirectory(prefix="sallyport-flow-") as folder:
         arguments = [str(Path(__file__).resolve()), "--folder", folder, "--rounds", str(options.rounds)]
         began = time.monotonic()
-        subprocess.run(enter([*arguments, "--requests", str(options.requests)]), check=True, env=os.environ)
+        arguments += ["--requests", str(options.requests), "--retries", str(options.retries)]
+        subprocess.run(enter(arguments), check=True, env=os.environ)
         print(f"({time.monotonic() - began:.0f} s)")
 
 
