@@ -73,10 +73,10 @@ class RawGuard {
     }
   }
 
-  static v1alpha1::Envelope hello(const std::string& instance) {
+  static v1alpha1::Envelope hello(const std::string& instance, const std::string& token = "token") {
     v1alpha1::Envelope envelope;
     envelope.mutable_register_()->set_version(kLinkVersion);
-    envelope.mutable_register_()->set_join_token("token");
+    envelope.mutable_register_()->set_join_token(token);
     envelope.mutable_register_()->set_application("shop");
     envelope.mutable_register_()->set_function("checkout");
     envelope.mutable_register_()->set_instance(instance);
@@ -84,10 +84,11 @@ class RawGuard {
   }
 
   // All of it; what the controller answered, which is no Registered if it refused.
-  net::Task<Result<v1alpha1::Envelope>> join(std::string instance, net::Deadline deadline) {
+  net::Task<Result<v1alpha1::Envelope>> join(std::string instance, net::Deadline deadline,
+                                             std::string token = "token") {
     const Result<void> opened = co_await open(deadline);
     if (!opened) co_return std::unexpected(opened.error());
-    send(hello(instance));
+    send(hello(instance, token));
     Result<v1alpha1::Envelope> answer = co_await receive(deadline);
     co_return answer;
   }

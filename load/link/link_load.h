@@ -29,6 +29,7 @@ class Child {
   ~Child();
   double cpu_seconds() const;
   double resident_mib() const;
+  void signal(int number) const;
 
  private:
   int pid_ = -1;

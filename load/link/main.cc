@@ -7,6 +7,9 @@
 //   updates one Update to many guards, until the last of them has it
 //   idle    the memory of connections that are silent
 //
+// With --controller the server is the whole controller with a store on the disk, not a handler that only answers and
+// counts: then asks are decided by an application's state, and events are stored before they are acknowledged.
+//
 // A machine does other things meanwhile: each is measured several times, and both the middle and the best are told.
 
 #include <sys/resource.h>
@@ -14,15 +17,21 @@
 
 #include <algorithm>
 #include <charconv>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <optional>
 #include <set>
 #include <thread>
 
+#include "base/read_file.h"
 #include "ca/authority.h"
+#include "controller/core/controller.h"
 #include "controller/link/link_server.h"
 #include "controller/link/raw_guard.h"
+#include "controller/store/sqlite_store.h"
 #include "load/link/link_load.h"
 #include "proxy/link/remote_link.h"
 #include "proxy/net/listen.h"
@@ -62,6 +71,8 @@ struct Identity {
 };
 
 constexpr std::size_t kUpdateBytes = 4'096;
+
+bool whole_controller = false;
 
 // Answers asks with as much as they bring, takes events, and has an Update for everybody when one guard wants to be
 // renewed. It serves one thread.
@@ -105,9 +116,77 @@ class Handler final : public LinkHandler {
   std::uint64_t generation_ = 0;
 };
 
-// What `serve` does: one thread that serves until it is killed.
-[[noreturn]] void serve(const std::string& certificates_file, const std::string& key_file, const std::string& port) {
-  Handler handler;
+constexpr std::string_view kPolicy = R"(apiVersion: sallyport.dev/v1alpha1
+kind: EgressPolicy
+metadata: {name: checkout}
+spec:
+  endpoints:
+  - {name: things, host: api.example.com, rules: [{methods: [GET], path: {prefix: /}}]}
+)";
+
+constexpr std::string_view kGraph = R"(apiVersion: sallyport.dev/v1alpha1
+kind: ApplicationGraph
+metadata: {name: shop}
+spec:
+  functions:
+  - {name: checkout, entry: true}
+  - {name: mail, after: [{function: checkout, through: "PUT queue.example.com/{any}"}]}
+)";
+
+// The controller, and an application in it whose join token is left in a file.
+class WholeController {
+ public:
+  WholeController(const std::string& folder, const std::string& token_file) {
+    auto opened = controller::SqliteStore::open(folder);
+    if (!opened) die(opened.error().text);
+    store_ = std::move(*opened);
+    auto started = controller::Controller::start(*store_, {.beat = std::chrono::seconds(60)});
+    if (!started) die(started.error().text);
+    controller_ = std::move(*started);
+    if (!controller_->create_application("shop", "load")) die("no application");
+    put(controller::DocumentKind::policy, std::string(kPolicy));
+    put(controller::DocumentKind::application_graph, std::string(kGraph));
+    const auto token = controller_->make_token("shop", "", std::nullopt, "load");
+    if (!token || !write_file(token_file, token->text)) die("no token");
+  }
+  LinkHandler& handler() { return *controller_; }
+  // A policy of about kUpdateBytes, that differs each time.
+  void change() {
+    std::string text(kPolicy);
+    for (int i = 0; text.size() < kUpdateBytes; ++i) {
+      text += "  - {name: more" + std::to_string(i) + ", host: more" + std::to_string(++changes_) +
+              ".example.com, rules: [{methods: [GET], path: {prefix: /}}]}\n";
+    }
+    put(controller::DocumentKind::policy, text);
+  }
+
+ private:
+  void put(controller::DocumentKind kind, std::string text) {
+    controller::Document document;
+    document.application = "shop";
+    document.function = kind == controller::DocumentKind::policy ? "checkout" : "";
+    document.kind = kind;
+    document.text = std::move(text);
+    const auto put = controller_->put_document(document, 0, "load");
+    if (!put || put->version == 0) die("a document was refused");
+  }
+  std::unique_ptr<controller::SqliteStore> store_;
+  std::unique_ptr<controller::Controller> controller_;
+  int changes_ = 0;
+};
+
+// What `serve` does: one thread that serves until it is killed, and with a folder beside it the controller's others.
+// The policy changes at each SIGUSR1.
+[[noreturn]] void serve(const std::string& certificates_file, const std::string& key_file, const std::string& port,
+                        const std::string& folder) {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGUSR1);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  Handler counting;
+  std::optional<WholeController> whole;
+  if (!folder.empty()) whole.emplace(folder + "/data", folder + "/token");
+  LinkHandler& handler = whole ? whole->handler() : counting;
   rlimit files{};
   ::getrlimit(RLIMIT_NOFILE, &files);
   files.rlim_cur = files.rlim_max;
@@ -121,8 +200,31 @@ class Handler final : public LinkHandler {
   const auto server = controller::LinkServer::start({.certificates_pem = *certificates, .key_pem = *key},
                                                     std::move(listening), handler);
   if (!server) die(server.error().text);
-  for (;;) ::pause();
+  for (;;) {
+    int received = 0;
+    sigwait(&signals, &received);
+    if (whole) whole->change();
+  }
 }
+
+// For a store: on a disk, not in memory.
+class Folder {
+ public:
+  Folder() {
+    if (whole_controller && ::mkdtemp(path_.data()) == nullptr) die("no folder in /var/tmp");
+    if (!whole_controller) path_.clear();
+  }
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+  ~Folder() {
+    std::error_code ignored;
+    if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
+  }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_ = "/var/tmp/sallyport-link-load.XXXXXX";
+};
 
 // A server with one thread, in a process of its own.
 class Server {
@@ -131,9 +233,14 @@ class Server {
       : certificates_(identity.certificates_pem),
         key_(identity.key_pem),
         port_(free_port()),
-        child_({"/proc/self/exe", "serve", certificates_.path(), key_.path(), std::to_string(port_)}) {
+        child_({"/proc/self/exe", "serve", certificates_.path(), key_.path(), std::to_string(port_), folder_.path()}) {
     while (!reachable()) std::this_thread::sleep_for(5ms);
+    if (!whole_controller) return;
+    const auto token = read_file(folder_.path() + "/token", 1'024);
+    if (!token) die(token.error().text);
+    token_ = *token;
   }
+  const std::string& token() const { return token_; }
   std::uint16_t port() const { return port_; }
   const Child& child() const { return child_; }
 
@@ -148,13 +255,19 @@ class Server {
   }
   net::testing::TemporaryFile certificates_, key_;
   std::uint16_t port_;
+  Folder folder_;
+  std::string token_ = "token";
   Child child_;
 };
 
 std::unique_ptr<link::RemoteLink> guard(const Server& server, const std::string& ca_file) {
-  auto link = link::RemoteLink::start(
-      {.host = "127.0.0.1", .port = server.port(), .ca_file = ca_file},
-      [] { return Result<controller::v1alpha1::Register>(RawGuard::hello("one").register_()); }, {});
+  auto link = link::RemoteLink::start({.host = "127.0.0.1", .port = server.port(), .ca_file = ca_file},
+                                      [token = server.token()] {
+                                        static std::atomic<int> instances = 0;
+                                        return Result<controller::v1alpha1::Register>(
+                                            RawGuard::hello("one-" + std::to_string(++instances), token).register_());
+                                      },
+                                      {});
   if (!link) die(link.error().text);
   while ((*link)->status().state != link::LinkState::connected) std::this_thread::sleep_for(1ms);
   return std::move(*link);
@@ -164,9 +277,18 @@ double since(SteadyClock::time_point begun) {
   return std::chrono::duration<double, std::micro>(SteadyClock::now() - begun).count();
 }
 
+std::string new_execution() {
+  static std::uint64_t serial = 0;
+  std::string id(16, 'e');
+  ++serial;
+  std::memcpy(id.data(), &serial, sizeof serial);
+  return id;
+}
+
 Task<void> ask_on(net::Loop& loop, link::ControllerLink& link, Calls& calls, SteadyClock::time_point until) {
   while (SteadyClock::now() < until) {
     controller::v1alpha1::EntryAsk ask;
+    ask.set_execution(new_execution());
     ask.mutable_inbound()->set_path(std::string(kPayloadBytes, 'x'));
     const auto begun = SteadyClock::now();
     const auto answer = co_await link.ask(loop, std::move(ask), loop.in(10s));
@@ -197,8 +319,8 @@ struct Crowd {
   std::size_t open = 0, failed = 0;
 };
 
-Task<void> join(net::Loop& loop, RawGuard& guard, std::string name, Crowd& crowd) {
-  const auto answer = co_await guard.join(std::move(name), loop.in(120s));
+Task<void> join(net::Loop& loop, RawGuard& guard, std::string name, std::string token, Crowd& crowd) {
+  const auto answer = co_await guard.join(std::move(name), loop.in(120s), std::move(token));
   if (answer && answer->has_registered()) {
     ++crowd.open;
   } else {
@@ -207,13 +329,13 @@ Task<void> join(net::Loop& loop, RawGuard& guard, std::string name, Crowd& crowd
 }
 
 // Not more than some at a time: whoever is not registered in a second makes room for others.
-Task<void> join_all(net::Loop& loop, SSL_CTX* context, std::uint16_t port, std::size_t count,
+Task<void> join_all(net::Loop& loop, SSL_CTX* context, const Server& server, std::size_t count,
                     std::vector<std::unique_ptr<RawGuard>>& guards, Crowd& crowd) {
   constexpr std::size_t kAtOnce = 100;
   while (crowd.open + crowd.failed < count) {
     while (guards.size() < count && guards.size() < crowd.open + crowd.failed + kAtOnce) {
-      guards.push_back(std::make_unique<RawGuard>(loop, context, port));
-      loop.spawn(join(loop, *guards.back(), std::to_string(guards.size()), crowd));
+      guards.push_back(std::make_unique<RawGuard>(loop, context, server.port()));
+      loop.spawn(join(loop, *guards.back(), std::to_string(guards.size()), server.token(), crowd));
     }
     co_await loop.sleep_until(loop.in(1ms));
   }
@@ -225,7 +347,7 @@ class Registered {
  public:
   explicit Registered(const Server& server) : server_(server), context_(net::testing::client_context(nullptr)) {}
   void join(std::size_t count) {
-    loop.spawn(join_all(loop, context_.get(), server_.port(), count, guards, crowd));
+    loop.spawn(join_all(loop, context_.get(), server_, count, guards, crowd));
     loop.run();
     if (crowd.failed > 0) die("not every guard was registered");
   }
@@ -242,15 +364,21 @@ Task<void> ask_by_hand(net::Loop& loop, RawGuard& guard, unsigned at_once, std::
                        SteadyClock::time_point until, std::size_t& running) {
   Envelope ask;
   ask.mutable_entry_ask()->mutable_inbound()->set_path(std::string(kPayloadBytes, 'x'));
-  for (unsigned i = 0; i < at_once; ++i) guard.send(ask);
+  const auto send = [&] {
+    ask.mutable_entry_ask()->set_execution(new_execution());
+    guard.send(ask);
+  };
+  for (unsigned i = 0; i < at_once; ++i) send();
   unsigned under_way = at_once;
   while (under_way > 0) {
     const auto answer = co_await guard.receive(loop.in(30s));
     if (!answer) die(answer.error().text);
+    if (!answer->has_entry_answer()) continue;  // it is given its policy meanwhile
+    if (!answer->entry_answer().allowed()) die(answer->entry_answer().refusal());
     ++answers;
     --under_way;
     if (SteadyClock::now() >= until) continue;
-    guard.send(ask);
+    send();
     ++under_way;
   }
   if (--running == 0) loop.stop();
@@ -324,9 +452,10 @@ void measure_asks(const std::string& folder) {
   };
   for (int round = 0; round < kRounds; ++round) {
     note(ours, one_after_the_other(identity, 2), at_once(identity, kGuards, kEach, 2));
-    if (has_grpc()) note(theirs, grpc(1, 1), grpc(kGuards, kEach));
+    if (has_grpc() && !whole_controller) note(theirs, grpc(1, 1), grpc(kGuards, kEach));
   }
   tell("asks", ours);
+  if (whole_controller) return;
   if (has_grpc()) {
     tell("grpc", theirs);
   } else {
@@ -358,7 +487,9 @@ void measure_events() {
   const Server server(identity);
   std::vector<std::unique_ptr<link::RemoteLink>> guards;
   for (std::size_t i = 0; i < kGuards; ++i) guards.push_back(guard(server, root.path()));
-  const controller::v1alpha1::Event event = denied_exchange();
+  controller::v1alpha1::Event event = denied_exchange();
+  // Many denials are one alarm, and not what a controller gets most of.
+  if (whole_controller) event.mutable_exchange()->set_decision(controller::v1alpha1::DECISION_ALLOW);
   std::vector<Figure> figures{{"per_second_and_server_core", false, {}}, {"per_second", false, {}}};
   for (int round = 0; round < kRounds; ++round) {
     const double cpu = server.child().cpu_seconds();
@@ -401,6 +532,11 @@ void measure_updates(std::size_t wanted) {
   const Server server(identity);
   Registered crowd(server);
   crowd.join(count);
+  if (whole_controller) {  // each is given its policy first
+    std::size_t waiting = count;
+    for (const auto& guard : crowd.guards) crowd.loop.spawn(take_update(crowd.loop, *guard, waiting));
+    crowd.loop.run();
+  }
   Envelope trigger;
   trigger.mutable_renew()->set_certificate_request("everybody");
   std::vector<Figure> figures{{"ms_to_all", true, {}}, {"server_us_each", true, {}}};
@@ -409,7 +545,11 @@ void measure_updates(std::size_t wanted) {
     const double cpu = server.child().cpu_seconds();
     const auto begun = SteadyClock::now();
     for (const auto& guard : crowd.guards) crowd.loop.spawn(take_update(crowd.loop, *guard, waiting));
-    crowd.guards.front()->send(trigger);
+    if (whole_controller) {
+      server.child().signal(SIGUSR1);
+    } else {
+      crowd.guards.front()->send(trigger);
+    }
     crowd.loop.run();
     figures[0].values.push_back(since(begun) / 1e3);
     figures[1].values.push_back((server.child().cpu_seconds() - cpu) * 1e6 / static_cast<double>(count));
@@ -458,6 +598,10 @@ int main(int argc, char** argv) {
   using namespace sallyport::load;
   const std::string what = argc > 1 ? argv[1] : "";
   const std::string path = argv[0];
+  if (argc > 2 && argv[argc - 1] == std::string_view("--controller")) {
+    whole_controller = true;
+    --argc;
+  }
   const std::size_t slash = path.rfind('/');  // gRPC's server lies beside
   if (what == "asks") {
     measure_asks(slash == std::string::npos ? "." : path.substr(0, slash));
@@ -467,10 +611,11 @@ int main(int argc, char** argv) {
     measure_updates(argc > 2 ? number(argv[2]) : 5'000);
   } else if (what == "idle") {
     measure_idle(argc > 2 ? number(argv[2]) : 20'000);
-  } else if (what == "serve" && argc == 5) {
-    serve(argv[2], argv[3], argv[4]);
+  } else if (what == "serve" && argc == 6) {
+    serve(argv[2], argv[3], argv[4], argv[5]);
   } else {
-    std::fprintf(stderr, "usage: sallyport-link-load asks | events | updates [GUARDS] | idle [GUARDS]\n");
+    std::fprintf(stderr,
+                 "usage: sallyport-link-load asks | events | updates [GUARDS] | idle [GUARDS] [--controller]\n");
     return 2;
   }
   return 0;

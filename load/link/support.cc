@@ -40,6 +40,8 @@ Child::~Child() {
   ::waitpid(pid_, nullptr, 0);
 }
 
+void Child::signal(int number) const { ::kill(pid_, number); }
+
 double Child::cpu_seconds() const {
   clockid_t clock{};
   timespec time{};
