@@ -83,7 +83,7 @@ std::uint32_t& SymbolIndex::host_of(const Pattern& pattern) {
 
 std::uint32_t& SymbolIndex::path_of(HostEntry& host, const Pattern& pattern) {
   if (pattern.open_path || !is_exact(pattern.path)) return host.paths.at(pattern.path, pattern.open_path);
-  return host.exact_paths.at(literal_of(pattern.path), kNone);
+  return host.exact_paths.try_emplace(literal_of(pattern.path), kNone).first->second;
 }
 
 void SymbolIndex::add(const Pattern& pattern, std::uint32_t symbol) {
@@ -109,7 +109,11 @@ bool SymbolIndex::each_path(const HostEntry& host, std::string_view path, std::s
     if (queries == nullptr) return false;
     return queries->each(query, query, Part::query, [&](std::uint32_t symbol, bool) { return visit(symbol); });
   };
-  if (const auto* found = host.exact_paths.find(path); found != nullptr && at_leaf(*found)) return true;
+  if (!host.exact_paths.empty()) {  // else the path would be hashed for nothing
+    if (const auto found = host.exact_paths.find(path); found != host.exact_paths.end() && at_leaf(found->second)) {
+      return true;
+    }
+  }
   return host.paths.each(path, at_leaf);
 }
 

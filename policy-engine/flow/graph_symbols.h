@@ -182,7 +182,7 @@ class SymbolIndex {
     Table<OwnLabel, Label, SegmentIndex, LabelHash, LabelEqual> queries;
   };
   struct HostEntry {
-    StringTable<std::uint32_t> exact_paths;  // to leaves
+    StringIndex exact_paths;  // to leaves
     SegmentTree paths{Part::path};
   };
 
