@@ -234,6 +234,54 @@ Sighting Graph::sight(const Operation& operation) const {
   return {symbol, compiled_->slots == 0 || symbol == SymbolIndex::kNone ? 0 : compiled_->hash(operation)};
 }
 
+namespace {
+
+// What was looked up last: a request is looked at before it is taken, and loops send the same again and again.
+class LastSight {
+ public:
+  const Sighting& of(const Graph& graph, const Operation& operation) {
+    if (!is(operation)) keep(graph, operation);
+    return sighting_;
+  }
+
+ private:
+  using Parts = std::array<std::string_view, 5>;
+  static Parts parts_of(const Operation& operation) {
+    return {operation.path, operation.host, operation.method, operation.query, operation.action};
+  }
+
+  bool is(const Operation& operation) const {
+    const char* at = bytes_.data();
+    const Parts parts = parts_of(operation);
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      if (parts[i] != std::string_view(at, sizes_[i])) return false;
+      at += sizes_[i];
+    }
+    return true;
+  }
+
+  // What is too long is looked up each time.
+  void keep(const Graph& graph, const Operation& operation) {
+    sighting_ = graph.sight(operation);
+    sizes_.fill(0);
+    std::size_t size = 0;
+    const Parts parts = parts_of(operation);
+    for (const std::string_view part : parts) size += part.size();
+    if (size > bytes_.size()) return;
+    char* at = bytes_.data();
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      at = std::ranges::copy(parts[i], at).out;
+      sizes_[i] = static_cast<std::uint16_t>(parts[i].size());
+    }
+  }
+
+  Sighting sighting_;
+  std::array<std::uint16_t, 5> sizes_{};  // no request has an empty path
+  std::array<char, 192> bytes_;           // one part behind the other
+};
+
+}  // namespace
+
 struct Execution::State {
   explicit State(const Compiled& graph)
       : now(graph.counters, graph.slots), next(graph.counters, graph.slots), slots(graph.slots) {
@@ -245,6 +293,7 @@ struct Execution::State {
   Configurations now, next;
   Slots slots;
   std::uint32_t requests = 0;
+  LastSight last;
 };
 
 namespace {
@@ -488,10 +537,14 @@ bool Execution::operator==(const Execution& other) const {
 
 bool Execution::could(const Operation& operation) const {
   const Compiled& graph = *graph_->compiled_;
-  const Sighting sighting = graph_->sight(operation);
+  const Sighting sighting = state_->last.of(*graph_, operation);
   if (sighting.symbol == SymbolIndex::kNone) return false;
   Step(graph, state_->now, state_->next, state_->slots).take(sighting.symbol, sighting.operation);
   return state_->next.size() > 0;
+}
+
+bool Execution::request(const Operation& operation, Ticket& ticket) {
+  return request(state_->last.of(*graph_, operation), ticket);
 }
 
 bool Execution::request(const Sighting& sighting, Ticket& ticket) {

@@ -76,7 +76,7 @@ class Execution {
   // Advances and returns true, or leaves everything as it was and returns false: the request is out of order, too
   // often, or not in the graph. Fails closed: past limits::kFlowConfigurationsMax configurations the rest is forgotten,
   // which can only make it refuse more.
-  bool request(const Operation& operation, Ticket& ticket) { return request(graph_->sight(operation), ticket); }
+  bool request(const Operation& operation, Ticket& ticket);
   bool request(const Sighting& sighting, Ticket& ticket);  // of this graph
   // The answer to an allowed request, or its absence: what a retry or a redirect may follow. Answers of parallel
   // requests may come in any order.

@@ -662,5 +662,31 @@ TEST(Graph, AgreesWithAMatcherThatIsSlowAndObviouslyRight) {
   EXPECT_GT(under.allowed, under.steps / 20);
 }
 
+// What was looked up last is remembered: it must be the same in each part.
+TEST(Graph, NoRequestIsTakenForTheOneBeforeIt) {
+  const auto graph = graph_of(R"(
+    entry: "one"
+    nodes { name: "one" request: "GET a.com/x" times: "9" next: "exit" next: "long" }
+    nodes { name: "long" request: "GET a.com/long/*" times: "9" next: "exit" })");
+  const Operation known = get("/x");
+  const Operation others[] = {{"PUT", "a.com", "/x", "", ""},   {"GET", "b.com", "/x", "", ""},
+                              {"GET", "a.com", "/y", "", ""},   {"GET", "a.com", "/x", "q=1", ""},
+                              {"GET", "a.com", "/x", "", "Do"}, {"GET", "a.co", "m/x", "", ""}};
+  Execution execution(graph);
+  Ticket ticket;
+  for (const Operation& other : others) {
+    EXPECT_TRUE(execution.request(known, ticket));
+    EXPECT_FALSE(execution.could(other)) << to_string(other);
+    EXPECT_FALSE(execution.request(other, ticket)) << to_string(other);
+    EXPECT_FALSE(execution.request(other, ticket)) << to_string(other);
+  }
+  const Execution copy = execution;
+  EXPECT_TRUE(copy.could(known));
+  const std::string path = "/long/" + std::string(400, 'x');
+  EXPECT_TRUE(execution.request(get(path), ticket));
+  EXPECT_TRUE(execution.request(get(path), ticket));
+  EXPECT_FALSE(execution.request(get(path.substr(5)), ticket));
+}
+
 }  // namespace
 }  // namespace sallyport::flow
