@@ -155,7 +155,6 @@ std::string ApplicationState::reason_of(const Entrant& entrant, AlarmKind why) c
     case AlarmKind::events_lost:
     case AlarmKind::overloaded:
     case AlarmKind::too_many_instances:
-    case AlarmKind::doubled_instance:
     case AlarmKind::lost_instance:
       break;  // not about who leads to whom
   }
@@ -222,7 +221,8 @@ void ApplicationState::allow_led(const Entrant& entrant, std::uint32_t flow, Out
                   .request = sender.request,
                   .from_guard = sender.guard,
                   .from_execution = ledger_.execution(led.execution).id,
-                  .flow = led.id};
+                  .flow = led.id,
+                  .by_tag = entrant.claim.has_value()};
   const std::uint32_t predecessor = sender.function;
   ledger_.use(flow, now_);
   const std::uint32_t at = ledger_.begin(entrant.from, entrant.execution, decided.request, now_);
@@ -292,7 +292,7 @@ void ApplicationState::replay(const Decided& decided, Outcome& out) {
   if (function == ApplicationGraph::kNone || ledger_.find_execution(decided.execution) != kNil) return;
   const std::uint32_t from = ledger_.find_execution(decided.from_execution);
   if (from != kNil) {
-    const std::uint32_t flow = ledger_.find_flow(from, decided.flow, function);
+    const std::uint32_t flow = ledger_.find_flow(from, decided.flow, function, decided.by_tag);
     if (flow != kNil && ledger_.flow(flow).state != Flow::State::idle) ledger_.use(flow, now_);
   }
   const std::uint32_t at = ledger_.begin({decided.guard, function}, decided.execution, decided.request, now_);
@@ -349,7 +349,10 @@ void ApplicationState::apply_began(const Source& from, const v1alpha1::Execution
     }
     // It was asked for, and counted then.
     ledger_.execution(at).told = true;
-    return;
+    // One that has not heard the answer in time may have begun as a request of its own.
+    if (!began.asked() || ledger_.sender(ledger_.execution(at).sender).request == entrant.request) return;
+    return alarm(AlarmKind::malformed, from, entrant.execution, entrant.request,
+                 "an execution has begun as part of another request than it was allowed", out);
   }
   const bool room = ledger_.has_room();
   const std::uint32_t at = ledger_.begin(from, entrant.execution, entrant.request, now_);
@@ -417,7 +420,7 @@ void ApplicationState::apply_exchange(const Source& from, const v1alpha1::Exchan
   ExecutionId id{};
   if (read_id(exchange.execution(), id)) flow.execution = execution_of(from, id);
   const bool succeeded = has_succeeded(exchange);
-  if (flow.execution != kNil && ledger_.close_flows(flow.execution, flow.id, succeeded)) return;
+  if (flow.execution != kNil && ledger_.close_flows(flow.execution, flow.id, succeeded, now_)) return;
   // Its beginning was not announced, or got lost: it counts now.
   if (!succeeded || !find_edges(from.function, exchange.operation(), exchange.to_function())) return;
   if (!read_id(exchange.request_id(), flow.request)) {

@@ -6,8 +6,7 @@
 // - A message with a tag may begin an execution where the graph has an edge from the tag's function, the execution of
 //   the tag is known, and has begun a flow to this function that has not yet led to as many executions as it may.
 // - One without a tag may where a flow through a service has led to it: the oldest that has not yet led to as many as
-// it
-//   may. The new execution is part of the same request to the application as that flow's.
+//   it may. The new execution is part of the same request to the application as that flow's.
 // - Else it may where the function is an entry; the request is new then.
 // - Else it waits for limits::kPairingGrace, as the flow may be on its way from another guard. If none has come by then
 //   it may be a redelivery of what such a flow has led to; else it is refused. A redelivery waits, so that no message
@@ -15,14 +14,17 @@
 //
 // What an execution that was not asked for finds, or does not find, is the same; it has begun all the same, so all that
 // can be done is an alarm. Flows that failed lead to nothing, unless they have done so already: what a server does
-// before it fails nobody knows.
+// before it fails nobody knows. If a flow has failed after it had led to something, that may have been another's: so
+// many others to the same function may lead to nothing without an alarm.
 //
 // Causality is not seen but inferred from order, so an attacker who is faster than the message that a flow leads to can
 // take its place. Then that message finds nothing, which is an alarm, if it comes within limits::kReportGrace or asks.
 //
 // Pure: the same calls with the same times have the same results, whatever the clock says. To build it up again: replay
-// what was stored, events and Decided in the order in which they were given in and came out, each with its time. The
-// alarms of a replay have been raised before. A graph that has changed gets a new state in the same way.
+// what was stored, events and Decided in the order in which they were given in and came out, each with its time. So
+// what comes out of advance() is stored before the event of that time, for which advance() is called first, and what
+// comes out of an event before the next event. The alarms of a replay have been raised before. A graph that has changed
+// gets a new state in the same way.
 //
 // Not for several threads at once. No call allocates but for what is kept, waits, or has a text.
 

@@ -210,6 +210,58 @@ TEST_F(Shop, AFlowThatFailedAfterItLedToSomethingIsNoAlarm) {
   pass(20min);
 }
 
+TEST_F(Shop, WhatAFailedFlowHasLedToMayHaveBeenAnothersSoThatNoneIsMissing) {
+  const Running order = enter(front_);
+  const std::uint64_t early = ask(billing_);  // of the second flow, which its guard tells late
+  const std::uint64_t failed = begin_flow(order, kOrder);
+  EXPECT_EQ(verdict_of(early), "allowed");
+  end_flow(order, failed, kOrder, 503);
+  flow(order, kOrder);
+  pass(20min);
+  EXPECT_THAT(alarms(), IsEmpty());
+  // That is one, and does not hide others.
+  const Running next = enter(front_);
+  const std::uint64_t again = ask(billing_);
+  const std::uint64_t fails = begin_flow(next, kOrder);
+  EXPECT_EQ(verdict_of(again), "allowed");
+  end_flow(next, fails, kOrder, 0);
+  flow(next, kOrder), flow(next, kOrder);
+  pass(20min);
+  EXPECT_THAT(alarms(), ElementsAre("missing-execution"));
+}
+
+TEST_F(Shop, AnExecutionMustBePartOfTheRequestThatItWasAllowedFor) {
+  const Running order = enter(front_);
+  const std::uint64_t number = ask(front_);
+  const Running other{front_, last_execution(), order.request};
+  EXPECT_EQ(verdict_of(number), "allowed");
+  began(other, nullptr, true);
+  EXPECT_THAT(alarms(), ElementsAre("malformed"));
+  // A guard that the answer did not reach in time may let it begin by its policy, as a request of its own.
+  ask(front_);
+  began({front_, last_execution(), id_of<RequestId>(77, 'x')}, nullptr, false);
+}
+
+TEST(ApplicationState, AfterARestartItIsKnownInWhichWayAFlowHasLed) {
+  Application app(graph_of(R"(
+  - {name: one, entry: true}
+  - name: two
+    after:
+    - {function: one}
+    - {function: one, through: 'POST two.example.com/'}
+)"));
+  const Running sender = app.enter(app.guard("one"));
+  app.begin_flow(sender, "POST two.example.com/", "two");
+  const Source two = app.guard("two");
+  app.enter(two);  // through the service
+  app.restart();
+  EXPECT_EQ(app.enter(two, &sender).request, sender.request);
+  const std::uint64_t third = app.ask(two);
+  app.pass(1s);
+  EXPECT_NE(app.verdict_of(third), "allowed");
+  EXPECT_THAT(app.alarms(), ElementsAre("too-many-executions"));
+}
+
 TEST_F(Shop, OfTwoFlowsOfOneExecutionTheOneThatFailedIsKnownByItsName) {
   const Running order = enter(front_);
   const std::uint64_t good = begin_flow(order, kOrder), bad = begin_flow(order, kOrder);
@@ -529,14 +581,16 @@ TEST(Decided, IsReadAsItWasWrittenAndNothingElseIs) {
                   .request = id_of<RequestId>(3, 'r'),
                   .from_guard = id_of<GuardId>(4, 'g'),
                   .from_execution = id_of(5, 'e'),
-                  .flow = ~std::uint64_t{0}};
+                  .flow = ~std::uint64_t{0},
+                  .by_tag = true};
   const std::string bytes = to_bytes(decided);
   EXPECT_EQ(read_decided(bytes).value(), decided);
   for (std::size_t size = 0; size < bytes.size(); ++size) {
     const auto part = read_decided(bytes.substr(0, size));
-    EXPECT_TRUE(!part || part->flow == 0) << size;  // protobuf does not see that its last fields are missing
+    EXPECT_TRUE(!part || part->flow == 0 || !part->by_tag)
+        << size;  // protobuf does not see that its last fields are missing
   }
-  decided.from_guard = {}, decided.from_execution = {}, decided.flow = 0;
+  decided.from_guard = {}, decided.from_execution = {}, decided.flow = 0, decided.by_tag = false;
   EXPECT_EQ(read_decided(to_bytes(decided)).value(), decided);
   EXPECT_FALSE(read_decided("rubbish").has_value());
 }

@@ -30,6 +30,7 @@ std::string to_bytes(const Decided& decided) {
     out.set_from_guard_id(bytes_of(decided.from_guard));
     out.set_from_execution(bytes_of(decided.from_execution));
     out.set_flow(decided.flow);
+    out.set_by_tag(decided.by_tag);
   }
   return out.SerializeAsString();
 }
@@ -49,6 +50,7 @@ Result<Decided> read_decided(std::string_view bytes) {
   decided.time = Time(std::chrono::milliseconds(in.time_ms()));
   decided.function = in.function();
   decided.flow = in.flow();
+  decided.by_tag = in.by_tag();
   return decided;
 }
 

@@ -166,7 +166,7 @@ std::uint32_t Ledger::add_flow(std::uint32_t of, const RequestId& request, std::
   return at;
 }
 
-bool Ledger::close_flows(std::uint32_t of, std::uint64_t id, bool succeeded) {
+bool Ledger::close_flows(std::uint32_t of, std::uint64_t id, bool succeeded, Time now) {
   bool found = false;
   // From the newest, which ends next most often.
   for (std::uint32_t at = executions_[of].open_flows > 0 ? executions_[of].flows.tail : kNil; at != kNil;) {
@@ -177,7 +177,8 @@ bool Ledger::close_flows(std::uint32_t of, std::uint64_t id, bool succeeded) {
       flow.open = false;
       flow.succeeded = succeeded;
       --executions_[of].open_flows;
-      // One that failed after it had led to something was acted on, whatever the answer was.
+      // One that failed after it had led to something may have been acted on, whatever the answer was.
+      if (!succeeded && flow.used > 0) excuse(flow, now);
       if (!succeeded && flow.used == 0) make_idle(at);
       free_if_done(at);
     } else if (found) {
@@ -189,9 +190,10 @@ bool Ledger::close_flows(std::uint32_t of, std::uint64_t id, bool succeeded) {
   return found;
 }
 
-std::uint32_t Ledger::find_flow(std::uint32_t of, std::uint64_t id, std::uint32_t function) const {
+std::uint32_t Ledger::find_flow(std::uint32_t of, std::uint64_t id, std::uint32_t function, bool direct) const {
   for (std::uint32_t at = executions_[of].flows.tail; at != kNil; at = flows_[at].of_execution.prev) {
-    if (flows_[at].id == id && edge_of(flows_[at]).to == function) return at;
+    const flow::ApplicationEdge& edge = edge_of(flows_[at]);
+    if (flows_[at].id == id && edge.to == function && edge.direct() == direct) return at;
   }
   return kNil;
 }
@@ -317,10 +319,35 @@ void Ledger::free_flow(std::uint32_t at) {
   flows_.give_back(at);
 }
 
+// A message without a tag may be of any edge through a service.
+Ledger::EdgeQueues& Ledger::excuses_of(const Flow& flow) {
+  const flow::ApplicationEdge& edge = edge_of(flow);
+  return edges_[edge.direct() ? flow.edge : graph_->edges_through_services(edge.to).front()];
+}
+
+// If what it has led to was in truth another flow's, that one is told of within limits::kReportGrace.
+void Ledger::excuse(const Flow& flow, Time now) {
+  EdgeQueues& queues = excuses_of(flow);
+  if (queues.excused_until + edge_of(flow).within < now) queues.excused = 0;
+  queues.excused += flow.used;
+  queues.excused_until = now + limits::kReportGrace;
+}
+
+// How many of `count` that `flow` is missing it is not.
+std::uint32_t Ledger::take_excused(const Flow& flow, std::uint32_t count) {
+  EdgeQueues& queues = excuses_of(flow);
+  if (queues.excused_until < flow.since) return 0;
+  const std::uint32_t taken = std::min(count, queues.excused);
+  queues.excused -= taken;
+  return taken;
+}
+
 // A function that messages from outside begin, too, may have begun with one of those instead.
 void Ledger::note_missing(const Flow& flow) {
   const flow::ApplicationEdge& edge = edge_of(flow);
   if (!flow.succeeded || flow.used >= edge.leads_to.least || graph_->is_entry(edge.to)) return;
+  const std::uint32_t lacking = edge.leads_to.least - flow.used;
+  if (take_excused(flow, lacking) == lacking) return;
   const Sender& sender = senders_[flow.sender];
   missing_.push_back(
       {{sender.guard, sender.function}, executions_[flow.execution].id, sender.request, flow.edge, flow.used});

@@ -92,9 +92,9 @@ class Ledger {
   std::uint32_t add_flow(std::uint32_t execution, const RequestId& request, std::uint64_t id, std::uint32_t edge,
                          bool open, Time now);
   // The exchange is over. False: no flow of that name was under way.
-  bool close_flows(std::uint32_t execution, std::uint64_t id, bool succeeded);
-  // The flow of that name to `function`, or kNil.
-  std::uint32_t find_flow(std::uint32_t execution, std::uint64_t id, std::uint32_t function) const;
+  bool close_flows(std::uint32_t execution, std::uint64_t id, bool succeeded, Time now);
+  // The flow of that name to `function`, directly or through a service; or kNil.
+  std::uint32_t find_flow(std::uint32_t execution, std::uint64_t id, std::uint32_t function, bool direct) const;
 
   // The oldest flow that may by right lead to an execution now; kNil: there is none.
   std::uint32_t find_direct(std::uint32_t sender, std::uint32_t edge, Time now) const;
@@ -122,6 +122,10 @@ class Ledger {
   struct EdgeQueues {
     FlowQueue fresh, spent;    // the oldest first
     std::optional<Time> last;  // flow
+    // Executions that flows have led to that failed later. Perhaps others have led to them that began by then, and are
+    // not missing any.
+    std::uint32_t excused = 0;
+    Time excused_until{};
   };
 
   std::uint64_t hash_of_sender(const GuardId& guard, const RequestId& request) const;
@@ -143,6 +147,9 @@ class Ledger {
   bool may_have_repeated(const Flow& flow, Time now) const;
   std::uint32_t oldest_to(std::uint32_t function, FlowQueue EdgeQueues::* queue, Time now);
   void expire_flows(std::uint32_t edge, Time now);
+  void excuse(const Flow& flow, Time now);
+  std::uint32_t take_excused(const Flow& flow, std::uint32_t count);
+  EdgeQueues& excuses_of(const Flow& flow);
   void note_missing(const Flow& flow);
 
   std::shared_ptr<const flow::ApplicationGraph> graph_;

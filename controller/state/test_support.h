@@ -182,6 +182,7 @@ class Application {
     tell(running.from, event);
   }
   void tell(const Source& from, const v1alpha1::Event& event) {
+    pass(std::chrono::milliseconds(0));
     stored_.all.emplace_back(Stored::Told{from, event, now_});
     state_->apply(from, event, now_, out_);
     note();

@@ -1,6 +1,10 @@
 #pragma once
 // How often something may happen: a bucket that holds `burst` tokens and gets `per_second` new ones each second. Time
 // is told; one that goes back stands still.
+//
+// A guard's own limit is policy-engine/rate/gcra.h, which takes one at a time, from any thread, at a rate that stays.
+// This one is for what the controller leases: many are taken at once, there may be debts, and another rate leaves it
+// what it holds.
 
 #include <algorithm>
 #include <chrono>

@@ -32,8 +32,6 @@ std::string_view to_string(AlarmKind kind) {
       return "overloaded";
     case AlarmKind::too_many_instances:
       return "too-many-instances";
-    case AlarmKind::doubled_instance:
-      return "doubled-instance";
     case AlarmKind::lost_instance:
       return "lost-instance";
   }

@@ -39,9 +39,9 @@ enum class AlarmKind : std::uint8_t {
   malformed,            // a guard says what the contract does not allow
   events_lost,          // a guard had to drop events
   overloaded,           // more is going on than is kept: what is not kept is refused
-  too_many_instances,   // another instance of a function wants to register than may run
-  doubled_instance,     // two processes that are both alive say that they are one instance
-  lost_instance,        // an instance is silent
+  // Raised by the owner of controller/registry, which counts instances.
+  too_many_instances,  // another instance of a function wants to register than may run
+  lost_instance,       // an instance is silent
 };
 // "no-predecessor" and so on.
 std::string_view to_string(AlarmKind kind);
@@ -69,6 +69,7 @@ struct Decided {
   GuardId from_guard{};
   ExecutionId from_execution{};
   std::uint64_t flow = 0;
+  bool by_tag = false;  // not through a service: one flow may lead to a function in both ways
   bool operator==(const Decided&) const = default;
 };
 
