@@ -36,8 +36,8 @@ bool has_succeeded(const v1alpha1::Exchange& exchange) {
 }  // namespace
 
 ApplicationState::ApplicationState(std::shared_ptr<const ApplicationGraph> graph, const Options& options)
-    : ledger_(graph, {options.executions_max, options.flows_max}, options.seed),
-      waiting_(graph->function_count(), options.waiting_max),
+    : ledger_(std::move(graph), {options.executions_max, options.flows_max}, options.seed),
+      waiting_(ledger_.graph().function_count(), options.waiting_max),
       options_(options) {}
 
 // Time goes on before anything else does, so that it does not matter how often advance() has been called in between.
