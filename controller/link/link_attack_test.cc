@@ -16,7 +16,9 @@ using v1alpha1::RefusedReason;
 
 class LinkAttack : public ::testing::Test {
  protected:
-  LinkAttack() : server_(serve(handler_, identity_)), context_(net::testing::client_context(nullptr)) {}
+  LinkAttack() : server_(serve(handler_, identity_)), context_(net::testing::client_context(nullptr)) {
+    handler_.beat_ms = 60'000;  // none of them sends beats
+  }
 
   std::unique_ptr<RawGuard> guard() { return std::make_unique<RawGuard>(loop_, context_.get(), server_.port); }
   template <class T>
@@ -292,7 +294,6 @@ TEST_F(LinkAttack, ManyConnectionsAtOnceAreAllServed) {
   files.rlim_cur = files.rlim_max;
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &files), 0);
   if (files.rlim_max < 2 * kMany + 100) GTEST_SKIP() << "this machine allows only " << files.rlim_max << " descriptors";
-  handler_.beat_ms = 60'000;
   std::size_t registered = 0, over = 0;
   many_.resize(kMany);
   for (std::size_t i = 0; i < kMany; ++i) loop_.spawn(join_again(*this, i, registered, over));

@@ -186,7 +186,7 @@ inline Served serve(LinkHandler& handler, const TestIdentity& identity, std::uin
 }
 
 inline link::Registration registration(std::string instance = "instance") {
-  return [instance]() -> Result<v1alpha1::Register> {
+  return [instance = std::move(instance)]() -> Result<v1alpha1::Register> {
     v1alpha1::Register wanted;
     wanted.set_join_token("token");
     wanted.set_application("shop");
