@@ -403,6 +403,25 @@ TEST_F(ControllerTest, WhatWasUsedUpIsUsedUpAfterARestart) {
   EXPECT_FALSE(back->ask(ask_of('d'))->allowed());
 }
 
+// The ask is answered in the middle of a batch: what it used stands in the journal before the rest of the batch.
+TEST_F(ControllerTest, AnAnswerInTheMiddleOfABatchIsReplayedThere) {
+  put(document(DocumentKind::application_graph, kGraph));
+  const auto front = ready_guard("front");
+  const auto back = ready_guard("back");
+  const auto first = front->ask(ask_of('a'));
+  ASSERT_TRUE(first && first->allowed());
+  auto asking = std::async(std::launch::async, [&] { return back->ask(ask_of('b')); });
+  std::this_thread::sleep_for(100ms);
+  front->tell_execution(id_of('a'), first->request_id(), true);
+  for (std::uint64_t id = 7; id < 9; ++id) front->tell_flow(id_of('a'), first->request_id(), id);
+  EXPECT_TRUE(asking.get()->allowed());
+  ASSERT_TRUE(front->link().flush(5s));
+  restart();
+  ASSERT_TRUE(eventually([&] { return back->connected() && back->ids().size() == 2; }));
+  EXPECT_TRUE(back->ask(ask_of('c'))->allowed()) << "the second flow has not been used";
+  EXPECT_FALSE(back->ask(ask_of('d'))->allowed());
+}
+
 TEST_F(ControllerTest, AChangedGraphKnowsWhatHasHappened) {
   const auto front = ready_guard("front");
   const auto back = ready_guard("back");

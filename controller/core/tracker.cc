@@ -186,13 +186,36 @@ Tracker::Taken Tracker::take(const std::shared_ptr<Member>& member, v1alpha1::Ev
                    "a guard leaves events out: number " + std::to_string(expected) + " is missing"});
     return Taken::malformed;
   }
-  EventBatch batch{.guard = member->id,
-                   .application = application_,
-                   .function = member->function,
-                   .first = list.begin()->sequence(),
-                   .earliest = now,
-                   .latest = now};
-  for (const v1alpha1::Event& event : list) apply(*member, event, batch, now);
+  if (state_) state_->advance(now, outcome_);
+  deliver(now);
+  v1alpha1::Events piece;
+  EventBatch batch = batch_of(*member, now);
+  for (v1alpha1::Event& event : list) {
+    apply(*member, event, batch, now);
+    piece.mutable_events()->Add(std::move(event));
+    if (outcome_.answers.empty()) continue;
+    // What this one has led to stands before the next in the journal, as it would be found in another order else.
+    store(member, std::move(batch), piece);
+    deliver(now);
+    piece.clear_events();
+    batch = batch_of(*member, now);
+  }
+  if (piece.events_size() > 0) store(member, std::move(batch), piece);
+  deliver(now);
+  tell_halts(halted);
+  return Taken::yes;
+}
+
+EventBatch Tracker::batch_of(const Member& member, Time now) const {
+  return {.guard = member.id,
+          .application = application_,
+          .function = member.function,
+          .first = member.accepted + 1,
+          .earliest = now,
+          .latest = now};
+}
+
+void Tracker::store(const std::shared_ptr<Member>& member, EventBatch&& batch, const v1alpha1::Events& events) {
   batch.last = member->accepted;
   batch.events = events.SerializeAsString();
   journal_.append(std::move(batch), [member, last = member->accepted] {
@@ -201,9 +224,6 @@ Tracker::Taken Tracker::take(const std::shared_ptr<Member>& member, v1alpha1::Ev
     envelope.mutable_events_taken()->set_sequence(last);
     member->send(envelope);
   });
-  deliver(now);
-  tell_halts(halted);
-  return Taken::yes;
 }
 
 void Tracker::apply(Member& member, const v1alpha1::Event& event, EventBatch& batch, Time now) {

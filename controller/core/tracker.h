@@ -74,6 +74,8 @@ class Tracker {
   void answer(Answer& answer);
   void refuse(const Asker& asker, std::string text);
   void deliver(Time now);
+  EventBatch batch_of(const Member& member, Time now) const;
+  void store(const std::shared_ptr<Member>& member, EventBatch&& batch, const v1alpha1::Events& events);
   void apply(Member& member, const v1alpha1::Event& event, EventBatch& batch, Time now);
   void note_denial(const Member& member, const v1alpha1::Exchange& exchange, Time now);
   void tell_halts(std::vector<Halted>& halted);
