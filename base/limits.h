@@ -275,8 +275,8 @@ inline constexpr std::size_t kLinkHandedBytesMax = 64 << 20;   // to one loop by
 inline constexpr std::size_t kLinkHeldBytesMax = 256 << 20;    // of messages that are under way, of one loop
 inline constexpr std::size_t kLinkMessagesPerTurn = 256;       // of one link, before another gets its turn
 inline constexpr std::size_t kLinkGuardsPerLoopMax = 65'536;
-inline constexpr std::size_t kLinkUnregisteredPerLoopMax = 256;  // the rest waits in the backlog; where all are silent
-inline constexpr milliseconds kLinkEvictionSilenceMin{3'000};    // for so long the oldest makes room
+inline constexpr std::size_t kLinkUnregisteredPerLoopMax = 64;  // the rest waits in the backlog; where all are silent
+inline constexpr milliseconds kLinkEvictionSilenceMin{1'000};   // for so long the one that is silent longest makes room
 inline constexpr std::size_t kLinkLoopsMax = 64;
 inline constexpr milliseconds kLinkBeatMin{100}, kLinkBeatMax{60'000};
 inline constexpr int kLinkBeatsMissedMax = 3;                                    // then the other side is lost
@@ -293,5 +293,19 @@ inline constexpr std::size_t kSpoolSentBytesMax = 8 << 20;
 inline constexpr std::size_t kSpoolBatchEvents = 256;
 inline constexpr std::size_t kSpoolBatchBytes = 262'144;
 inline constexpr milliseconds kSpoolBatchDelay{5};
+
+// A guard that is a member of an application.
+inline constexpr seconds kFirstUpdateTimeout{10};          // from its start to the first policy that can be used
+inline constexpr milliseconds kEntryAskTimeout{1'000};     // the controller keeps an ask for kPairingGrace at most
+inline constexpr milliseconds kLeaseAskTimeout{1'000};     // for the answer to a LeaseAsk
+inline constexpr milliseconds kLeaseWaitMax{500};          // of one request, for a lease
+inline constexpr std::size_t kLeaseWaitersMax = 1'024;     // requests, for one lease
+inline constexpr std::size_t kMemberLimitsMax = 256;       // of an Update
+inline constexpr std::size_t kMemberPatternsMax = 4'096;   // of an Update: of what is announced, and of each limit
+inline constexpr std::size_t kMemberSecretsMax = 1'024;    // of an Update
+inline constexpr std::size_t kMemberTagKeysMax = 16;       // of an Update
+inline constexpr std::size_t kRefusalBytesMax = 2'048;     // of the text that says why an Update is not in force
+inline constexpr std::size_t kJoinTokenBytesMax = 16'384;  // also of a service account's
+inline constexpr milliseconds kFinalEventsTimeout{3'000};  // for the controller to take the last events
 
 }  // namespace sallyport::limits

@@ -106,6 +106,12 @@ std::string_view to_string(Reason reason) {
       return "shutting-down";
     case Reason::internal:
       return "internal";
+    case Reason::entry_refused:
+      return "entry-refused";
+    case Reason::controller_lost:
+      return "controller-lost";
+    case Reason::policy_expired:
+      return "policy-expired";
   }
   return "internal";
 }
@@ -132,6 +138,7 @@ int http_status(Reason reason) {
     case Reason::tag_invalid:
     case Reason::tag_mismatch:
     case Reason::caller_not_allowed:
+    case Reason::entry_refused:
       return 403;
     case Reason::malformed_tls:
     case Reason::malformed_http:
@@ -169,6 +176,8 @@ int http_status(Reason reason) {
       return 502;
     case Reason::upstream_timeout:
       return 504;
+    case Reason::controller_lost:
+    case Reason::policy_expired:
     case Reason::overloaded:
     case Reason::shutting_down:
       return 503;

@@ -61,6 +61,10 @@ enum class Reason {
   overloaded,        // a cap was reached
   shutting_down,
   internal,
+  // The controller's, or for want of it: 403, and 503.
+  entry_refused,    // no execution may begin with this message to the function
+  controller_lost,  // it had to be asked and has not answered, and without it the request is not let through
+  policy_expired,   // it has been gone for longer than its policy may be used without it
 };
 
 // "host-not-allowed" and so on; never empty except for Reason::none ("").
