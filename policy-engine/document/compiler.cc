@@ -59,13 +59,14 @@ std::shared_ptr<const Snapshot> Compiler::empty(Mode mode) {
 std::shared_ptr<const Snapshot> Compiler::compile(const SecretReader& secrets, std::optional<Mode> mode,
                                                   const Snapshot* previous) {
   out_ = make();
+  secrets_ = {&secrets, application_ != nullptr};
   check_header();
   if (source_.has_spec()) {
     compile_spec();
     if (mode) out_->mode_ = *mode;
-    compile_application(secrets);
-    compile_credentials(secrets, previous);
-    compile_endpoints(secrets);
+    compile_application();
+    compile_credentials(previous);
+    compile_endpoints();
     out_->limits_ = compile_limits(source_.spec(), out_->endpoints_, previous, places_, diagnostics_);
     compile_flow();
     check_unused_credentials();
@@ -111,12 +112,14 @@ void Compiler::compile_spec() {
   }
 }
 
-void Compiler::compile_application(const SecretReader& secrets) {
+void Compiler::compile_application() {
   const api::EgressPolicySpec& spec = source_.spec();
   if (spec.has_tags() && !places_.broken(spec.tags())) {
-    out_->tags_ = compile_tags(spec.tags(), places_, diagnostics_, secrets);
+    out_->tags_ = compile_tags(spec.tags(), places_, diagnostics_, secrets_, application_);
+  } else if (!spec.has_tags() && application_ != nullptr && !application_->keys.empty()) {
+    out_->tags_ = given_tags(*application_, {}, diagnostics_);
   }
-  if (spec.has_tags()) return;
+  if (spec.has_tags() || out_->tags_) return;
   constexpr std::string_view kRemedy = "say of which application this function is: tags: {application: …, key: …}";
   if (!out_->inbound_.callers.empty()) {
     diagnostics_.error(places_.of(spec.inbound(), api::Inbound::kCallersFieldNumber),
@@ -129,18 +132,17 @@ void Compiler::compile_application(const SecretReader& secrets) {
   }
 }
 
-void Compiler::compile_credentials(const SecretReader& secrets, const Snapshot* previous) {
+void Compiler::compile_credentials(const Snapshot* previous) {
   const api::EgressPolicySpec& spec = source_.spec();
   if (static_cast<std::size_t>(spec.credentials_size()) > limits::kPolicyCredentialsMax) {
     diagnostics_.error(places_.of(spec, api::EgressPolicySpec::kCredentialsFieldNumber),
                        "the policy has more than " + std::to_string(limits::kPolicyCredentialsMax) + " credentials");
     return;
   }
-  for (const api::Credential& credential : spec.credentials()) compile_credential(credential, secrets, previous);
+  for (const api::Credential& credential : spec.credentials()) compile_credential(credential, previous);
 }
 
-void Compiler::compile_credential(const api::Credential& credential, const SecretReader& secrets,
-                                  const Snapshot* previous) {
+void Compiler::compile_credential(const api::Credential& credential, const Snapshot* previous) {
   const Place place = places_.of(credential);
   const auto [known, is_first] = credentials_.emplace(credential.name(), KnownCredential{nullptr, place, false});
   if (!is_first) {
@@ -150,7 +152,7 @@ void Compiler::compile_credential(const api::Credential& credential, const Secre
     return;
   }
   if (places_.broken(credential)) return;
-  auto binding = document::compile_credential(credential, places_, diagnostics_, secrets,
+  auto binding = document::compile_credential(credential, places_, diagnostics_, secrets_,
                                               placeholder_of(previous, credential.name()));
   if (!binding) return;
   if (const std::string& variable = binding->placeholder_env; !variable.empty()) {
@@ -172,15 +174,15 @@ void Compiler::compile_credential(const api::Credential& credential, const Secre
   known->second.binding = *added;
 }
 
-const UpstreamProxy* Compiler::add_proxy(const api::UpstreamProxy& source, const SecretReader& secrets) {
+const UpstreamProxy* Compiler::add_proxy(const api::UpstreamProxy& source) {
   if (places_.broken(source)) return nullptr;
-  auto proxy = compile_proxy(source, places_, diagnostics_, secrets);
+  auto proxy = compile_proxy(source, places_, diagnostics_, secrets_);
   if (!proxy) return nullptr;
   out_->proxies_.push_back(std::move(proxy));
   return out_->proxies_.back().get();
 }
 
-void Compiler::choose_proxy(const api::Endpoint& source, const SecretReader& secrets, CompiledEndpoint& compiled) {
+void Compiler::choose_proxy(const api::Endpoint& source, CompiledEndpoint& compiled) {
   Endpoint& endpoint = compiled.endpoint;
   if (source.has_upstream_proxy() && source.upstream_proxy().url() == "none") {
     if (!source.upstream_proxy().has_credentials()) return;
@@ -188,7 +190,7 @@ void Compiler::choose_proxy(const api::Endpoint& source, const SecretReader& sec
                        "there are credentials for no proxy", "remove them");
     return;
   }
-  endpoint.proxy = source.has_upstream_proxy() ? add_proxy(source.upstream_proxy(), secrets) : out_->proxy_;
+  endpoint.proxy = source.has_upstream_proxy() ? add_proxy(source.upstream_proxy()) : out_->proxy_;
   if (endpoint.proxy == nullptr || compiled.host.kind == HostPattern::Kind::exact) return;
   diagnostics_.warning(places_.of(source, api::Endpoint::kHostFieldNumber),
                        "endpoint " + quoted(endpoint.name) +
@@ -197,20 +199,20 @@ void Compiler::choose_proxy(const api::Endpoint& source, const SecretReader& sec
                        "name the hosts, or give the endpoint upstreamProxy: {url: none}");
 }
 
-void Compiler::compile_endpoints(const SecretReader& secrets) {
+void Compiler::compile_endpoints() {
   const api::EgressPolicySpec& spec = source_.spec();
-  if (spec.has_upstream_proxy()) out_->proxy_ = add_proxy(spec.upstream_proxy(), secrets);
+  if (spec.has_upstream_proxy()) out_->proxy_ = add_proxy(spec.upstream_proxy());
   if (static_cast<std::size_t>(spec.endpoints_size()) > limits::kPolicyEndpointsMax) {
     diagnostics_.error(places_.of(spec, api::EgressPolicySpec::kEndpointsFieldNumber),
                        "the policy has more than " + std::to_string(limits::kPolicyEndpointsMax) + " endpoints");
     return;
   }
   out_->endpoints_.reserve(static_cast<std::size_t>(spec.endpoints_size()));
-  for (const api::Endpoint& endpoint : spec.endpoints()) add_endpoint(endpoint, secrets);
+  for (const api::Endpoint& endpoint : spec.endpoints()) add_endpoint(endpoint);
   check_conflicts(out_->endpoints_, endpoint_places_, diagnostics_);
 }
 
-void Compiler::add_endpoint(const api::Endpoint& source, const SecretReader& secrets) {
+void Compiler::add_endpoint(const api::Endpoint& source) {
   const Place place = places_.of(source);
   if (!source.name().empty()) {
     const auto [first, is_first] = endpoint_names_.emplace(source.name(), place.line);
@@ -229,7 +231,7 @@ void Compiler::add_endpoint(const api::Endpoint& source, const SecretReader& sec
   CompiledEndpoint compiled = compile_endpoint(source, places_, diagnostics_, regexes_);
   compiled.endpoint.index = static_cast<std::uint32_t>(out_->endpoints_.size());
   if (source.has_credential()) bind_credential(source, compiled.endpoint);
-  choose_proxy(source, secrets, compiled);
+  choose_proxy(source, compiled);
   out_->index_->hosts.add(compiled.host, compiled.endpoint.index);
   out_->endpoints_.push_back(std::move(compiled.endpoint));
   endpoint_places_.push_back(place);

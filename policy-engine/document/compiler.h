@@ -15,14 +15,17 @@
 #include "policy-engine/document/endpoint_compiler.h"
 #include "policy-engine/document/load.h"
 #include "policy-engine/document/places.h"
+#include "policy-engine/document/secret_source.h"
 #include "policy-engine/document/snapshot.h"
 
 namespace sallyport::document {
 
 class Compiler {
  public:
-  Compiler(const policy::v1alpha1::EgressPolicy& source, const Places& places, Diagnostics& diagnostics)
-      : source_(source), places_(places), diagnostics_(diagnostics) {}
+  // `application` is as for load_policy.
+  Compiler(const policy::v1alpha1::EgressPolicy& source, const Places& places, Diagnostics& diagnostics,
+           const Application* application)
+      : source_(source), places_(places), diagnostics_(diagnostics), application_(application) {}
 
   // Null if `diagnostics` has an error, from here or from before. Parts that `places` knows as broken are passed over.
   // `mode` overrides the document's; `previous` is as for load_policy.
@@ -41,14 +44,13 @@ class Compiler {
   static std::shared_ptr<Snapshot> make();
   void check_header();
   void compile_spec();
-  void compile_application(const SecretReader& secrets);
-  void compile_credentials(const SecretReader& secrets, const Snapshot* previous);
-  void compile_credential(const policy::v1alpha1::Credential& credential, const SecretReader& secrets,
-                          const Snapshot* previous);
-  void compile_endpoints(const SecretReader& secrets);
-  void add_endpoint(const policy::v1alpha1::Endpoint& endpoint, const SecretReader& secrets);
-  void choose_proxy(const policy::v1alpha1::Endpoint& source, const SecretReader& secrets, CompiledEndpoint& endpoint);
-  const UpstreamProxy* add_proxy(const policy::v1alpha1::UpstreamProxy& source, const SecretReader& secrets);
+  void compile_application();
+  void compile_credentials(const Snapshot* previous);
+  void compile_credential(const policy::v1alpha1::Credential& credential, const Snapshot* previous);
+  void compile_endpoints();
+  void add_endpoint(const policy::v1alpha1::Endpoint& endpoint);
+  void choose_proxy(const policy::v1alpha1::Endpoint& source, CompiledEndpoint& endpoint);
+  const UpstreamProxy* add_proxy(const policy::v1alpha1::UpstreamProxy& source);
   void bind_credential(const policy::v1alpha1::Endpoint& source, Endpoint& endpoint);
   void compile_flow();
   void check_unused_credentials();
@@ -56,6 +58,8 @@ class Compiler {
   const policy::v1alpha1::EgressPolicy& source_;
   const Places& places_;
   Diagnostics& diagnostics_;
+  const Application* application_;  // null: there is no controller
+  SecretSources secrets_;
   std::shared_ptr<Snapshot> out_;
   std::map<std::string, KnownCredential, std::less<>> credentials_;
   std::map<std::string, int, std::less<>> placeholder_variables_;  // to the line of the first

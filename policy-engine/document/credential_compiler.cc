@@ -39,7 +39,7 @@ class CredentialCompiler {
   CredentialCompiler(const api::Credential& source, const Places& places, Diagnostics& diagnostics)
       : source_(source), places_(places), diagnostics_(diagnostics) {}
 
-  std::optional<credentials::Binding> compile(const SecretReader& secrets, std::string_view kept_placeholder) {
+  std::optional<credentials::Binding> compile(const SecretSources& secrets, std::string_view kept_placeholder) {
     out_.foreign = source_.foreign() == api::FOREIGN_DENY ? credentials::Foreign::deny : credentials::Foreign::replace;
     compile_name();
     compile_injection();
@@ -109,14 +109,13 @@ class CredentialCompiler {
     }
   }
 
-  void compile_secret(const SecretReader& secrets) {
+  void compile_secret(const SecretSources& secrets) {
     const api::SecretSource& source = source_.secret();
     const Place place = places_.of(source, static_cast<int>(source.source_case()));
-    const std::string& name = source.has_env() ? source.env() : source.file();
-    if (name.empty()) return error(place, "the secret's source has no name", "a file, or a variable of the guard");
-    if (!secrets || !good_) return;
-    auto secret = secrets(SecretRef{source.file(), source.env()});
-    if (!secret) return unusable(place, "could not be read: " + secret.error().text);
+    auto read = read_source(source, place, good_ ? secrets : SecretSources{}, diagnostics_);
+    if (!read) return;
+    if (!*read) return unusable(place, "could not be read: " + read->error().text);
+    auto& secret = *read;
     if (secret->empty()) return unusable(place, "is empty");
     const bool sendable = std::ranges::none_of(
         secret->view(), [](char c) { return (static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7F; });
@@ -140,7 +139,7 @@ class CredentialCompiler {
 }  // namespace
 
 std::optional<credentials::Binding> compile_credential(const api::Credential& source, const Places& places,
-                                                       Diagnostics& diagnostics, const SecretReader& secrets,
+                                                       Diagnostics& diagnostics, const SecretSources& secrets,
                                                        std::string_view kept_placeholder) {
   return CredentialCompiler(source, places, diagnostics).compile(secrets, kept_placeholder);
 }

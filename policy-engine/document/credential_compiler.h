@@ -7,8 +7,8 @@
 #include "policy-engine/api/egress_policy.pb.h"
 #include "policy-engine/credentials/binding.h"
 #include "policy-engine/document/diagnostics.h"
-#include "policy-engine/document/load.h"
 #include "policy-engine/document/places.h"
+#include "policy-engine/document/secret_source.h"
 
 namespace sallyport::document {
 
@@ -16,7 +16,7 @@ namespace sallyport::document {
 // the requests that need it are refused. `kept_placeholder` is what the function already holds for this credential,
 // from the policy before this one; it is used where the document does not say the placeholder's value.
 std::optional<credentials::Binding> compile_credential(const policy::v1alpha1::Credential& source, const Places& places,
-                                                       Diagnostics& diagnostics, const SecretReader& secrets,
+                                                       Diagnostics& diagnostics, const SecretSources& secrets,
                                                        std::string_view kept_placeholder);
 
 }  // namespace sallyport::document

@@ -58,19 +58,40 @@ bool read_digits(std::string_view digits, std::span<char, tag::kKeyBytes> out) {
   return true;
 }
 
-// What the application's key gives; an error's text says what is wrong with it.
-Result<Tags::Keys> read_keys(const std::string& application, const Result<credentials::Secret>& secret) {
+// ErrorKind::invalid: what is wrong with the key.
+Result<void> add_key(std::string_view bytes, Tags& tags) {
+  auto requests = tag::Key::create(tags.application, bytes);
+  if (!requests) return std::unexpected(requests.error());
+  auto answers = requests->for_answers();
+  if (!answers) return std::unexpected(answers.error());
+  tags.requests.push_back(std::move(*requests));
+  tags.answers.push_back(std::move(*answers));
+  return {};
+}
+
+// The same of digits, as a policy's key has them; the text says what is wrong with it.
+Result<void> add_written_key(const Result<credentials::Secret>& secret, Tags& tags) {
   const auto unusable = [](std::string why) { return fail(ErrorSource::policy, ErrorKind::invalid, std::move(why)); };
   if (!secret) return unusable("could not be read: " + secret.error().text);
   std::array<char, tag::kKeyBytes> bytes{};
   const bool whole = read_digits(secret->view(), bytes);
-  auto requests = tag::Key::create(application, {bytes.data(), bytes.size()});
+  Result<void> added;
+  if (whole) added = add_key({bytes.data(), bytes.size()}, tags);
   OPENSSL_cleanse(bytes.data(), bytes.size());
   if (!whole) return unusable("is not " + std::to_string(kKeyDigits) + " hexadecimal digits");
-  if (!requests) return unusable("can't be used: " + requests.error().text);
-  auto answers = requests->for_answers();
-  if (!answers) return unusable("can't be used: " + answers.error().text);
-  return Tags::Keys{std::move(*requests), std::move(*answers)};
+  if (!added) return unusable("can't be used: " + added.error().text);
+  return {};
+}
+
+// Without a controller there must be one; a policy that is only checked may be meant for a controller.
+void miss_key(const api::Tags& source, const Places& places, Diagnostics& diagnostics, const SecretSources& secrets) {
+  constexpr std::string_view kRemedy = "key: {file: PATH}, of 64 hexadecimal digits; only a controller has keys itself";
+  const Place place = places.of(source);
+  if (secrets.reads() || secrets.controller) {
+    diagnostics.error(place, "a tags rule has no 'key'", kRemedy);
+  } else {
+    diagnostics.warning(place, "a tags rule has no 'key'", kRemedy);
+  }
 }
 
 void compile_callers(const api::Inbound& source, const Places& places, Diagnostics& diagnostics, Inbound& made) {
@@ -95,29 +116,46 @@ void compile_callers(const api::Inbound& source, const Places& places, Diagnosti
 
 }  // namespace
 
+std::unique_ptr<const Tags> given_tags(const Application& application, Place place, Diagnostics& diagnostics) {
+  auto made = std::make_unique<Tags>();
+  made->application = application.name;
+  for (const credentials::Secret& key : application.keys) {
+    const Result<void> added = add_key(key.view(), *made);
+    if (!added) {
+      diagnostics.error(
+          place, "a key of the application " + quoted(application.name) + " can't be used: " + added.error().text);
+    }
+  }
+  return made;
+}
+
 std::unique_ptr<const Tags> compile_tags(const api::Tags& source, const Places& places, Diagnostics& diagnostics,
-                                         const SecretReader& secrets) {
+                                         const SecretSources& secrets, const Application* application) {
   auto made = std::make_unique<Tags>();
   made->application = source.application();
+  const Place named = places.of(source, api::Tags::kApplicationFieldNumber);
   if (!is_label(source.application())) {
-    diagnostics.error(places.of(source, api::Tags::kApplicationFieldNumber),
-                      "the application " + quoted(source.application()) + " is not valid",
+    diagnostics.error(named, "the application " + quoted(source.application()) + " is not valid",
                       "up to 63 of a-z, 0-9, '.', '_' and '-', starting and ending with a letter or digit");
     return made;
   }
-  if (places.broken(source.key())) return made;
-  const api::SecretSource& from = source.key();
-  const Place place = places.of(from, static_cast<int>(from.source_case()));
-  if ((from.has_env() ? from.env() : from.file()).empty()) {
-    diagnostics.error(place, "the secret's source has no name", "a file, or a variable of the guard");
+  if (application != nullptr && application->name != source.application()) {
+    diagnostics.error(named, "the policy is for the application " + quoted(source.application()),
+                      "the guard is a member of " + quoted(application->name));
     return made;
   }
-  if (!secrets) return made;
-  Result<Tags::Keys> keys = read_keys(source.application(), secrets(SecretRef{from.file(), from.env()}));
-  if (keys) {
-    made->keys = std::move(*keys);
-  } else {
-    diagnostics.warning(place, "the key of application " + quoted(source.application()) + " " + keys.error().text,
+  if (places.broken(source.key())) return made;
+  if (application != nullptr && !application->keys.empty()) return given_tags(*application, named, diagnostics);
+  if (!source.has_key()) {
+    miss_key(source, places, diagnostics, secrets);
+    return made;
+  }
+  const api::SecretSource& from = source.key();
+  const Place place = places.of(from, static_cast<int>(from.source_case()));
+  const auto read = read_source(from, place, secrets, diagnostics);
+  if (!read) return made;
+  if (const Result<void> added = add_written_key(*read, *made); !added) {
+    diagnostics.warning(place, "the key of application " + quoted(source.application()) + " " + added.error().text,
                         "requests to its functions and their messages are refused until it can be read");
   }
   return made;

@@ -13,6 +13,10 @@
 #include "policy-engine/credentials/secret.h"
 #include "policy-engine/document/snapshot.h"
 
+namespace sallyport::policy::v1alpha1 {
+class EgressPolicy;
+}
+
 namespace sallyport::document {
 
 struct Diagnostic {
@@ -28,11 +32,19 @@ struct Diagnostic {
 
 // Where the document gets its secrets: called once per credential at load. I/O stays outside of the policy engine.
 struct SecretRef {
-  std::string file;  // a path, or
-  std::string env;   // an environment variable of the guard; exactly one of both is set
+  std::string file;   // a path, or
+  std::string env;    // an environment variable of the guard, or
+  std::string store;  // the name of a secret that the controller keeps; exactly one of them is set
 };
 // The reader removes one line end from the end of what it read: files have one, secrets do not.
 using SecretReader = std::function<Result<credentials::Secret>(const SecretRef&)>;
+
+// The application that a controller knows the function to be of. A policy that names another one is refused; one that
+// names none is of this one. Without `keys` there are no tags, unless the policy has a key of its own.
+struct Application {
+  std::string name;
+  std::vector<credentials::Secret> keys;  // tag::kKeyBytes each: the first makes tags, all verify them
+};
 
 struct LoadResult {
   std::shared_ptr<const Snapshot> snapshot;  // null if there was any error
@@ -44,8 +56,17 @@ struct LoadResult {
 // cannot be read is a warning, with the same effect.
 //
 // `mode` overrides the document's. `previous` is the policy that this one replaces while the function runs, or null: a
-// credential whose placeholder was made at random keeps it, as the function holds it already.
+// credential whose placeholder was made at random keeps it, as the function holds it already. Without `application`
+// there is no controller, and a policy that needs one is an error, unless it is only checked.
 LoadResult load_policy(std::string_view yaml, const std::string& file, const SecretReader& secrets,
-                       std::optional<Mode> mode = {}, const Snapshot* previous = nullptr);
+                       std::optional<Mode> mode = {}, const Snapshot* previous = nullptr,
+                       const Application* application = nullptr);
+
+// The same for a policy that was received. What YAML cannot say is refused here: fields and words that this version
+// does not know, and the absence of what is required. `name` names it in diagnostics, which have no lines but say the
+// field.
+LoadResult load_policy(const policy::v1alpha1::EgressPolicy& message, const std::string& name,
+                       const SecretReader& secrets, std::optional<Mode> mode = {}, const Snapshot* previous = nullptr,
+                       const Application* application = nullptr);
 
 }  // namespace sallyport::document

@@ -520,7 +520,7 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"BothSources", credential("secret: {env: C, file: /c}, inject: {header: X}"),
                 R"(p.yaml:8:32: error: a secret has either 'env' or 'file', not both)"},
         Mistake{"NoSource", credential("secret: {}, inject: {header: X}"),
-                R"(p.yaml:8:23: error: a secret has none of file and env (hint: one of them is required))"},
+                R"(p.yaml:8:23: error: a secret has none of file, env and store (hint: one of them is required))"},
         Mistake{"EmptySource", credential("secret: {file: \"\"}, inject: {header: X}"),
                 R"(p.yaml:8:30: error: the secret's source has no name (hint: a file, or a variable of the guard))"},
         Mistake{"BadHeader", credential("secret: {env: C}, inject: {header: \"X Y\"}"),

@@ -23,18 +23,16 @@ bool is_user_and_password(std::string_view text) {
 }
 
 void read_credentials(const api::UpstreamProxy& source, const Places& places, Diagnostics& diagnostics,
-                      const SecretReader& secrets, UpstreamProxy& out) {
+                      const SecretSources& secrets, UpstreamProxy& out) {
   const api::SecretSource& from = source.credentials();
   const Place place = places.of(from, static_cast<int>(from.source_case()));
   const auto unusable = [&](const std::string& why) {
     diagnostics.warning(place, "the credentials of the upstream proxy " + why,
                         "connections through it fail until they can be read");
   };
-  if ((from.has_env() ? from.env() : from.file()).empty()) {
-    return diagnostics.error(place, "the secret's source has no name", "a file, or a variable of the guard");
-  }
-  if (!secrets) return;
-  auto secret = secrets(SecretRef{from.file(), from.env()});
+  auto read = read_source(from, place, secrets, diagnostics);
+  if (!read) return;
+  auto& secret = *read;
   if (!secret) return unusable("could not be read: " + secret.error().text);
   if (!is_user_and_password(secret->view())) return unusable("are not of the form user:password");
   out.credentials = std::move(*secret);
@@ -43,7 +41,7 @@ void read_credentials(const api::UpstreamProxy& source, const Places& places, Di
 }  // namespace
 
 std::unique_ptr<UpstreamProxy> compile_proxy(const api::UpstreamProxy& source, const Places& places,
-                                             Diagnostics& diagnostics, const SecretReader& secrets) {
+                                             Diagnostics& diagnostics, const SecretSources& secrets) {
   const Place place = places.of(source, api::UpstreamProxy::kUrlFieldNumber);
   const auto refuse = [&](const std::string& why, std::string_view hint) {
     diagnostics.error(place, "the upstream proxy " + quoted(source.url()) + " " + why, hint);

@@ -121,10 +121,8 @@ struct Inbound {
 // The application that the function is of (spec.tags).
 struct Tags {
   std::string application;
-  struct Keys {
-    tag::Key requests, answers;
-  };
-  std::optional<Keys> keys;  // nothing where the key could not be read: no tag can be made or believed
+  // The first of each makes tags, all verify them. Empty where no key could be read: no tag can be made or believed.
+  std::vector<tag::Key> requests, answers;
 };
 
 // One entry of spec.limits.

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "policy-engine/document/diagnostics.h"
+#include "policy-engine/document/message_check.h"
 #include "policy-engine/document/message_reader.h"
 #include "policy-engine/document/places.h"
 #include "policy-engine/document/yaml_tree.h"
@@ -44,6 +45,7 @@ GraphLoad load_graph(v1alpha1::FlowGraph document, const std::string& name) {
   document::Diagnostics diagnostics(name);
   GraphLoad load;
   load.document = std::move(document);
+  document::refuse_unknown(load.document, diagnostics);
   finish(load, {}, diagnostics, false);
   return load;
 }

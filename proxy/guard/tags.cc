@@ -8,10 +8,10 @@
 namespace sallyport::guard {
 namespace {
 
-// Null: it could not be read, or the function is of no application.
-const tag::Key* key_for(const document::Snapshot& policy, TagUse use) {
-  if (policy.tags() == nullptr || !policy.tags()->keys) return nullptr;
-  return use == TagUse::request ? &policy.tags()->keys->requests : &policy.tags()->keys->answers;
+// Empty: none could be read, or the function is of no application.
+std::span<const tag::Key> keys_for(const document::Snapshot& policy, TagUse use) {
+  if (policy.tags() == nullptr) return {};
+  return use == TagUse::request ? policy.tags()->requests : policy.tags()->answers;
 }
 
 // The field's value, if it is there exactly once.
@@ -20,11 +20,11 @@ Result<tag::Tag> read_tag(const document::Snapshot& policy, TagUse use, const re
   if (headers.count(tag::kField) != 1) {
     return fail(ErrorSource::downstream, ErrorKind::malformed, "the field Sallyport-Tag is there more than once");
   }
-  const tag::Key* key = key_for(policy, use);
-  if (key == nullptr) {  // fails closed: nothing can be verified
+  const std::span<const tag::Key> keys = keys_for(policy, use);
+  if (keys.empty()) {  // fails closed: nothing can be verified
     return fail(ErrorSource::downstream, ErrorKind::unverified, "the key of the application could not be read");
   }
-  return tag::verify(headers.find(tag::kField)->value, std::span(key, 1), now);
+  return tag::verify(headers.find(tag::kField)->value, keys, now);
 }
 
 Verdict refused(const document::Snapshot& policy, Reason reason, std::string text) {
@@ -46,10 +46,10 @@ std::optional<tag::GuardId> own_guard_id() {
 std::optional<std::string> make_tag(const document::Snapshot& policy, TagUse use, const tag::RequestId& request,
                                     std::chrono::sys_seconds now) {
   const std::optional<tag::GuardId> guard = own_guard_id();
-  const tag::Key* key = key_for(policy, use);
-  if (key == nullptr || !guard) return std::nullopt;
+  const std::span<const tag::Key> keys = keys_for(policy, use);
+  if (keys.empty() || !guard) return std::nullopt;
   tag::Tag tag{policy.tags()->application, policy.function(), *guard, request, now};
-  Result<std::string> text = tag::make(tag, *key);
+  Result<std::string> text = tag::make(tag, keys.front());
   if (!text) return std::nullopt;
   return std::move(*text);
 }
