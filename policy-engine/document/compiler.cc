@@ -56,6 +56,16 @@ std::shared_ptr<const Snapshot> Compiler::empty(Mode mode) {
   return made;
 }
 
+std::shared_ptr<const Snapshot> Compiler::refusing(std::shared_ptr<const Snapshot> of, Reason reason,
+                                                   std::string text) {
+  std::shared_ptr<Snapshot> made = make();
+  made->function_ = of->function_;
+  made->inbound_ = of->inbound_;  // for its probes
+  made->refusal_ = {reason, std::move(text)};
+  made->before_ = std::move(of);
+  return made;
+}
+
 std::shared_ptr<const Snapshot> Compiler::compile(const SecretReader& secrets, std::optional<Mode> mode,
                                                   const Snapshot* previous) {
   out_ = make();

@@ -33,6 +33,7 @@ class Compiler {
                                           const Snapshot* previous);
 
   static std::shared_ptr<const Snapshot> empty(Mode mode);
+  static std::shared_ptr<const Snapshot> refusing(std::shared_ptr<const Snapshot> of, Reason reason, std::string text);
 
  private:
   struct KnownCredential {

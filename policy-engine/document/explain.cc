@@ -84,6 +84,7 @@ std::string explain_action(const Endpoint& endpoint, std::string_view method, st
 std::string Snapshot::explain(const RequestDecision& decision, const Destination& destination, std::string_view method,
                               std::string_view path, std::string_view action) const {
   if (decision.allowed) return {};
+  if (refusal_) return refusal_->text;
   if (decision.reason == Reason::host_not_allowed) return explain_host(destination, function_);
   if (decision.reason == Reason::method_not_allowed && decision.endpoint != nullptr) {
     return explain_method(*decision.endpoint, method);
@@ -108,6 +109,7 @@ std::string Snapshot::explain(const RequestDecision& decision, const Destination
 }
 
 std::string Snapshot::explain_tcp(std::string_view host, std::uint16_t port) const {
+  if (refusal_) return refusal_->text;
   return "No endpoint of the policy relays connections to " + quoted(host) + " on port " + std::to_string(port) +
          " unread. To allow it, add an endpoint with protocol: tcp, this host and this port.";
 }

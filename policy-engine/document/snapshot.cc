@@ -123,8 +123,14 @@ Snapshot::~Snapshot() = default;
 
 std::shared_ptr<const Snapshot> Snapshot::empty(Mode mode) { return Compiler::empty(mode); }
 
+std::shared_ptr<const Snapshot> Snapshot::refusing(std::shared_ptr<const Snapshot> of, Reason reason,
+                                                   std::string text) {
+  return Compiler::refusing(std::move(of), reason, std::move(text));
+}
+
 ConnectionDecision Snapshot::decide_connection(const Destination& destination) const {
   ConnectionDecision out;
+  if (refusal_) out.reason = refusal_->reason;  // there are no endpoints
   bool port_is_inspected = false;
   index_->hosts.visit(destination.host, [&](std::uint32_t index) {
     const Endpoint& endpoint = endpoints_[index];
@@ -155,6 +161,7 @@ const Endpoint* Snapshot::decide_tcp(std::string_view host, std::uint16_t port) 
 
 RequestDecision Snapshot::decide_request(const Destination& destination, std::string_view method, std::string_view path,
                                          std::string_view action) const {
+  if (refusal_) return {false, refusal_->reason, nullptr, -1};
   RequestDecider decider(destination, method, path, action);
   index_->hosts.visit(destination.host, [&](std::uint32_t index) { return decider.try_endpoint(endpoints_[index]); });
   return decider.decision();
@@ -172,6 +179,7 @@ request::TargetOptions Snapshot::target_options(const Destination& destination) 
 }
 
 bool Snapshot::resolves(std::string_view host) const {
+  if (before_) return before_->resolves(host);
   return index_->hosts.visit(host, [](std::uint32_t) { return true; });
 }
 

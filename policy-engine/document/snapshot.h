@@ -170,6 +170,16 @@ class Snapshot {
   // A policy without endpoints: what `run` without --policy uses.
   static std::shared_ptr<const Snapshot> empty(Mode mode);
 
+  // What is in force in the place of `of` while that may not be used: everything is refused for this reason, in the
+  // words of `text`. Names are looked up as before, so that who asks is told.
+  static std::shared_ptr<const Snapshot> refusing(std::shared_ptr<const Snapshot> of, Reason reason, std::string text);
+  // Nothing: each decision has its own.
+  struct Refusal {
+    Reason reason = Reason::internal;
+    std::string text;
+  };
+  const Refusal* refusal() const { return refusal_ ? &*refusal_ : nullptr; }
+
   Mode mode() const { return mode_; }
   const std::string& function() const { return function_; }
   const std::vector<Endpoint>& endpoints() const { return endpoints_; }
@@ -248,6 +258,8 @@ class Snapshot {
   std::optional<FlowRule> flow_;
   struct Index;
   std::unique_ptr<Index> index_;
+  std::optional<Refusal> refusal_;
+  std::shared_ptr<const Snapshot> before_;  // with a refusal
 };
 
 }  // namespace sallyport::document

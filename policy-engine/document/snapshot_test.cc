@@ -327,5 +327,26 @@ TEST(Explain, NamesWhatWasAskedWhatIsAllowedAndTheRemedy) {
               HasSubstr("address-not-allowed"));
 }
 
+TEST(Snapshot, OneThatRefusesRefusesAllOfIt) {
+  const auto policy = load_clean(kHead +
+                                 "  - {name: a, host: a.example, rules: [{methods: [any], path: {prefix: /}}]}\n"
+                                 "  - {name: t, host: t.example, ports: [5432], protocol: tcp}\n"
+                                 "  - {name: unread, host: n.example, inspection: none}\n");
+  const auto refusing = Snapshot::refusing(policy, Reason::policy_expired, "the policy has expired");
+  EXPECT_EQ(refusing->mode(), Mode::enforce);
+  EXPECT_EQ(refusing->function(), "shop");
+  const Destination a{request::Scheme::https, "a.example", 443}, n{request::Scheme::https, "n.example", 443};
+  ASSERT_TRUE(policy->decide_request(a, "GET", "/").allowed);
+  const RequestDecision decision = refusing->decide_request(a, "GET", "/");
+  EXPECT_FALSE(decision.allowed);
+  EXPECT_EQ(decision.reason, Reason::policy_expired);
+  EXPECT_EQ(refusing->explain(decision, a, "GET", "/"), "the policy has expired");
+  EXPECT_EQ(refusing->decide_connection(n).action, ConnectionAction::deny);
+  EXPECT_EQ(refusing->decide_connection(n).reason, Reason::policy_expired);
+  EXPECT_EQ(refusing->decide_tcp("t.example", 5432), nullptr);
+  EXPECT_TRUE(refusing->resolves("a.example"));
+  EXPECT_FALSE(refusing->resolves("b.example"));
+}
+
 }  // namespace
 }  // namespace sallyport::document

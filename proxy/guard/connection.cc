@@ -130,7 +130,7 @@ class WatchedTunnel final : public InFlight {
     const document::Endpoint* endpoint = nullptr;
     if (tcp_) {
       endpoint = policy.decide_tcp(destination_.host, destination_.port);
-      if (endpoint == nullptr) return Reason::opaque_not_allowed;
+      if (endpoint == nullptr) return policy.refusal() ? policy.refusal()->reason : Reason::opaque_not_allowed;
     } else {
       document::ConnectionDecision decision = policy.decide_connection(destination_);
       if (decision.action == ConnectionAction::deny) return decision.reason;
@@ -216,7 +216,8 @@ net::Task<void> serve_opaque(Worker& worker, ConnectionLease& connection, const 
   const char* what =
       opening.sniffed.server_first ? "a protocol in which the server speaks first" : "neither TLS nor HTTP";
   if (worker.policy()->mode() == Mode::enforce) {
-    report(worker, arrival, Outcome::deny, Reason::opaque_not_allowed,
+    const auto* refusal = worker.policy()->refusal();
+    report(worker, arrival, Outcome::deny, refusal ? refusal->reason : Reason::opaque_not_allowed,
            std::string(what) + ". " + worker.policy()->explain_tcp(arrival.host.name, arrival.destination.port));
     co_return;
   }

@@ -5,8 +5,11 @@
 namespace sallyport::guard {
 namespace {
 
+bool without_controller(Reason reason) { return reason == Reason::controller_lost || reason == Reason::policy_expired; }
+
 // Of a message to the function.
-std::string_view inbound_headline(Outcome outcome, int status) {
+std::string_view inbound_headline(Reason reason, Outcome outcome, int status) {
+  if (without_controller(reason)) return "not served: the controller of this function's application can't be reached";
   if (outcome == Outcome::deny && status == 403) return "refused by the guard of this function";
   if (outcome == Outcome::deny) return "refused: not an acceptable request";
   return "the function could not be reached, or did not answer";
@@ -14,6 +17,7 @@ std::string_view inbound_headline(Outcome outcome, int status) {
 
 std::string_view headline(Reason reason, Outcome outcome, int status) {
   if (reason == Reason::overloaded) return "not served: the guard has no place for it now";
+  if (without_controller(reason)) return "refused for now: the guard's controller can't be reached";
   if (outcome == Outcome::deny && status == 403) return "refused by the egress policy of this function";
   if (reason == Reason::rate_limited)
     return "refused for now: more often than the egress policy of this function allows";
@@ -57,7 +61,7 @@ void make_denial(const Record& record, Denial& denial) {
   body = "{\"error\":";
   const bool inbound = record.kind == RecordKind::inbound;
   append_json_string(body, inbound && record.reason != Reason::overloaded
-                               ? inbound_headline(record.outcome, status)
+                               ? inbound_headline(record.reason, record.outcome, status)
                                : headline(record.reason, record.outcome, status));
   body += ",\"reason\":";
   append_json_string(body, to_string(record.reason));

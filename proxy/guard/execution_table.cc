@@ -131,7 +131,11 @@ void ExecutionTable::set_graph(std::shared_ptr<const flow::Graph> graph) {
 
 std::optional<ExecutionId> ExecutionTable::begin(Begin begin, Moment now) {
   auto made = std::make_shared<Execution>();
-  if (!random_bytes(made->id)) return std::nullopt;
+  if (begin.id) {
+    made->id = *begin.id;
+  } else if (!random_bytes(made->id)) {
+    return std::nullopt;
+  }
   made->began = now;
   made->process = begin.process;
   made->start = begin.start;
@@ -140,7 +144,7 @@ std::optional<ExecutionId> ExecutionTable::begin(Begin begin, Moment now) {
   made->application_request = begin.application_request.value_or(made->id);
   made->name = std::move(begin.name);
   if (!made->name.empty()) end_named(made->name, api::EXECUTION_END_CUT, now.steady);
-  if (options_.traces) made->trace = std::make_shared<api::Trace>();
+  if (traces_) made->trace = std::make_shared<api::Trace>();
   List over;
   bool room = false;
   {
@@ -367,6 +371,7 @@ void ExecutionTable::tell(Execution& execution) {
   ended.attributed = execution.attributed;
   ended.incomplete = std::move(execution.incomplete);
   ended.inbound = execution.inbound;
+  ended.application_request = execution.application_request;
   if (execution.trace != nullptr) {
     api::Trace& trace = *execution.trace;
     trace.set_function(options_.function);

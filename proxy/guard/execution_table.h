@@ -55,6 +55,7 @@ struct EndedExecution {
   std::string incomplete;  // it ended where the flow graph has no end: what was expected; else empty
   std::optional<flow::v1alpha1::Operation> inbound;
   std::shared_ptr<flow::v1alpha1::Trace> trace;  // null where none is kept
+  ExecutionId application_request{};
 };
 
 class ExecutionTable {
@@ -65,17 +66,23 @@ class ExecutionTable {
     std::string function;
     bool traces = false;    // keep what each execution sends
     bool messages = false;  // executions begin with messages, and records tell which is whose
+    bool member = false;    // of an application: its controller is told of every execution
   };
   // `on_end` is called on the thread that ends an execution or the last of its flows, never under the lock.
   using OnEnd = std::function<void(EndedExecution&&)>;
   ExecutionTable(Options options, OnEnd on_end)
-      : options_(std::move(options)), on_end_(std::move(on_end)), tracking_(options_.traces || options_.messages) {}
+      : options_(std::move(options)),
+        on_end_(std::move(on_end)),
+        tracking_(options_.traces || options_.messages || options_.member),
+        traces_(options_.traces) {}
   ExecutionTable(const ExecutionTable&) = delete;
   ExecutionTable& operator=(const ExecutionTable&) = delete;
 
   // Any thread, as all that follows. Of the executions that begin from now on; null: they may send anything. Those that
   // are open keep theirs: no graph can be entered in its middle.
   void set_graph(std::shared_ptr<const flow::Graph> graph);
+  // Whether executions that begin from now on are to be traced; those of the file of traces are in any case.
+  void set_traces(bool traces) { traces_ = traces || options_.traces; }
   // Whether anybody needs to be told what is sent.
   bool tracking() const { return tracking_.load(std::memory_order_relaxed); }
 
@@ -86,6 +93,8 @@ class ExecutionTable {
     bool start = false;
     std::optional<flow::v1alpha1::Operation> inbound = std::nullopt;
     std::optional<std::string> trace_id = std::nullopt;
+    // Which it is called; nothing: random.
+    std::optional<ExecutionId> id = std::nullopt;
     // Of the request to the application that it is part of, as a tag says; nothing: it is the first, and has its own.
     std::optional<ExecutionId> application_request = std::nullopt;
     std::string name = {};  // by which end_named() finds it; another of that name that is still open is cut
@@ -170,6 +179,7 @@ class ExecutionTable {
   const Options options_;
   const OnEnd on_end_;
   std::atomic<bool> tracking_;
+  std::atomic<bool> traces_;
   mutable std::mutex mutex_;
   std::shared_ptr<const flow::Graph> graph_;  // of those that begin
   flow::OpenExecutions standing_;             // of all that began with a graph

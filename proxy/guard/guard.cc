@@ -86,9 +86,11 @@ Result<std::unique_ptr<Guard>> Guard::create(const GuardOptions& options, const 
   guard->executions_ = std::make_unique<ExecutionTable>(
       ExecutionTable::Options{.function = guard->function_,
                               .traces = guard->traces_ != nullptr,
-                              .messages = guard->runtime_api_ != nullptr || options.inbound},
+                              .messages = guard->runtime_api_ != nullptr || options.inbound,
+                              .member = options.membership != nullptr},
       [raw = guard.get()](EndedExecution&& ended) { raw->write_execution(std::move(ended)); });
   guard->executions_->set_graph(policy.graph);
+  guard->executions_->set_traces(guard->learns_for_controller(*policy.snapshot));
   guard->recorder_ = std::make_unique<Recorder>(guard->sinks(), [raw = guard.get()] {
     raw->flush_log();
     raw->console_.flush();
@@ -101,6 +103,7 @@ Result<std::unique_ptr<Guard>> Guard::create(const GuardOptions& options, const 
   parts.authority = &guard->authority_;
   parts.executions = guard->executions_.get();
   parts.runtime_api = guard->runtime_api_.get();
+  parts.membership = options.membership;
   // The command that is guarded was forked before, and keeps its own limit.
   const std::size_t workers = std::max<std::size_t>(options.workers, 1);
   parts.capacity = capacity_per_worker(raise_descriptor_limit(), workers);
@@ -189,6 +192,11 @@ Result<void> Guard::start() {
     watcher_ = std::move(*watcher);
     metrics_.policy_loaded(true);
   }
+  if (options_.membership != nullptr) {
+    options_.membership->start([this](const InForce& now) { put_in_force(now); },
+                               [this](const std::string& text) { say(text); });
+    metrics_.policy_loaded(true);
+  }
   if (!options_.admin_socket.empty()) {
     auto admin =
         Admin::serve(options_.admin_socket, {[this] { return metrics_.text(); }, [this] { return ready_.load(); }});
@@ -198,7 +206,11 @@ Result<void> Guard::start() {
   // The whole process is one execution, or where messages are, what it does before the first. Without randomness for
   // its id there is none: then nothing is told of it, and a flow graph refuses every request.
   const bool messages = runtime_api_ != nullptr || options_.inbound;
-  [[maybe_unused]] const auto begun = executions_->begin({.process = !messages, .start = messages}, Moment::now());
+  const auto begun = executions_->begin({.process = !messages, .start = messages}, Moment::now());
+  // What a function does before its first message begins with no message, and is no execution to the application.
+  if (begun && !messages && options_.membership != nullptr) {
+    options_.membership->execution_began({.execution = *begun, .request = *begun});
+  }
   give_back_start_pages();
   for (auto& worker : workers_) threads_.emplace_back([raw = worker.get()] { raw->run(); });
   ready_ = true;
@@ -209,6 +221,7 @@ void Guard::stop(std::chrono::milliseconds grace, flow::v1alpha1::ExecutionEnd p
   if (!recorder_) return;
   ready_ = false;
   watcher_.reset();
+  if (options_.membership != nullptr) options_.membership->stop();
   if (dns_) {
     // Belongs to the first worker's thread until that has ended.
     if (!threads_.empty()) workers_[0]->loop().post([this] { dns_->stop(); });
@@ -224,6 +237,9 @@ void Guard::stop(std::chrono::milliseconds grace, flow::v1alpha1::ExecutionEnd p
   executions_->end_all(process, net::Clock::now());  // every flow of it has ended
   recorder_.reset();                                 // every record has been written now
   traces_.reset();
+  if (options_.membership != nullptr && !options_.membership->flush(limits::kFinalEventsTimeout)) {
+    say("the controller has not taken the last events; they are lost");
+  }
   write_draft();
   console_.summarise();
 }
@@ -281,8 +297,26 @@ std::vector<std::string> Guard::reload() {
     policy_ = loaded.snapshot;
   }
   executions_->set_graph(loaded.graph);
-  for (auto& worker : workers_) worker->set_policy(loaded.snapshot);
+  for (auto& worker : workers_) worker->set_policy(loaded.snapshot, nullptr);
   return watched();
+}
+
+// Of the controller, on the membership's thread.
+void Guard::put_in_force(const InForce& now) {
+  {
+    std::lock_guard lock(policy_mutex_);
+    policy_ = now.policy;
+  }
+  executions_->set_graph(now.graph);
+  executions_->set_traces(learns_for_controller(*now.policy));
+  for (auto& worker : workers_) worker->set_policy(now.policy, now.terms);
+  if (options_.quiet || now.terms->expired) return;
+  say("the controller's policy, generation " + std::to_string(now.terms->generation) + ", is in force");
+}
+
+// Traces go to the controller where graphs are learned from them.
+bool Guard::learns_for_controller(const document::Snapshot& policy) const {
+  return options_.membership != nullptr && policy.mode() == document::Mode::learn;
 }
 
 std::vector<RecordSink> Guard::sinks() {
@@ -293,6 +327,9 @@ std::vector<RecordSink> Guard::sinks() {
     sinks.push_back([this](const Record& record) { console_.show(record); });
   }
   if (!options_.draft_file.empty()) sinks.push_back([this](const Record& record) { learn(record); });
+  if (options_.membership != nullptr) {
+    sinks.push_back([this](const Record& record) { options_.membership->ended(record); });
+  }
   if (traces_) {
     sinks.push_back([this](const Record& record) {
       if (record.trace) traces_->write(*record.trace);
@@ -333,6 +370,7 @@ void Guard::write_execution(EndedExecution&& ended) {
   for (std::size_t i = 0; i < sizeof record.id; ++i) record.id = (record.id << 8) | ended.id[i];
   record.duration = ended.duration;
   record.execution = ended.id;
+  record.request = ended.application_request;
   record.end = end_text(ended.end);
   record.flows = ended.flows;
   if (!ended.incomplete.empty()) {  // an alarm: nobody is there any more to be refused anything

@@ -17,6 +17,7 @@
 #include "proxy/guard/console.h"
 #include "proxy/guard/execution_table.h"
 #include "proxy/guard/inbound.h"
+#include "proxy/guard/membership.h"
 #include "proxy/guard/metrics.h"
 #include "proxy/guard/policy_source.h"
 #include "proxy/guard/recorder.h"
@@ -31,14 +32,15 @@ struct GuardOptions {
   // How policies are read. Where a file is opened by another path than its own, only the file that was read at the
   // start is read again, and never what stands under its name; and no other graph is taken than the one of the start.
   PolicyContext context;
-  std::string function;          // for records, when the policy names none
-  std::string record_file;       // empty: none
-  std::string draft_file;        // --learn; empty: none
-  std::string trace_file;        // --traces; empty: none
-  std::string runtime_api;       // HOST:PORT of AWS Lambda's Runtime API; empty: none
-  bool inbound = false;          // publish() will be called. Neither of both: the process is one execution
-  std::string admin_socket;      // empty: none
-  std::string upstream_ca_file;  // more roots for upstream servers; empty: none
+  std::string function;              // for records, when the policy names none
+  std::string record_file;           // empty: none
+  std::string draft_file;            // --learn; empty: none
+  std::string trace_file;            // --traces; empty: none
+  std::string runtime_api;           // HOST:PORT of AWS Lambda's Runtime API; empty: none
+  bool inbound = false;              // publish() will be called. Neither of both: the process is one execution
+  Membership* membership = nullptr;  // then there is no policy_file; outlives the guard
+  std::string admin_socket;          // empty: none
+  std::string upstream_ca_file;      // more roots for upstream servers; empty: none
   std::size_t workers = 1;
   Console::Options console;
   bool quiet = false;  // no notices, only what is wrong
@@ -79,6 +81,8 @@ class Guard {
   void write_execution(EndedExecution&& ended);
   void write_draft();
   std::vector<std::string> reload();
+  void put_in_force(const InForce& now);
+  bool learns_for_controller(const document::Snapshot& policy) const;
   bool replaced(const std::string& file) const;
   void report_policy(const PolicyFile& loaded) const;
   std::vector<std::string> watched() const;

@@ -22,23 +22,6 @@
 namespace sallyport::guard {
 namespace {
 
-Result<credentials::Secret> read_secret(const document::SecretRef& reference) {
-  if (!reference.env.empty()) {
-    const char* value = std::getenv(reference.env.c_str());
-    if (value == nullptr) {
-      return fail(
-          ErrorSource::policy, ErrorKind::unavailable,
-          "the environment variable " + reference.env + " is not set; set it for sallyport, not for the command");
-    }
-    return credentials::Secret::from_source(value, reference.env);
-  }
-  Result<std::string> text = read_file(reference.file, limits::kSecretBytesMax);
-  if (!text) return std::unexpected(text.error());
-  Result<credentials::Secret> secret = credentials::Secret::from_source(*text, reference.file);
-  OPENSSL_cleanse(text->data(), text->size());
-  return secret;
-}
-
 // What tells one content of a file from the next: another file behind the path, or the same one written again.
 std::string version_of(const std::string& path) {
   struct stat file{};
@@ -49,30 +32,6 @@ std::string version_of(const std::string& path) {
     version += std::to_string(part) + ' ';
   }
   return version;
-}
-
-// Files that connections will need: better missed now than by the first request. Reading them again later still fails
-// closed.
-void check_files(const std::string& path, PolicyFile& policy) {
-  auto check = [&](const document::Endpoint& endpoint, const char* field, const std::string& file) {
-    if (file.empty() || ::access(file.c_str(), R_OK) == 0) return;
-    document::Diagnostic missing;
-    missing.file = path;
-    missing.line = endpoint.line;
-    missing.column = 1;
-    missing.message =
-        "endpoint '" + endpoint.name + "': " + field + ": can't read " + file + ": " + std::strerror(errno);
-    policy.diagnostics.push_back(std::move(missing));
-  };
-  const std::size_t before = policy.diagnostics.size();
-  for (const document::Endpoint& endpoint : policy.snapshot->endpoints()) {
-    check(endpoint, "caBundle", endpoint.ca_bundle_file);
-    check(endpoint, "crl", endpoint.crl_file);
-    check(endpoint, "clientCertificate", endpoint.client_certificate_file);
-    check(endpoint, "clientCertificate's key", endpoint.client_key_file);
-    if (!endpoint.client_key_file.empty()) policy.secret_files.push_back(endpoint.client_key_file);
-  }
-  if (policy.diagnostics.size() > before) policy.snapshot.reset();
 }
 
 // Beside the policy, unless its path is absolute.
@@ -100,6 +59,47 @@ bool watch_directories(int inotify, const std::string& path) {
 
 }  // namespace
 
+Result<credentials::Secret> read_secret(const document::SecretRef& reference, PolicyFile& policy) {
+  if (!reference.env.empty()) policy.secret_variables.push_back(reference.env);
+  if (!reference.file.empty()) policy.secret_files.push_back(reference.file);
+  if (!reference.env.empty()) {
+    const char* value = std::getenv(reference.env.c_str());
+    if (value == nullptr) {
+      return fail(
+          ErrorSource::policy, ErrorKind::unavailable,
+          "the environment variable " + reference.env + " is not set; set it for sallyport, not for the command");
+    }
+    return credentials::Secret::from_source(value, reference.env);
+  }
+  Result<std::string> text = read_file(reference.file, limits::kSecretBytesMax);
+  if (!text) return std::unexpected(text.error());
+  Result<credentials::Secret> secret = credentials::Secret::from_source(*text, reference.file);
+  OPENSSL_cleanse(text->data(), text->size());
+  return secret;
+}
+
+void check_files(const std::string& path, PolicyFile& policy) {
+  auto check = [&](const document::Endpoint& endpoint, const char* field, const std::string& file) {
+    if (file.empty() || ::access(file.c_str(), R_OK) == 0) return;
+    document::Diagnostic missing;
+    missing.file = path;
+    missing.line = endpoint.line;
+    missing.column = 1;
+    missing.message =
+        "endpoint '" + endpoint.name + "': " + field + ": can't read " + file + ": " + std::strerror(errno);
+    policy.diagnostics.push_back(std::move(missing));
+  };
+  const std::size_t before = policy.diagnostics.size();
+  for (const document::Endpoint& endpoint : policy.snapshot->endpoints()) {
+    check(endpoint, "caBundle", endpoint.ca_bundle_file);
+    check(endpoint, "crl", endpoint.crl_file);
+    check(endpoint, "clientCertificate", endpoint.client_certificate_file);
+    check(endpoint, "clientCertificate's key", endpoint.client_key_file);
+    if (!endpoint.client_key_file.empty()) policy.secret_files.push_back(endpoint.client_key_file);
+  }
+  if (policy.diagnostics.size() > before) policy.snapshot.reset();
+}
+
 bool same_file(const std::string& a, const std::string& b) {
   struct stat one{}, other{};
   return ::stat(a.c_str(), &one) == 0 && ::stat(b.c_str(), &other) == 0 && one.st_dev == other.st_dev &&
@@ -120,18 +120,28 @@ std::shared_ptr<const flow::Graph> read_graph(const std::string& policy_path, co
     complain(false, "the flow graph: " + text.error().text, "learn one with sallyport flow learn, or name its file");
     return nullptr;
   }
-  flow::GraphLoad load = flow::load_graph(*text, file);
+  return accept_graph(flow::load_graph(*text, file), file, policy_path, policy, context, now, diagnostics);
+}
+
+std::shared_ptr<const flow::Graph> accept_graph(flow::GraphLoad load, const std::string& name,
+                                                const std::string& policy_name, const document::Snapshot& policy,
+                                                const PolicyContext& context, std::chrono::system_clock::time_point now,
+                                                std::vector<document::Diagnostic>& diagnostics) {
+  const document::FlowRule& rule = *policy.flow();
+  const auto complain = [&](bool warning, std::string message, std::string hint) {
+    diagnostics.push_back({policy_name, rule.line, 1, std::move(message), std::move(hint), warning});
+  };
   diagnostics.insert(diagnostics.end(), load.diagnostics.begin(), load.diagnostics.end());
   if (!load.graph) return nullptr;
   if (load.graph->function() != policy.function()) {
-    complain(false, "the flow graph " + file + " is for the function '" + load.graph->function() + "'",
+    complain(false, "the flow graph " + name + " is for the function '" + load.graph->function() + "'",
              "this policy is for '" + policy.function() + "'");
     return nullptr;
   }
   const std::string& digest = load.graph->image_digest();
   if (context.image_digest.empty() || digest.empty() || digest == context.image_digest) return load.graph;
-  const bool relaxed = rule->relaxed(now);
-  complain(relaxed, "the flow graph " + file + " is for the image " + digest + ", and this is " + context.image_digest,
+  const bool relaxed = rule.relaxed(now);
+  complain(relaxed, "the flow graph " + name + " is for the image " + digest + ", and this is " + context.image_digest,
            relaxed ? "until relaxUntil it only records"
                    : "learn the new image's graph; relaxUntil lets the old one record what it would refuse meanwhile");
   return relaxed ? load.graph : nullptr;
@@ -148,9 +158,7 @@ PolicyFile read_policy(const std::string& path, const PolicyContext& context, co
     return file;
   }
   document::SecretReader reader = [&file](const document::SecretRef& reference) {
-    if (!reference.env.empty()) file.secret_variables.push_back(reference.env);
-    if (!reference.file.empty()) file.secret_files.push_back(reference.file);
-    return read_secret(reference);
+    return read_secret(reference, file);
   };
   document::LoadResult loaded = document::load_policy(*text, path, reader, context.mode, previous);
   file.snapshot = std::move(loaded.snapshot);

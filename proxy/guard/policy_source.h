@@ -13,6 +13,7 @@
 #include "base/unique_fd.h"
 #include "policy-engine/document/load.h"
 #include "policy-engine/flow/graph.h"
+#include "policy-engine/flow/graph_document.h"
 
 namespace sallyport::guard {
 
@@ -47,6 +48,18 @@ PolicyFile read_policy(const std::string& path, const PolicyContext& context = {
 std::shared_ptr<const flow::Graph> read_graph(const std::string& policy_path, const document::Snapshot& policy,
                                               const PolicyContext& context, std::chrono::system_clock::time_point now,
                                               std::vector<document::Diagnostic>& diagnostics);
+
+// The same of a graph that has been read, and is called `name`.
+std::shared_ptr<const flow::Graph> accept_graph(flow::GraphLoad load, const std::string& name,
+                                                const std::string& policy_name, const document::Snapshot& policy,
+                                                const PolicyContext& context, std::chrono::system_clock::time_point now,
+                                                std::vector<document::Diagnostic>& diagnostics);
+
+// Of a file or a variable, which `policy` is told of.
+Result<credentials::Secret> read_secret(const document::SecretRef& reference, PolicyFile& policy);
+// Files that connections will need: better missed now than by the first request. Without one of them the policy can't
+// be used. Reading them again later still fails closed.
+void check_files(const std::string& policy_name, PolicyFile& policy);
 
 // Whether both paths lead to one file now.
 bool same_file(const std::string& a, const std::string& b);

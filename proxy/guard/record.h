@@ -15,8 +15,9 @@
 #include "policy-engine/request/address.h"
 
 namespace sallyport::flow::v1alpha1 {
+class Operation;
 class Trace;
-}
+}  // namespace sallyport::flow::v1alpha1
 
 namespace sallyport::guard {
 
@@ -72,6 +73,11 @@ struct Record {
   std::string_view end;                                // of an execution: "complete", "timeout", "cut"
   std::uint64_t flows = 0;                             // of an execution: requests that it has sent
   std::shared_ptr<const flow::v1alpha1::Trace> trace;  // of an execution, for the file of traces; null: none is kept
+  // For a controller, where there is one: what flow graphs call the exchange, of which request to the application it is
+  // part, and the function that it has shown a tag.
+  std::shared_ptr<const flow::v1alpha1::Operation> operation;
+  std::optional<ExecutionId> request;
+  std::string to_function;
 };
 
 // "0123456789abcdef"

@@ -3,6 +3,7 @@
 #include "base/limits.h"
 #include "base/random.h"
 #include "proxy/guard/denial.h"
+#include "proxy/guard/entry.h"
 #include "proxy/guard/inbound.h"
 #include "proxy/guard/operation_label.h"
 #include "proxy/guard/tags.h"
@@ -59,6 +60,7 @@ class Service final : public InFlight {
         response_(slot.response),
         route_(slot.route),
         facts_(facts),
+        terms_(worker.terms()),
         started_(net::Clock::now()),
         record_(worker.new_record()),
         held_(worker.held_bytes()),
@@ -80,11 +82,14 @@ class Service final : public InFlight {
   ~Service() override {
     worker_.leave(*this);
     exchange_.watch_peer(nullptr);
-    end_execution(flow::v1alpha1::EXECUTION_END_CUT);
     const net::Deadline now = net::Clock::now();
     record_.duration = std::chrono::duration_cast<std::chrono::microseconds>(now - started_);
-    flow_.end({flow_end(), flow_status_, std::move(redirect_), record_.bytes_up, record_.bytes_down}, now);
+    ExecutionTable::Outcome outcome{flow_end(), flow_status_, std::move(redirect_), record_.bytes_up,
+                                    record_.bytes_down};
+    // Before its execution can end with it.
     worker_.submit(std::move(record_));
+    end_execution(flow::v1alpha1::EXECUTION_END_CUT);
+    flow_.end(std::move(outcome), now);
   }
 
   net::Task<void> run(ConnectionLease* connection) {
@@ -105,7 +110,9 @@ class Service final : public InFlight {
     Verdict verdict =
         refused ? std::move(*refused) : decide(exchange_.head(), route_, exchange_.wants_websocket(), held_.body());
     if (verdict.outcome != Outcome::deny) count(verdict);
+    if (verdict.outcome != Outcome::deny && terms_ != nullptr && !terms_->limits.empty()) co_await pay(verdict);
     attribute(verdict);
+    note_expiry(verdict);
     describe(verdict);
     if (verdict.outcome == Outcome::deny) {
       co_await answer_denial();
@@ -134,6 +141,41 @@ class Service final : public InFlight {
     }
   }
 
+  // The same for the controller's limits, some of which may have to be waited for.
+  net::Task<void> pay(Verdict& verdict) {
+    std::optional<OperationLabel> label;
+    if (route_.target.text.starts_with('/')) label.emplace(route_, exchange_.head().method);
+    Payment payment =
+        co_await worker_.purses()->pay(terms_, route_.endpoint, label.has_value() ? &label->view() : nullptr);
+    note_ = std::move(payment.note);
+    if (!payment.refused) co_return;
+    const bool enforce = route_.policy->mode() == document::Mode::enforce;
+    if (enforce) record_.retry_after = payment.refused->retry_after;
+    if (enforce || verdict.outcome == Outcome::allow) {
+      verdict = {enforce ? Outcome::deny : Outcome::would_deny, payment.refused->reason,
+                 std::move(payment.refused->text)};
+    }
+  }
+
+  // Where nothing is enforced a policy that has expired refuses nothing either.
+  void note_expiry(Verdict& verdict) const {
+    if (terms_ == nullptr || !terms_->expired || verdict.outcome != Outcome::allow) return;
+    verdict = {Outcome::would_deny, Reason::policy_expired,
+               "the controller has been gone for longer than its policy may be used without it"};
+  }
+
+  // What the controller is told before the request is sent: what it leads to may begin before it is answered.
+  void announce() {
+    Membership* const membership = worker_.membership();
+    if (membership == nullptr || announced_ || !record_.operation) return;
+    const flow::v1alpha1::Operation& operation = *record_.operation;
+    const flow::Operation view{operation.method(), operation.host(), operation.path(), operation.query(),
+                               operation.action()};
+    if (!tagged_ && !terms_->announces(view)) return;
+    announced_ = true;
+    membership->flow_began(record_);
+  }
+
   // A request to another function of the application says which of its own requests it is part of. What it belongs to
   // is not claimed where it is not known. False: it must not go without.
   bool tag_request() {
@@ -142,10 +184,13 @@ class Service final : public InFlight {
     const bool known = flow_.attribution() == Attribution::only || flow_.attribution() == Attribution::trace_context;
     if (known) request = flow_.application_request();
     if (!known && !random_bytes(request)) return false;
-    std::optional<std::string> text = make_tag(*route_.policy, TagUse::request, request, seconds_now());
+    std::optional<std::string> text =
+        make_tag(*route_.policy, worker_.guard_id(), TagUse::request, request, seconds_now());
     if (!text) return false;
     exchange_.head().headers.add_owned(tag::kField, std::move(*text));
     tagged_ = request;
+    record_.request = request;
+    record_.to_function = route_.endpoint->function;
     return true;
   }
 
@@ -191,6 +236,11 @@ class Service final : public InFlight {
   // AWS Lambda's own API, which the function has without a policy: it is where its work comes from and its answers go.
   // Whatever is asked for passes; only where executions begin and end is noted.
   net::Task<void> run_runtime(ConnectionLease* connection) {
+    if (const auto* refusal = route_.policy->refusal()) {
+      describe({Outcome::deny, refusal->reason, refusal->text});
+      co_await answer_denial();
+      co_return;
+    }
     describe({Outcome::error, Reason::none, {}});
     runtime_ = worker_.runtime_api();
     record_.endpoint = runtime_->endpoint.name;
@@ -209,6 +259,8 @@ class Service final : public InFlight {
     std::optional<Verdict> refused = settle_inbound(facts_, worker_.policy(), exchange_.head(), route_);
     probe_ = !refused && route_.policy->inbound().is_probe(exchange_.head().method, route_.target.path());
     CallerDecision caller;
+    const auto* refusal = route_.policy->refusal();
+    if (!refused && !probe_ && refusal != nullptr) refused = Verdict{Outcome::deny, refusal->reason, refusal->text};
     if (!refused && !probe_) caller = decide_caller(*route_.policy, exchange_.head().headers, seconds_now());
     if (caller.refused) refused = std::move(caller.refused);
     describe(refused ? *refused : Verdict{Outcome::error, Reason::none, {}});
@@ -217,7 +269,10 @@ class Service final : public InFlight {
       co_return;
     }
     if (refused) decided_ = Outcome::would_deny;
-    if (caller.tag) tagged_ = caller.tag->request;
+    if (caller.tag) {
+      tagged_ = caller.tag->request;
+      caller_ = std::move(caller.tag);
+    }
     record_.outcome = Outcome::error;  // until an answer has been relayed
     clean_inbound(exchange_.head());
     if (!probe_) trace_id_ = settle_trace(exchange_.head().headers, route_.policy->inbound().fresh_traces_sampled);
@@ -227,18 +282,70 @@ class Service final : public InFlight {
   // Whoever showed a tag gets to see one. An answer without is as good as that of a server in between.
   void tag_answer() {
     if (facts_.inbound == nullptr || !tagged_) return;
-    std::optional<std::string> text = make_tag(*route_.policy, TagUse::answer, *tagged_, seconds_now());
+    std::optional<std::string> text =
+        make_tag(*route_.policy, worker_.guard_id(), TagUse::answer, *tagged_, seconds_now());
     if (text) response_.headers.add_owned(tag::kField, std::move(*text));
   }
 
-  // Before the function sees the message. False: it must not, as what it sends could not be told from others' requests.
-  bool begin_execution() {
-    if (facts_.inbound == nullptr || probe_ || record_.execution) return true;
-    execution_ = worker_.executions().begin(
-        {.inbound = inbound_operation(route_, record_.method), .trace_id = trace_id_, .application_request = tagged_},
-        Moment::now());
+  // Before the function sees the message. False: it must not, and the client has been told.
+  net::Task<bool> begin_execution() {
+    if (facts_.inbound == nullptr || probe_ || record_.execution) co_return true;
+    ExecutionTable::Begin begin{
+        .inbound = inbound_operation(route_, record_.method), .trace_id = trace_id_, .application_request = tagged_};
+    const std::optional<Verdict> refused = co_await begin_as_member(begin, caller_, execution_);
+    if (refused) {
+      record_.outcome = refused->outcome;
+      record_.reason = refused->reason;
+      record_.text = refused->text;
+      co_await answer_denial();
+      co_return false;
+    }
     record_.execution = execution_;
-    return execution_.has_value();
+    if (execution_) co_return true;
+    // What it sent could not be told from others' requests.
+    co_await give_up(Reason::overloaded, "no execution can be begun: as many are open as may be");
+    co_return false;
+  }
+
+  // Begins an execution, in `begun`, after the controller has been asked, where there is one and it has to be. Where
+  // that refuses it none begins, but for learn and audit, and the verdict is a denial. Nothing in either: none can be
+  // begun.
+  net::Task<std::optional<Verdict>> begin_as_member(ExecutionTable::Begin begin, std::optional<tag::Tag> tag,
+                                                    std::optional<ExecutionId>& begun) {
+    ExecutionTable& executions = worker_.executions();
+    Membership* const membership = worker_.membership();
+    if (membership == nullptr) {
+      begun = executions.begin(std::move(begin), Moment::now());
+      co_return std::nullopt;
+    }
+    const std::optional<Entry> entry =
+        co_await enter(worker_.loop(), *membership, terms_, route_.policy->mode(), {begin.inbound, tag});
+    if (!entry) co_return std::nullopt;
+    if (entry->refused && entry->refused->outcome == Outcome::deny) co_return entry->refused;
+    if (!peer_gone_) {
+      begin.id = entry->execution;
+      begin.application_request = record_.request = entry->request;
+      const std::optional<flow::v1alpha1::Operation> inbound = begin.inbound;
+      begun = executions.begin(std::move(begin), Moment::now());
+      if (begun) {
+        membership->execution_began(
+            {*begun, entry->request, inbound ? &*inbound : nullptr, tag ? &*tag : nullptr, entry->asked});
+      }
+    }
+    if (!begun && entry->asked) membership->entry_given_up(entry->execution, entry->request);
+    note_entry(*entry);
+    co_return std::nullopt;
+  }
+
+  // What is let through all the same.
+  void note_entry(const Entry& entry) {
+    if (entry.refused && decided_ == Outcome::allow) {
+      decided_ = Outcome::would_deny;
+      record_.reason = entry.refused->reason;
+      record_.text = entry.refused->text;
+    } else if (!entry.note.empty() && record_.text.empty()) {
+      record_.text = entry.note;
+    }
   }
 
   // The function's answer is complete, or never will be: what it sends from now on belongs to no execution.
@@ -248,25 +355,34 @@ class Service final : public InFlight {
     execution_.reset();
   }
 
-  // Before the function sees the answer: what it sends then belongs to the execution, or to none any more. False when
-  // the execution could not be begun, and the function must not.
-  bool note_invocation() {
-    ExecutionTable& executions = worker_.executions();
+  // Before the function sees the answer: what it sends then belongs to the execution, or to none any more. Why it must
+  // not, where none could be begun.
+  net::Task<std::optional<Verdict>> note_invocation() {
     switch (call_.kind) {
-      case RuntimeCall::Kind::next: {
-        if (head_.status != 200) return true;
-        const std::optional<std::string> id = invocation_of(response_.headers);
-        return id && executions.begin({.trace_id = trace_id_of_xray(response_.headers), .name = *id}, Moment::now());
-      }
+      case RuntimeCall::Kind::next:
+        if (head_.status == 200) co_return co_await begin_invocation();
+        break;
       case RuntimeCall::Kind::end:
         if (head_.status >= 200 && head_.status < 300) {
-          executions.end_named(call_.invocation, flow::v1alpha1::EXECUTION_END_COMPLETE, net::Clock::now());
+          worker_.executions().end_named(call_.invocation, flow::v1alpha1::EXECUTION_END_COMPLETE, net::Clock::now());
         }
-        return true;
+        break;
       case RuntimeCall::Kind::other:
         break;
     }
-    return true;
+    co_return std::nullopt;
+  }
+
+  net::Task<std::optional<Verdict>> begin_invocation() {
+    const Verdict impossible{Outcome::error, Reason::overloaded,
+                             "no execution can be begun for this invocation: it has no id, or too many are open"};
+    const std::optional<std::string> id = invocation_of(response_.headers);
+    if (!id) co_return impossible;
+    ExecutionTable::Begin begin{.trace_id = trace_id_of_xray(response_.headers), .name = *id};
+    std::optional<ExecutionId> begun;
+    std::optional<Verdict> refused = co_await begin_as_member(std::move(begin), std::nullopt, begun);
+    if (refused || begun) co_return refused;
+    co_return impossible;
   }
 
   // Whether a body may still come that nobody reads, behind an answer of our own over HTTP/2. A server may reset the
@@ -350,11 +466,23 @@ class Service final : public InFlight {
     const OperationLabel label(route_, exchange_.head().method);
     ExecutionTable::Step step;
     flow_ = executions.send({label.view(), exchange_.head().headers, started_, follow}, worker_.loop().now(), step);
+    if (worker_.membership() != nullptr) set_operation(label.view());
     record_.node = std::move(step.node);
     if (!step.refusal.empty()) object(verdict, *rule, std::move(step.refusal));
     if (flow_.attribution() == Attribution::none) return;
     record_.execution = flow_.execution();
+    record_.request = flow_.application_request();
     record_.attribution = to_string(flow_.attribution());
+  }
+
+  void set_operation(const flow::Operation& operation) {
+    auto made = std::make_shared<flow::v1alpha1::Operation>();
+    made->set_method(std::string(operation.method));
+    made->set_host(std::string(operation.host));
+    made->set_path(std::string(operation.path));
+    made->set_query(std::string(operation.query));
+    made->set_action(std::string(operation.action));
+    record_.operation = std::move(made);
   }
 
   // The flow graph refuses the request. What an earlier stage has found stays what is told.
@@ -408,7 +536,7 @@ class Service final : public InFlight {
   void describe(const Verdict& verdict) {
     record_.outcome = verdict.outcome;
     record_.reason = verdict.reason;
-    record_.text = verdict.text;
+    record_.text = verdict.text.empty() ? note_ : verdict.text;
     record_.method = exchange_.head().method;
     record_.host = route_.host.empty() ? facts_.host.name : route_.host;
     if (verdict.reason != Reason::malformed_target) record_.path = route_.target.path();
@@ -555,10 +683,9 @@ class Service final : public InFlight {
     for (bool fresh = false;; fresh = true) {
       bool connected = co_await connect(fresh);
       if (!connected) co_return false;
-      if (!begin_execution()) {
-        co_await give_up(Reason::overloaded, "no execution can be begun: as many are open as may be");
-        co_return false;
-      }
+      const bool begun = co_await begin_execution();
+      if (!begun) co_return false;
+      announce();
       Result<void> sent = co_await client_->send(request, *first);
       moved_ = worker_.loop().now();
       Result<http::UpstreamHead> head;
@@ -708,10 +835,17 @@ class Service final : public InFlight {
     if (redirects && flow_.attribution() != Attribution::none) {
       redirect_ = redirect_of(route_, record_.method, response_);
     }
-    if (runtime_ != nullptr && !note_invocation()) {
-      co_await give_up(Reason::overloaded,
-                       "no execution can be begun for this invocation: it has no id, or too many are open");
-      co_return;
+    if (runtime_ != nullptr) {
+      const std::optional<Verdict> refused = co_await note_invocation();
+      if (refused && refused->outcome == Outcome::deny) {
+        describe(*refused);
+        co_await answer_denial();
+        co_return;
+      }
+      if (refused) {
+        co_await give_up(refused->reason, refused->text);
+        co_return;
+      }
     }
     record_.first_byte = std::chrono::duration_cast<std::chrono::microseconds>(net::Clock::now() - started_);
     clean_response(response_);
@@ -928,6 +1062,7 @@ class Service final : public InFlight {
   request::ResponseHead& response_;
   Route& route_;
   const ConnectionFacts& facts_;
+  const std::shared_ptr<const Terms> terms_;  // null: there is no controller
   const net::Deadline started_;
   net::Deadline moved_ = started_;  // when a byte of a body was last passed on, in either direction
   Record record_;
@@ -936,6 +1071,9 @@ class Service final : public InFlight {
   const RuntimeApi* runtime_ = nullptr;  // set where the exchange is for it
   RuntimeCall call_;
   std::optional<tag::RequestId> tagged_;  // of the tag that the request bears
+  std::optional<tag::Tag> caller_;        // of an inbound exchange: the same, whole
+  std::string note_;                      // what is to be recorded of a request that is let through
+  bool announced_ = false;                // to the controller
   bool probe_ = false;                    // of an inbound exchange: it begins no execution
   std::optional<std::string> trace_id_;   // of an inbound exchange
   std::optional<ExecutionId> execution_;  // that an inbound exchange has begun, while it is open

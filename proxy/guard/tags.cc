@@ -43,9 +43,8 @@ std::optional<tag::GuardId> own_guard_id() {
   return kOwn;
 }
 
-std::optional<std::string> make_tag(const document::Snapshot& policy, TagUse use, const tag::RequestId& request,
-                                    std::chrono::sys_seconds now) {
-  const std::optional<tag::GuardId> guard = own_guard_id();
+std::optional<std::string> make_tag(const document::Snapshot& policy, const std::optional<tag::GuardId>& guard,
+                                    TagUse use, const tag::RequestId& request, std::chrono::sys_seconds now) {
   const std::span<const tag::Key> keys = keys_for(policy, use);
   if (keys.empty() || !guard) return std::nullopt;
   tag::Tag tag{policy.tags()->application, policy.function(), *guard, request, now};

@@ -15,16 +15,17 @@
 
 namespace sallyport::guard {
 
-// Who this process is among the guards of the application: drawn once, at its first use. Nothing when the machine has
-// no randomness: then no tags are made.
+// Who this process is among the guards of the application, where no controller says it: drawn once, at its first use.
+// Nothing when the machine has no randomness: then no tags are made.
 std::optional<tag::GuardId> own_guard_id();
 
 // What bears a tag: no tag of the one is good for the other.
 enum class TagUse : std::uint8_t { request, answer };
 
-// The text of a tag of the policy's own function. Nothing: none can be made, and what needs one is refused.
-std::optional<std::string> make_tag(const document::Snapshot& policy, TagUse use, const tag::RequestId& request,
-                                    std::chrono::sys_seconds now);
+// The text of a tag of the policy's own function, from `guard`. Nothing: none can be made, and what needs one is
+// refused.
+std::optional<std::string> make_tag(const document::Snapshot& policy, const std::optional<tag::GuardId>& guard,
+                                    TagUse use, const tag::RequestId& request, std::chrono::sys_seconds now);
 
 // Whether a message to the function may be handed to it, as far as its tag goes. With a verdict in `refused` it may
 // not, which in learn and audit is a would_deny. `tag` is the message's, if it proves something and the message

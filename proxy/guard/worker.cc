@@ -6,6 +6,7 @@
 #include "base/limits.h"
 #include "base/random.h"
 #include "proxy/guard/connection.h"
+#include "proxy/guard/tags.h"
 #include "proxy/net/tls_kdf.h"
 
 namespace sallyport::guard {
@@ -28,6 +29,8 @@ Worker::Worker(const Parts& parts)
       names_(parts.names),
       executions_(parts.executions),
       runtime_api_(parts.runtime_api),
+      membership_(parts.membership),
+      terms_(parts.membership == nullptr ? nullptr : parts.membership->terms()),
       first_(parts.first),
       id_base_(random_id()),
       limit_(parts.capacity.places + parts.capacity.reserve),
@@ -62,6 +65,9 @@ Result<std::unique_ptr<Worker>> Worker::create(const Parts& parts) {
   worker->upstream_tls_ = std::move(*upstream_tls);
   worker->upstream_ = std::make_unique<net::UpstreamPool>(worker->loop_, *worker->resolver_, *worker->upstream_tls_);
   worker->shared_upstreams_ = std::make_unique<SharedUpstreams>(worker->loop_, *worker->upstream_);
+  if (parts.membership != nullptr) {
+    worker->purses_ = std::make_unique<Purses>(worker->loop_, parts.membership->link());
+  }
   worker->loop_.on_exception = [](std::exception_ptr) {
     // Out of memory, most likely. The connection is gone with its coroutine: closed, as it must be.
   };
@@ -179,16 +185,21 @@ net::Task<void> Worker::serve(UniqueFd fd, Listener kind, const InboundPort* por
   counters_.connections_open.fetch_sub(1, std::memory_order_relaxed);
 }
 
-// Whatever the function does or leaves undone.
-net::Task<void> Worker::end_overdue_executions() {
+// Ends them in time, whatever the function does or leaves undone, and lets the controller know how many there are.
+net::Task<void> Worker::look_at_executions() {
   while (true) {
     co_await loop_.sleep_until(loop_.in(limits::kExecutionTick));
     executions_->end_overdue(loop_.now());
+    if (membership_ != nullptr) membership_->link().set_executions_open(executions_->open());
   }
 }
 
+std::optional<tag::GuardId> Worker::guard_id() const {
+  return membership_ == nullptr ? own_guard_id() : membership_->guard_id();
+}
+
 void Worker::run() {
-  if (executions_->tracking() && first_) loop_.spawn(end_overdue_executions());
+  if (executions_->tracking() && first_) loop_.spawn(look_at_executions());
   loop_.run();
   flush_records();
 }
@@ -225,9 +236,10 @@ void Worker::cancel_connections(bool idle_only) {
   for (InFlight* in_flight : in_flight_) in_flight->cancel();
 }
 
-void Worker::set_policy(std::shared_ptr<const document::Snapshot> policy) {
-  loop_.post([this, policy = std::move(policy)] {
+void Worker::set_policy(std::shared_ptr<const document::Snapshot> policy, std::shared_ptr<const Terms> terms) {
+  loop_.post([this, policy = std::move(policy), terms = std::move(terms)] {
     policy_ = policy;
+    terms_ = terms;
     upstream_->policy_changed(policy_);
     shared_upstreams_->policy_changed(policy_);
     for (InFlight* in_flight : in_flight_) in_flight->policy_changed(*policy_);
@@ -256,7 +268,8 @@ Record Worker::new_record() {
 
 void Worker::submit(Record&& record) {
   batch_.push_back(std::move(record));
-  if (batch_.size() >= limits::kRecordsBatchMax) {
+  // To a controller the records of an execution's exchanges go before its end, which the recorder is told of at once.
+  if (batch_.size() >= limits::kRecordsBatchMax || membership_ != nullptr) {
     flush_records();
   } else if (!flush_pending_) {
     flush_pending_ = true;

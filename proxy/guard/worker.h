@@ -17,6 +17,8 @@
 #include "proxy/guard/chain.h"
 #include "proxy/guard/execution_table.h"
 #include "proxy/guard/held_request.h"
+#include "proxy/guard/membership.h"
+#include "proxy/guard/purses.h"
 #include "proxy/guard/record.h"
 #include "proxy/guard/recorder.h"
 #include "proxy/guard/runtime_api.h"
@@ -85,6 +87,7 @@ class Worker {
     net::ResolverOptions resolver;
     ExecutionTable* executions = nullptr;
     const RuntimeApi* runtime_api = nullptr;  // null: there is none
+    Membership* membership = nullptr;         // null: there is no controller
   };
   // On any thread, before run().
   static Result<std::unique_ptr<Worker>> create(const Parts& parts);
@@ -104,7 +107,7 @@ class Worker {
   // then cancels them.
   void stop(std::chrono::milliseconds grace);
   // Any thread.
-  void set_policy(std::shared_ptr<const document::Snapshot> policy);
+  void set_policy(std::shared_ptr<const document::Snapshot> policy, std::shared_ptr<const Terms> terms);
 
   net::Loop& loop() { return loop_; }
   const std::shared_ptr<const document::Snapshot>& policy() const { return policy_; }
@@ -116,6 +119,12 @@ class Worker {
   HeldBytes& held_bytes() { return held_bytes_; }
   ExecutionTable& executions() { return *executions_; }
   const RuntimeApi* runtime_api() const { return runtime_api_; }
+  // Of the application; all three null where there is no controller.
+  Membership* membership() const { return membership_; }
+  const std::shared_ptr<const Terms>& terms() const { return terms_; }
+  Purses* purses() { return purses_.get(); }
+  // What tags are made with.
+  std::optional<tag::GuardId> guard_id() const;
   bool draining() const { return draining_; }
   // A place beside those of the connections, for an exchange that shares one with others; none when all are taken.
   bool has_place() const { return !places_.full(); }
@@ -142,7 +151,7 @@ class Worker {
   net::Task<void> drain(net::Deadline until);
   void accept(UniqueFd listening, Listener kind, const InboundPort* port);
   net::Task<void> serve(UniqueFd fd, Listener kind, const InboundPort* port, net::ConnectionSlot slot);
-  net::Task<void> end_overdue_executions();
+  net::Task<void> look_at_executions();
   void make_room();
   std::optional<net::Deadline> give_up_a_place();
   void evict(ConnectionLease& connection);
@@ -160,6 +169,8 @@ class Worker {
   HeldBytes held_bytes_;
   ExecutionTable* executions_;
   const RuntimeApi* runtime_api_;
+  Membership* membership_;
+  std::shared_ptr<const Terms> terms_;
   const bool first_;  // of the guard's workers: does what one of them has to
   std::vector<Record> batch_;
   std::uint64_t id_base_;
@@ -184,6 +195,7 @@ class Worker {
   std::unique_ptr<net::UpstreamTls> upstream_tls_;
   std::unique_ptr<net::UpstreamPool> upstream_;
   std::unique_ptr<SharedUpstreams> shared_upstreams_;
+  std::unique_ptr<Purses> purses_;
 };
 
 // An exchange slot for as long as a connection has something to do.

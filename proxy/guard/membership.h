@@ -1,0 +1,108 @@
+#pragma once
+// The guard as a member of an application: what its controller says is put in force here, and what happens is told from
+// here. The link itself is proxy/link's.
+
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "policy-engine/tag/tag.h"
+#include "proxy/guard/execution_table.h"
+#include "proxy/guard/update.h"
+#include "proxy/link/controller_link.h"
+
+namespace sallyport::guard {
+
+// What is in force: of one Update, or while that has expired, what stands in its place.
+struct InForce {
+  std::shared_ptr<const document::Snapshot> policy;
+  std::shared_ptr<const flow::Graph> graph;
+  std::shared_ptr<const Terms> terms;
+};
+
+class Membership {
+ public:
+  struct Options {
+    MemberOf of;
+    PolicyContext context;
+    std::string controller;  // how errors name it
+  };
+  using Put = std::function<void(const InForce&)>;
+  using Say = std::function<void(const std::string& text)>;
+
+  explicit Membership(Options options) : options_(std::move(options)) {}
+  Membership(const Membership&) = delete;
+  Membership& operator=(const Membership&) = delete;
+  ~Membership() { stop(); }
+
+  // The link is made with the handlers, and attached before anything else is called. It outlives the guard, and the
+  // membership outlives it.
+  link::LinkHandlers handlers();
+  void attach(link::ControllerLink& link) { link_ = &link; }
+
+  // Waits for the first policy that can be used. ErrorSource::controller: which controller, and why there is none.
+  Result<PolicyFile> first_policy(std::chrono::milliseconds at_most);
+  // From now on: what comes is put in force, or refused, on a thread of the membership's, and so is the end of its
+  // lifetime. Until stop(), which returns when that thread has ended.
+  void start(Put put, Say say);
+  void stop();
+
+  link::ControllerLink& link() { return *link_; }
+  const MemberOf& of() const { return options_.of; }
+  std::shared_ptr<const Terms> terms() const;
+  // As the controller knows it: tags name it. It may change when the controller is another one.
+  tag::GuardId guard_id() const;
+
+  // Any thread.
+  struct Began {
+    ExecutionId execution{};
+    ExecutionId request{};
+    const flow::v1alpha1::Operation* inbound = nullptr;
+    const tag::Tag* tag = nullptr;
+    bool asked = false;
+  };
+  void execution_began(const Began& began);
+  // What the controller has allowed has not begun after all.
+  void entry_given_up(const ExecutionId& execution, const ExecutionId& request);
+  void flow_began(const Record& record);
+  void ended(const Record& record);
+  // Blocks until the controller has taken all that was told; false: it has not, in that time.
+  bool flush(std::chrono::milliseconds at_most) { return link_->flush(at_most); }
+
+ private:
+  void on_state(const link::LinkStatus& status);
+  void on_halt(const link_api::Halt& halt);
+  void on_registered(const link_api::Registered& message);
+  std::shared_ptr<HaltSwitch> halt_of(const std::string& limit);
+  UpdateLoad read(link_api::Update&& update);
+  void run();
+  void take(link_api::Update update);
+  void put(bool expired);
+  std::optional<net::Deadline> expires_at() const;
+  void forget_halts();
+  Error none_came() const;
+
+  const Options options_;
+  link::ControllerLink* link_ = nullptr;
+  Put put_;
+  Say say_;
+
+  mutable std::mutex mutex_;  // of all below
+  std::condition_variable changed_;
+  std::optional<link_api::Update> pending_;  // the last that has come
+  std::optional<net::Deadline> lost_since_;
+  bool stopping_ = false;
+  bool expired_ = false;
+  std::string refusal_;  // of the last update that was refused
+  InForce known_;        // of the last that was taken
+  tag::GuardId guard_id_{};
+  std::map<std::string, std::shared_ptr<HaltSwitch>, std::less<>> halts_;
+  std::thread thread_;
+};
+
+}  // namespace sallyport::guard
