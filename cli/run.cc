@@ -22,6 +22,7 @@
 #include "policy-engine/credentials/binding.h"
 #include "policy-engine/credentials/secret.h"
 #include "proxy/guard/guard.h"
+#include "proxy/guard/join_options.h"
 #include "proxy/guard/policy_source.h"
 #include "proxy/net/listen.h"
 #include "proxy/net/tls_kdf.h"
@@ -34,6 +35,7 @@ namespace {
 
 struct Flags {
   std::string policy, mode, learn, record, traces, runtime_api, admin, upstream_ca, ca_cert, ca_key, image_digest;
+  guard::JoinFlags join;
   bool quiet = false, verbose = false;
   std::vector<std::string> publish, command;
 };
@@ -41,6 +43,20 @@ struct Flags {
 int complain(int exit_code, const std::string& text) {
   std::fprintf(stderr, "sallyport: %s\n", text.c_str());
   return exit_code;
+}
+
+// The token is hidden from the command under the name of its file. Behind a link another file may stand later, which
+// the command would see.
+std::optional<std::string> objection_to_links(const guard::JoinFlags& join) {
+  for (const auto& [flag, path] : {std::pair("--join-token-file", &join.join_token_file),
+                                   std::pair("--service-account-token-file", &join.service_account_token_file)}) {
+    std::error_code error;
+    const std::filesystem::path given = std::filesystem::absolute(*path, error).lexically_normal();
+    if (path->empty() || error || std::filesystem::canonical(given, error) == given || error) continue;
+    return std::string(flag) + " " + *path +
+           ": a link leads there, and what it leads to could be replaced by what the command can read; name the file";
+  }
+  return std::nullopt;
 }
 
 // Flags that contradict each other, before anything is made.
@@ -55,9 +71,17 @@ std::optional<std::string> check(const Flags& flags) {
     return "--publish and --runtime-api exclude each other: they disagree about what an execution is";
   }
   if (flags.quiet && flags.verbose) return "--quiet and --verbose exclude each other";
+  std::vector<std::string> others;
+  for (const auto& [flag, value] :
+       {std::pair("--policy", &flags.policy), std::pair("--mode", &flags.mode), std::pair("--learn", &flags.learn)}) {
+    if (!value->empty()) others.emplace_back(flag);
+  }
+  if (auto wrong = guard::objection_to(flags.join, others)) return wrong;
+  if (flags.join.given()) return objection_to_links(flags.join);
   const bool learns = flags.mode == "learn" || (flags.mode.empty() && !flags.learn.empty());
   if (flags.policy.empty() && !learns) {
-    return "without --policy FILE nothing would be allowed; give one, or see what the command does with --learn FILE";
+    return "without --policy FILE or --controller URL nothing would be allowed; give one, or see what the command does "
+           "with --learn FILE";
   }
   return std::nullopt;
 }
@@ -172,6 +196,7 @@ class Surroundings {
       if (!binding->placeholder_env.empty()) set_[binding->placeholder_env] = binding->placeholder;
     }
     std::set<std::string> dropped(policy.secret_variables.begin(), policy.secret_variables.end());
+    dropped.insert(guard::kJoinTokenVariable);
     for (char** entry = environ; *entry != nullptr; ++entry) {
       std::string variable = *entry;
       std::string name = variable.substr(0, variable.find('='));
@@ -269,13 +294,19 @@ std::vector<run::Shield> shields_of(const Flags& flags, const guard::PolicyFile&
     add(endpoint.crl_file, Kind::read_only);
     add(endpoint.client_certificate_file, Kind::read_only);
   }
+  add(flags.join.controller_ca, Kind::read_only);
+  add(flags.join.join_token_file, Kind::hidden);
+  add(flags.join.service_account_token_file, Kind::hidden);
   add(flags.ca_key, Kind::hidden);
   add(flags.admin, Kind::hidden);
   for (const std::string& file : policy.secret_files) add(file, Kind::hidden);
   return shields;
 }
 
-guard::PolicyFile policy_of(const Flags& flags, const guard::PolicyContext& context) {
+// Where there is a controller its first policy is waited for.
+Result<guard::PolicyFile> policy_of(const Flags& flags, const guard::PolicyContext& context,
+                                    guard::Membership* membership) {
+  if (membership != nullptr) return membership->first_policy(limits::kFirstUpdateTimeout);
   if (!flags.policy.empty()) return guard::read_policy(flags.policy, context);
   guard::PolicyFile none;
   none.snapshot = document::Snapshot::empty(document::Mode::learn);
@@ -312,13 +343,33 @@ Result<void> publish(const Flags& flags, run::GuardedCommand& command, guard::Gu
   return {};
 }
 
+// Begins to connect to the controller, which the guard is a member of then; null: there is none.
+Result<std::unique_ptr<guard::Joined>> join(const Flags& flags, guard::GuardOptions& options) {
+  if (!flags.join.given()) return nullptr;
+  Result<std::unique_ptr<guard::Joined>> joined = guard::Joined::begin(flags.join, options.context);
+  if (!joined) return joined;
+  options.membership = &(*joined)->membership();
+  options.function = flags.join.function;
+  return joined;
+}
+
 // Everything after the namespace is there.
 int guard_command(const Flags& flags, run::GuardedCommand& command, const std::filesystem::path& directory) {
   credentials::prepare_secure_memory();
-  if (const auto wrong = held_by_the_command("--policy ", flags.policy)) return complain(kExitUsage, *wrong);
+  for (const auto& [flag, path] :
+       {std::pair("--policy ", &flags.policy), std::pair("--join-token-file ", &flags.join.join_token_file),
+        std::pair("--service-account-token-file ", &flags.join.service_account_token_file)}) {
+    if (const auto wrong = held_by_the_command(flag, *path)) return complain(kExitUsage, *wrong);
+  }
   guard::GuardOptions options = options_of(flags);
   const UniqueFd pinned = pin(flags.policy, options.context);
-  guard::PolicyFile policy = policy_of(flags, options.context);
+  Result<std::unique_ptr<guard::Joined>> joined = join(flags, options);
+  if (!joined) {
+    return complain(joined.error().kind == ErrorKind::invalid ? kExitUsage : kExitGuardFailed, joined.error().text);
+  }
+  Result<guard::PolicyFile> loaded = policy_of(flags, options.context, options.membership);
+  if (!loaded) return complain(kExitGuardFailed, loaded.error().text + "; nothing was run");
+  guard::PolicyFile& policy = *loaded;
   for (const document::Diagnostic& diagnostic : policy.diagnostics) {
     if (!diagnostic.warning || !flags.quiet) complain(0, diagnostic.to_string());
   }
@@ -377,6 +428,7 @@ void add_run_command(CLI::App& app, int& exit_code, std::vector<std::string> wor
   auto flags = std::make_shared<Flags>();
   CLI::App* run = app.add_subcommand("run", "Run one command under guard");
   run->add_option("--policy", flags->policy, "Policy document (docs/policy.md)")->type_name("FILE");
+  guard::add_join_options(*run, flags->join);
   run->add_option("--mode", flags->mode, "learn, audit or enforce; overrides the document's")
       ->check(CLI::IsMember({"learn", "audit", "enforce"}));
   run->add_option("--learn", flags->learn, "Write a policy draft from what was seen; implies --mode learn")

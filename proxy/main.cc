@@ -11,6 +11,7 @@
 #include "base/read_file.h"
 #include "policy-engine/credentials/secret.h"
 #include "proxy/guard/guard.h"
+#include "proxy/guard/join_options.h"
 #include "proxy/net/listen.h"
 #include "proxy/net/tls_kdf.h"
 
@@ -20,6 +21,7 @@ namespace {
 struct Flags {
   std::string policy, ca_cert, ca_key, admin, record, traces, upstream_ca, image_digest;
   std::vector<std::string> listen, proxy_listen, inbound;
+  guard::JoinFlags join;
   std::size_t workers = 1;
   unsigned grace_seconds = 30;
 };
@@ -71,9 +73,20 @@ int serve(const Flags& flags) {
 
   guard::GuardOptions options;
   options.context.image_digest = flags.image_digest;
-  const guard::PolicyFile policy = guard::read_policy(flags.policy, options.context);
-  for (const document::Diagnostic& diagnostic : policy.diagnostics) complain(0, diagnostic.to_string());
-  if (!policy.snapshot) return complain(kExitUsage, "the policy can't be used");
+  std::unique_ptr<guard::Joined> joined;
+  if (flags.join.given()) {
+    Result<std::unique_ptr<guard::Joined>> begun = guard::Joined::begin(flags.join, options.context);
+    if (!begun) return complain(exit_code_of(begun.error()), begun.error().text);
+    joined = std::move(*begun);
+    options.membership = &joined->membership();
+    options.function = flags.join.function;
+  }
+  // Before anything listens: without a policy nobody is served.
+  Result<guard::PolicyFile> policy = joined ? joined->membership().first_policy(limits::kFirstUpdateTimeout)
+                                            : guard::read_policy(flags.policy, options.context);
+  if (!policy) return complain(kExitGuardFailed, policy.error().text);
+  for (const document::Diagnostic& diagnostic : policy->diagnostics) complain(0, diagnostic.to_string());
+  if (!policy->snapshot) return complain(kExitUsage, "the policy can't be used");
   // Not OpenSSL's default context, which would cost as much again: nothing else needs that one.
   ca::LibCtxPtr lib(OSSL_LIB_CTX_new());
   if (!lib) return complain(kExitGuardFailed, "out of memory for OpenSSL");
@@ -87,7 +100,7 @@ int serve(const Flags& flags) {
   options.upstream_ca_file = flags.upstream_ca;
   options.workers = flags.workers;
   options.inbound = !flags.inbound.empty();
-  auto guard = guard::Guard::create(options, policy, std::move(*authority));
+  auto guard = guard::Guard::create(options, *policy, std::move(*authority));
   if (!guard) return complain(exit_code_of(guard.error()), guard.error().text);
   // Listens last: whoever can connect is served.
   Result<std::vector<UniqueFd>> sockets = open_listeners("--listen", flags.listen, flags.workers);
@@ -118,7 +131,8 @@ int main(int argc, char** argv) {
   CLI::App app("Sallyport's guard, for connections that netfilter redirects to it");
   sallyport::Flags flags;
   app.set_version_flag("--version", "sallyport-proxy " SALLYPORT_VERSION);
-  app.add_option("--policy", flags.policy, "Policy document (docs/policy.md)")->type_name("FILE")->required();
+  app.add_option("--policy", flags.policy, "Policy document (docs/policy.md)")->type_name("FILE");
+  add_join_options(app, flags.join);
   app.add_option("--listen", flags.listen,
                  "Address for redirected connections, like 127.0.0.1:18001 or [::1]:18001; repeatable")
       ->type_name("ADDRESS:PORT");
@@ -151,6 +165,14 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : sallyport::kExitUsage;
+  }
+  std::vector<std::string> others;
+  if (!flags.policy.empty()) others.emplace_back("--policy");
+  if (const auto wrong = sallyport::guard::objection_to(flags.join, others)) {
+    return sallyport::complain(sallyport::kExitUsage, *wrong);
+  }
+  if (flags.policy.empty() && !flags.join.given()) {
+    return sallyport::complain(sallyport::kExitUsage, "--policy FILE or --controller wss://HOST:PORT is required");
   }
   if (flags.listen.empty() && flags.proxy_listen.empty()) {
     return sallyport::complain(sallyport::kExitUsage, "--listen or --proxy-listen is required");
