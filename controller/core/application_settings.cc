@@ -155,9 +155,11 @@ std::vector<v1alpha1::Limit> ApplicationSettings::limits_of(std::string_view fun
   return out;
 }
 
-std::vector<v1alpha1::Limit> ApplicationSettings::limits() const {
-  std::vector<v1alpha1::Limit> out;
-  for (const v1alpha1::SharedLimit& limit : document_.spec().limits()) out.push_back(limit_of(limit));
+std::vector<ApplicationSettings::Limit> ApplicationSettings::limits() const {
+  std::vector<Limit> out;
+  for (const v1alpha1::SharedLimit& limit : document_.spec().limits()) {
+    out.push_back({limit_of(limit), {limit.functions().begin(), limit.functions().end()}});
+  }
   return out;
 }
 

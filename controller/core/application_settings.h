@@ -25,9 +25,13 @@ class ApplicationSettings {
   explicit ApplicationSettings(const v1alpha1::Application& document);
 
   FunctionSettings of(std::string_view function) const;
-  // What counts the requests of the function. Those of all functions: every limit once.
+  // What counts the requests of the function.
   std::vector<v1alpha1::Limit> limits_of(std::string_view function) const;
-  std::vector<v1alpha1::Limit> limits() const;
+  struct Limit {
+    v1alpha1::Limit limit;
+    std::vector<std::string> functions;  // empty: all
+  };
+  std::vector<Limit> limits() const;
   std::uint32_t lifetime_s() const { return lifetime_s_; }
 
  private:

@@ -221,7 +221,7 @@ std::shared_ptr<const flow::ApplicationGraph> Catalog::application_graph() const
   return graph_;
 }
 
-std::vector<v1alpha1::Limit> Catalog::limits() const {
+std::vector<ApplicationSettings::Limit> Catalog::limits() const {
   const std::lock_guard lock(mutex_);
   return settings_.limits();
 }

@@ -42,7 +42,7 @@ class Catalog {
 
   // Null: the application has none, and anything may follow anything.
   std::shared_ptr<const flow::ApplicationGraph> application_graph() const;
-  std::vector<v1alpha1::Limit> limits() const;
+  std::vector<ApplicationSettings::Limit> limits() const;
   // That have a policy, or stand in the application graph.
   std::vector<std::string> functions() const;
   bool has_function(std::string_view function) const;

@@ -222,6 +222,11 @@ void Controller::welcome(const std::shared_ptr<Member>& member, Application& app
   const std::lock_guard lock(application.given_mutex);
   member->welcome(envelope);
   member->send(*give(application, member->function, false).envelope);
+  for (v1alpha1::Halt& halt : application.tracker.halts_of(*member, clock_.now())) {
+    Envelope halted;
+    *halted.mutable_halt() = std::move(halt);
+    member->send(halted);
+  }
 }
 
 void Controller::received(LinkId link, Envelope&& envelope) {

@@ -99,9 +99,24 @@ Result<void> Tracker::replay_into(ApplicationState& state, const Store::Entry& e
   return {};
 }
 
-void Tracker::set_limits(std::span<const v1alpha1::Limit> limits, Time now) {
+void Tracker::set_limits(std::span<const ApplicationSettings::Limit> limits, Time now) {
   const std::lock_guard lock(mutex_);
-  rates_.set(limits, now);
+  std::vector<RateTable::Rule> rules;
+  for (const auto& [limit, functions] : limits) {
+    RateTable::Rule& rule = rules.emplace_back(RateTable::Rule{limit, {}});
+    for (const std::string& function : functions) rule.functions.push_back(number_of(function));
+  }
+  rates_.set(std::span<const RateTable::Rule>(rules), now);
+}
+
+std::vector<v1alpha1::Halt> Tracker::halts_of(const Member& member, Time now) {
+  const std::lock_guard lock(mutex_);
+  rates_.tell_halted({member.id, number_of(member.function)}, now, halts_);
+  std::vector<Halted> halted;
+  tell_halts(halted);
+  std::vector<v1alpha1::Halt> out;
+  for (Halted& each : halted) out.push_back(std::move(each.halt));
+  return out;
 }
 
 // Functions that stand in no graph have limits as well.

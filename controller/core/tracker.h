@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "controller/core/alarm_book.h"
+#include "controller/core/application_settings.h"
 #include "controller/core/member.h"
 #include "controller/state/application_state.h"
 #include "controller/state/rate_table.h"
@@ -36,7 +37,9 @@ class Tracker {
   Result<void> set_graph(std::shared_ptr<const flow::ApplicationGraph> graph, Store& store, Time now);
   // At the start, before replay().
   void begin(std::shared_ptr<const flow::ApplicationGraph> graph);
-  void set_limits(std::span<const v1alpha1::Limit> limits, Time now);
+  void set_limits(std::span<const ApplicationSettings::Limit> limits, Time now);
+  // What is halted for a guard that has just connected.
+  std::vector<v1alpha1::Halt> halts_of(const Member& member, Time now);
   // Of the journal, in its order, before anybody is served. Its alarms have been raised before.
   Result<void> replay(const Store::Entry& entry);
 

@@ -40,8 +40,14 @@ RateTable::Limit RateTable::limit_of(const v1alpha1::Limit& source) {
 }
 
 void RateTable::set(std::span<const v1alpha1::Limit> limits, Time now) {
+  std::vector<Rule> rules;
+  for (const v1alpha1::Limit& limit : limits) rules.push_back({limit, {}});
+  set(std::span<const Rule>(rules), now);
+}
+
+void RateTable::set(std::span<const Rule> rules, Time now) {
   limits_.clear();
-  for (const v1alpha1::Limit& limit : limits) limits_.push_back(limit_of(limit));
+  for (const Rule& rule : rules) limits_.emplace_back(limit_of(rule.limit)).functions = rule.functions;
   for (auto at = buckets_.begin(); at != buckets_.end();) {
     const Limit* const limit = find(at->first.limit);
     if (limit == nullptr || !limit->good || limit->scope != at->first.scope) {
@@ -80,7 +86,7 @@ RateTable::Bucket* RateTable::bucket_of(const Limit& limit, const Source& from, 
 
 RateTable::Lease RateTable::lease(std::string_view name, const Source& from, std::uint32_t wanted, Time now) {
   const Limit* const limit = find(name);
-  Bucket* const bucket = limit == nullptr ? nullptr : bucket_of(*limit, from, now);
+  Bucket* const bucket = limit == nullptr || !applies_to(*limit, from) ? nullptr : bucket_of(*limit, from, now);
   if (bucket == nullptr) return {0, {}, limits::kLeaseLifetime};
   if (bucket->halted) return {0, {}, until_resumed(*bucket, now)};
   const double there = std::floor(bucket->tokens.available(now));
@@ -113,7 +119,11 @@ milliseconds RateTable::until_resumed(Bucket& bucket, Time now) {
   return bucket.tokens.until(resume_at(bucket.tokens), now);
 }
 
-bool RateTable::applies(const Limit& limit, const v1alpha1::Exchange& exchange) const {
+bool RateTable::applies_to(const Limit& limit, const Source& from) {
+  return limit.functions.empty() || std::ranges::find(limit.functions, from.function) != limit.functions.end();
+}
+
+bool RateTable::applies(const Limit& limit, const v1alpha1::Exchange& exchange) {
   if (!limit.endpoint.empty() && limit.endpoint != exchange.endpoint()) return false;
   if (limit.any_operation) return true;
   const flow::v1alpha1::Operation& operation = exchange.operation();
@@ -129,7 +139,8 @@ void RateTable::count(const Source& from, const v1alpha1::Exchange& exchange, Ti
   if (!sent || exchange.kind() != v1alpha1::EXCHANGE_KIND_OUTBOUND) return;
   for (const Limit& limit : limits_) {
     // The bucket of an instance's own limit is its guard's.
-    if (limit.scope == v1alpha1::LIMIT_SCOPE_INSTANCE || !applies(limit, exchange)) continue;
+    const bool own = limit.scope == v1alpha1::LIMIT_SCOPE_INSTANCE;
+    if (own || !applies_to(limit, from) || !applies(limit, exchange)) continue;
     Bucket* const bucket = bucket_of(limit, from, now);
     if (bucket == nullptr || use_credit(*bucket, now)) continue;
     bucket->tokens.charge(1, limit.per_second * kDebtSecondsMax, now);
@@ -137,6 +148,16 @@ void RateTable::count(const Source& from, const v1alpha1::Exchange& exchange, Ti
     bucket->halted = true;
     const Key key = key_of(limit, from);
     out.push_back({limit.name, limit.scope, key.function, true, until_resumed(*bucket, now)});
+  }
+}
+
+void RateTable::tell_halted(const Source& from, Time now, std::vector<Halt>& out) {
+  for (const Limit& limit : limits_) {
+    if (!applies_to(limit, from)) continue;
+    const Key key = key_of(limit, from);
+    const auto found = buckets_.find(key);
+    if (found == buckets_.end() || !found->second.halted) continue;
+    out.push_back({limit.name, limit.scope, key.function, true, until_resumed(found->second, now)});
   }
 }
 

@@ -47,12 +47,21 @@ class RateTable {
   // From now on these are in force. A limit that was there under its name and with its scope keeps its buckets. Those
   // that say nothing that can be kept (a rate that is no number, a pattern that is none) grant nothing.
   void set(std::span<const v1alpha1::Limit> limits, Time now);
+  // The same where each counts the requests of some functions alone; of all, where it names none.
+  struct Rule {
+    v1alpha1::Limit limit;
+    std::vector<std::uint32_t> functions;
+  };
+  void set(std::span<const Rule> rules, Time now);
 
   // Nothing is granted of a limit that there is not.
   Lease lease(std::string_view limit, const Source& from, std::uint32_t wanted, Time now);
 
   // An exchange that a guard has reported.
   void count(const Source& from, const v1alpha1::Exchange& exchange, Time now, std::vector<Halt>& out);
+
+  // What is halted for a guard, which may not have heard of it.
+  void tell_halted(const Source& from, Time now, std::vector<Halt>& out);
 
   // To be called once in a while: limits that may be resumed.
   void advance(Time now, std::vector<Halt>& out);
@@ -64,6 +73,7 @@ class RateTable {
     std::string name, endpoint;
     std::vector<flow::Pattern> operations;
     bool any_operation = true;
+    std::vector<std::uint32_t> functions;  // empty: all
     double per_second = 0, burst = 0;
     v1alpha1::LimitScope scope = v1alpha1::LIMIT_SCOPE_UNSPECIFIED;
     bool good = true;
@@ -88,7 +98,8 @@ class RateTable {
   static Limit limit_of(const v1alpha1::Limit& source);
   static Key key_of(const Limit& limit, const Source& from);
   const Limit* find(std::string_view name) const;
-  bool applies(const Limit& limit, const v1alpha1::Exchange& exchange) const;
+  static bool applies_to(const Limit& limit, const Source& from);
+  static bool applies(const Limit& limit, const v1alpha1::Exchange& exchange);
   Bucket* bucket_of(const Limit& limit, const Source& from, Time now);
   static void add_credit(Bucket& bucket, double count, Time now);
   static bool use_credit(Bucket& bucket, Time now);

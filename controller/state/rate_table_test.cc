@@ -6,6 +6,7 @@
 #include <chrono>
 #include <limits>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -28,7 +29,7 @@ v1alpha1::Limit limit_of(const std::string& name, double per_second, double burs
 
 class RateTableTest : public testing::Test {
  protected:
-  void set(std::vector<v1alpha1::Limit> limits) { table_.set(limits, now_); }
+  void set(std::vector<v1alpha1::Limit> limits) { table_.set(std::span<const v1alpha1::Limit>(limits), now_); }
   std::uint32_t lease(const std::string& limit, std::uint32_t wanted, std::uint64_t guard = 1,
                       std::uint32_t function = 0) {
     return table_.lease(limit, source(guard, function), wanted, now_).granted;
@@ -229,6 +230,26 @@ TEST_F(RateTableTest, TheSumOfLeasesNeverExceedsTheRateHoweverGuardsComeAndGo) {
       }
     }
   }
+}
+
+TEST_F(RateTableTest, ALimitOfSomeFunctionsIsNothingToTheOthers) {
+  const RateTable::Rule rule{limit_of("some", 1, 4, v1alpha1::LIMIT_SCOPE_APPLICATION), {0, 2}};
+  table_.set(std::span(&rule, 1), now_);
+  send(100, 1, 1);
+  EXPECT_GT(drain("some", 1, 0), 0U);
+  EXPECT_EQ(lease("some", 1, 1, 1), 0U);
+}
+
+TEST_F(RateTableTest, WhoComesLaterIsToldWhatIsHalted) {
+  set({limit_of("all", 1, 4, v1alpha1::LIMIT_SCOPE_APPLICATION)});
+  std::vector<RateTable::Halt> halts;
+  table_.tell_halted(source(2, 0), now_, halts);
+  EXPECT_TRUE(halts.empty());
+  send(10);
+  table_.tell_halted(source(2, 0), now_, halts);
+  ASSERT_EQ(halts.size(), 1U);
+  EXPECT_TRUE(halts[0].halted);
+  EXPECT_GT(halts[0].retry_after.count(), 0);
 }
 
 }  // namespace

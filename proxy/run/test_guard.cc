@@ -21,6 +21,7 @@
 #include <string>
 #include <thread>
 
+#include "base/harden.h"
 #include "proxy/run/guarded_command.h"
 #include "proxy/run/scratch_directory.h"
 #include "proxy/run/standard_streams.h"
