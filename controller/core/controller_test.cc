@@ -332,6 +332,13 @@ TEST_F(ControllerTest, KeepsEventsAcrossARestartAndTakesNoneTwice) {
   EXPECT_EQ(front->ids()[0], front->ids()[1]) << "it keeps its id";
 }
 
+TEST_F(ControllerTest, EventsThatAreNoExchangeAreFoundToo) {
+  const auto front = ready_guard("front");
+  front->tell_execution(id_of('a'), id_of('r'), false);
+  ASSERT_TRUE(front->link().flush(5s));
+  EXPECT_THAT(stored_events(), SizeIs(1));
+}
+
 TEST_F(ControllerTest, AllowsAnEntryFromOutsideWhereTheGraphHasOne) {
   put(document(DocumentKind::application_graph, kGraph));
   const auto front = ready_guard("front");

@@ -247,7 +247,10 @@ void Tracker::apply(Member& member, const v1alpha1::Event& event, EventBatch& ba
   batch.earliest = std::min(batch.earliest, time_of(event, now));
   const Source source = source_of(member);
   if (state_ && source.function != ApplicationGraph::kNone) state_->apply(source, event, now, outcome_);
-  if (!event.has_exchange()) return;
+  if (!event.has_exchange()) {
+    batch.decisions |= kNoDecision;
+    return;
+  }
   batch.decisions |= 1U << std::min(static_cast<unsigned>(event.exchange().decision()), 31U);
   rates_.count({member.id, number_of(member.function)}, event.exchange(), now, halts_);
   note_denial(member, event.exchange(), now);

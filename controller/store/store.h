@@ -30,13 +30,16 @@ struct GuardRow {
   std::uint64_t events_taken = 0;  // the last of its events that is stored
 };
 
+// The bit of EventBatch::decisions for events that are no exchange.
+inline constexpr std::uint32_t kNoDecision = 1U << 31;
+
 // Events of one guard, without a gap, as they came.
 struct EventBatch {
   GuardId guard{};
   std::string application, function;
   std::uint64_t first = 0, last = 0;  // sequence numbers
   Time earliest{}, latest{};
-  std::uint32_t decisions = 0;  // a bit for each api Decision that is in it: 1 << DECISION_DENY
+  std::uint32_t decisions = 0;  // a bit for each api Decision that is in it: 1 << DECISION_DENY; or kNoDecision
   std::string events = {};      // api Events, serialised
 };
 

@@ -125,7 +125,7 @@ def test_the_function_gets_the_controllers_secret_only_as_a_placeholder(shop, wo
     shop.put("policy", guard.policy(guard.endpoint(HOST, name="api", credential="stripe"), function="first",
                                     credentials=[credential]), function="first")
     bench = guard.Bench(world)
-    outcome = bench.run(["sh", "-c", f'env; curl -s -H "Authorization: Bearer $STRIPE_KEY" https://{HOST}/secret-of-shop'],
+    outcome = bench.run(["sh", "-c", f'env; curl -s -o /dev/null -H "Authorization: Bearer $STRIPE_KEY" https://{HOST}/secret-of-shop'],
                         flags=flags(shop, "first"))
     assert outcome.code == 0 and SECRET not in outcome.out + outcome.err
     (seen,) = world.saw("/secret-of-shop")
