@@ -412,7 +412,8 @@ class Service final : public InFlight {
   }
 
   void policy_changed(const document::Snapshot& policy) override {
-    if (client_ == nullptr || policy.mode() != document::Mode::enforce) return;
+    // What has been broken off stays so, also if the next policy would allow it again.
+    if (client_ == nullptr || revoked_ || policy.mode() != document::Mode::enforce) return;
     revoked_ = objection_of(policy);
     if (revoked_) client_->cancel();
   }
