@@ -20,7 +20,7 @@
 
 #include "base/limits.h"
 #include "base/read_file.h"
-#include "cli/controller_client.h"
+#include "cli/local_controller.h"
 #include "controller/api/admin.pb.h"
 
 namespace sallyport::cli {
@@ -34,7 +34,7 @@ constexpr int kExitFailed = 1;
 constexpr std::chrono::milliseconds kFollowEvery{500};
 
 struct Flags {
-  std::string url, ca_file, token_file, output = "table";
+  std::string url, ca_file, token_file, data, output = "table";
   std::string application, function, name, file, ends_after, decision, kind, execution, since, until;
   std::uint64_t version = 0;
   bool follow = false;
@@ -84,6 +84,19 @@ std::string text_of(const Timestamp& time) {
   return text;
 }
 
+std::string text_of(double number) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.6g", number);
+  return text;
+}
+
+template <class Texts>
+std::string joined(const Texts& texts, const char* otherwise) {
+  std::string out;
+  for (const std::string& text : texts) out += (out.empty() ? "" : ", ") + text;
+  return out.empty() ? otherwise : out;
+}
+
 // CLI11 reads variables for all commands, also for those that were not given.
 std::string or_variable(const std::string& given, const char* variable, const char* otherwise = "") {
   if (!given.empty()) return given;
@@ -104,7 +117,8 @@ class Administration {
  public:
   explicit Administration(std::shared_ptr<Flags> flags) : flags_(std::move(flags)) {}
 
-  Result<ControllerReply> call(ControllerCall call) const {
+  Result<ControllerReply> call(const ControllerCall& call) const {
+    if (!flags_->data.empty()) return call_here(call);
     ControllerAccess access{.url = or_variable(flags_->url, "SALLYPORT_ADMIN_URL", "https://127.0.0.1:7444"),
                             .ca_file = or_variable(flags_->ca_file, "SALLYPORT_ADMIN_CA"),
                             .token = {}};
@@ -119,6 +133,20 @@ class Administration {
     while (!token->empty() && (token->back() == '\n' || token->back() == '\r')) token->pop_back();
     access.token = std::move(*token);
     return call_controller(access, call);
+  }
+
+  // In this process. Opened once, and held as long as the command takes.
+  Result<ControllerReply> call_here(const ControllerCall& call) const {
+    if (!flags_->url.empty() || !flags_->ca_file.empty() || !flags_->token_file.empty()) {
+      return fail(ErrorSource::controller, ErrorKind::invalid,
+                  "--data excludes --controller, --ca and --token-file: no other process is asked");
+    }
+    if (!*local_) {
+      auto opened = LocalController::open(flags_->data, nullptr);
+      if (!opened) return std::unexpected(opened.error());
+      *local_ = std::move(*opened);
+    }
+    return (*local_)->call(call);
   }
 
   // 0, or what was said of it.
@@ -252,6 +280,57 @@ class Administration {
     });
   }
 
+  int list_policies() const {
+    return show<api::ApplicationView>(of_application(), [](const api::ApplicationView& view) {
+      const auto version = [](bool there, std::uint32_t number) { return there ? std::to_string(number) : "-"; };
+      Table table({"FUNCTION", "POLICY", "MODE", "FLOW GRAPH"});
+      for (const auto& each : view.functions()) {
+        table.add({each.name(), version(each.has_policy_version(), each.policy_version()), or_dash(each.mode()),
+                   version(each.has_graph_version(), each.graph_version())});
+      }
+      table.print();
+    });
+  }
+
+  int list_limits() const {
+    return show<api::LimitList>(of_application("/limits"), [](const api::LimitList& all) {
+      Table table({"LIMIT", "RATE", "BURST", "OF EACH", "FUNCTIONS", "REQUESTS", "HALTED"});
+      for (const auto& each : all.limits()) {
+        const auto halted = std::ranges::count_if(each.buckets(), [](const auto& bucket) { return bucket.halted(); });
+        table.add({each.name(), text_of(each.per_second()) + "/s", text_of(each.burst()), each.scope(),
+                   joined(each.functions(), "(all)"), joined(each.requests(), "(any)"),
+                   halted == 0 ? "-" : std::to_string(halted)});
+      }
+      table.print();
+    });
+  }
+
+  // Its buckets. With -o json the list, as it is.
+  int show_limit() const {
+    const std::string& wanted = flags_->name;
+    bool found = false;
+    const int status = show<api::LimitList>(of_application("/limits"), [&](const api::LimitList& all) {
+      for (const auto& each : all.limits()) {
+        if (each.name() != wanted) continue;
+        found = true;
+        std::printf("%s: %s/s, burst %s, %s, for %s: %s\n\n", each.name().c_str(), text_of(each.per_second()).c_str(),
+                    text_of(each.burst()).c_str(),
+                    each.scope() == "function" ? "of each function" : "of the application",
+                    joined(each.functions(), "all functions").c_str(), joined(each.requests(), "any request").c_str());
+        Table table({"BUCKET", "AVAILABLE", "LEASED", "STATE"});
+        for (const auto& bucket : each.buckets()) {
+          const std::string halted = "halted for " + std::to_string(bucket.retry_after_ms()) + " ms";
+          table.add({bucket.function().empty() ? flags_->application : bucket.function(), text_of(bucket.available()),
+                     text_of(bucket.leased()), bucket.halted() ? halted : "open"});
+        }
+        if (each.buckets().empty()) table.add({"(all)", text_of(each.burst()), "0", "open"});
+        table.print();
+      }
+    });
+    if (status != 0 || found || flags_->output == "json") return status;
+    return complain("there is no limit " + wanted + " in " + flags_->application + "; sallyport limit list shows them");
+  }
+
   int list_guards() const {
     std::string target = "/v1/guards";
     if (!flags_->application.empty()) target += "?application=" + percent_encoded(flags_->application);
@@ -347,6 +426,8 @@ class Administration {
   void print_event(const std::string& line, const api::EventView& event) const;
 
   std::shared_ptr<Flags> flags_;
+  // Of all copies of this.
+  const std::shared_ptr<std::unique_ptr<LocalController>> local_ = std::make_shared<std::unique_ptr<LocalController>>();
 };
 
 void Administration::print_event(const std::string& line, const api::EventView& event) const {
@@ -420,6 +501,7 @@ class Commands {
     add_policy();
     add_secret();
     add_token();
+    add_limit();
     CLI::App* guard = group("guard", "The guards that a controller knows");
     CLI::App* guards = command(*guard, "list", "List them", [](const Administration& to) { return to.list_guards(); });
     guards->add_option("-a,--application", flags_->application, "Only of this application")->type_name("NAME");
@@ -463,6 +545,8 @@ class Commands {
     made->add_option("--token-file", flags_->token_file,
                      "The administrator's token; default: $SALLYPORT_ADMIN_TOKEN_FILE")
         ->type_name("FILE");
+    made->add_option("--data", flags_->data, "Instead of a controller: the folder of one that does not run now")
+        ->type_name("DIR");
     made->add_option("-o,--output", flags_->output, "table or json")->check(CLI::IsMember({"table", "json"}));
     made->callback([this_administration = administration_, act = std::move(act), &exit_code = exit_code_] {
       exit_code = act(this_administration);
@@ -560,9 +644,21 @@ class Commands {
 
   void add_policy() {
     CLI::App* policy = app_.get_subcommand("policy");
+    need_application(command(*policy, "list", "List which functions have one, and its version",
+                             [](const Administration& to) { return to.list_policies(); }));
     const auto need = [this](CLI::App* command) { need_function(command); };
     add_document(*policy, "", "the function's policy", need,
                  [](const Administration& to) { return to.of_function("/policy"); });
+  }
+
+  void add_limit() {
+    CLI::App* limit =
+        group("limit", "Limits that the functions of an application share; app put-settings changes them");
+    need_application(command(*limit, "list", "List them", [](const Administration& to) { return to.list_limits(); }));
+    CLI::App* show =
+        command(*limit, "show", "Show what is used of one", [](const Administration& to) { return to.show_limit(); });
+    need_application(show);
+    show->add_option("NAME", flags_->name, "Its name")->required();
   }
 
   void add_secret() {

@@ -19,6 +19,7 @@
 #include "base/read_file.h"
 #include "ca/trust.h"
 #include "ca/trust_environment.h"
+#include "cli/run_local.h"
 #include "policy-engine/credentials/binding.h"
 #include "policy-engine/credentials/secret.h"
 #include "proxy/guard/guard.h"
@@ -34,7 +35,7 @@ namespace sallyport::cli {
 namespace {
 
 struct Flags {
-  std::string policy, mode, learn, record, traces, runtime_api, admin, upstream_ca, ca_cert, ca_key, image_digest;
+  std::string policy, mode, learn, record, traces, runtime_api, admin, upstream_ca, ca_cert, ca_key, image_digest, data;
   guard::JoinFlags join;
   bool quiet = false, verbose = false;
   std::vector<std::string> publish, command;
@@ -59,6 +60,28 @@ std::optional<std::string> objection_to_links(const guard::JoinFlags& join) {
   return std::nullopt;
 }
 
+// Where the controller is in this process the flags that lead to another one say nothing.
+std::optional<std::string> objection_to_data(const Flags& flags) {
+  if (flags.join.given()) return "--data and --controller exclude each other: one controller is enough";
+  if (!flags.learn.empty()) {
+    return "--data and --learn exclude each other; a policy with mode: learn keeps what the command does in the folder";
+  }
+  guard::JoinFlags others = flags.join;
+  others.application.clear();
+  others.function.clear();
+  if (auto wrong = guard::objection_to(others, {})) return wrong;
+  if (auto wrong = guard::objection_to_names(flags.join)) return wrong;
+  if (flags.policy.empty() && flags.join.function.empty()) {
+    return "--data needs --policy FILE, or --function NAME for the policy that is kept there";
+  }
+  std::error_code error;
+  const std::string folder = std::filesystem::weakly_canonical(flags.data, error).string() + "/";
+  if ((std::filesystem::current_path(error).string() + "/").starts_with(folder)) {
+    return "--data " + flags.data + ": the command would begin in this folder, which is kept from it";
+  }
+  return std::nullopt;
+}
+
 // Flags that contradict each other, before anything is made.
 std::optional<std::string> check(const Flags& flags) {
   if (flags.command.empty())
@@ -71,6 +94,7 @@ std::optional<std::string> check(const Flags& flags) {
     return "--publish and --runtime-api exclude each other: they disagree about what an execution is";
   }
   if (flags.quiet && flags.verbose) return "--quiet and --verbose exclude each other";
+  if (!flags.data.empty()) return objection_to_data(flags);
   std::vector<std::string> others;
   for (const auto& [flag, value] :
        {std::pair("--policy", &flags.policy), std::pair("--mode", &flags.mode), std::pair("--learn", &flags.learn)}) {
@@ -210,7 +234,7 @@ class Surroundings {
 
 guard::GuardOptions options_of(const Flags& flags) {
   guard::GuardOptions options;
-  options.policy_file = flags.policy;
+  if (flags.data.empty()) options.policy_file = flags.policy;
   options.context.mode = mode_of(flags);
   options.context.image_digest = flags.image_digest;
   options.context.graph_stays = true;
@@ -297,6 +321,7 @@ std::vector<run::Shield> shields_of(const Flags& flags, const guard::PolicyFile&
   add(flags.join.controller_ca, Kind::read_only);
   add(flags.join.join_token_file, Kind::hidden);
   add(flags.join.service_account_token_file, Kind::hidden);
+  add(flags.data, Kind::hidden);
   add(flags.ca_key, Kind::hidden);
   add(flags.admin, Kind::hidden);
   for (const std::string& file : policy.secret_files) add(file, Kind::hidden);
@@ -343,14 +368,32 @@ Result<void> publish(const Flags& flags, run::GuardedCommand& command, guard::Gu
   return {};
 }
 
-// Begins to connect to the controller, which the guard is a member of then; null: there is none.
-Result<std::unique_ptr<guard::Joined>> join(const Flags& flags, guard::GuardOptions& options) {
-  if (!flags.join.given()) return nullptr;
-  Result<std::unique_ptr<guard::Joined>> joined = guard::Joined::begin(flags.join, options.context);
-  if (!joined) return joined;
-  options.membership = &(*joined)->membership();
-  options.function = flags.join.function;
-  return joined;
+// What the guard is a member of, as the flags have it; the membership of both may be null.
+struct Member {
+  std::unique_ptr<guard::Joined> joined;
+  LocalMember local;
+};
+
+Result<Member> become_member(const Flags& flags, guard::GuardOptions& options) {
+  Member out;
+  if (!flags.data.empty()) {
+    const auto say = [quiet = flags.quiet](const std::string& text) {
+      if (!quiet) complain(0, text);
+    };
+    Result<LocalMember> local =
+        begin_local({flags.data, flags.join.application, flags.join.function, flags.policy}, options.context, say);
+    if (!local) return std::unexpected(local.error());
+    out.local = std::move(*local);
+    options.membership = out.local.membership;
+    options.function = out.local.of.function;
+  } else if (flags.join.given()) {
+    Result<std::unique_ptr<guard::Joined>> joined = guard::Joined::begin(flags.join, options.context);
+    if (!joined) return std::unexpected(joined.error());
+    out.joined = std::move(*joined);
+    options.membership = &out.joined->membership();
+    options.function = flags.join.function;
+  }
+  return out;
 }
 
 // Everything after the namespace is there.
@@ -363,9 +406,10 @@ int guard_command(const Flags& flags, run::GuardedCommand& command, const std::f
   }
   guard::GuardOptions options = options_of(flags);
   const UniqueFd pinned = pin(flags.policy, options.context);
-  Result<std::unique_ptr<guard::Joined>> joined = join(flags, options);
-  if (!joined) {
-    return complain(joined.error().kind == ErrorKind::invalid ? kExitUsage : kExitGuardFailed, joined.error().text);
+  const Result<Member> member = become_member(flags, options);
+  if (!member) {
+    const bool wrong = member.error().kind == ErrorKind::invalid;
+    return complain(wrong ? kExitUsage : kExitGuardFailed, member.error().text + "; nothing was run");
   }
   Result<guard::PolicyFile> loaded = policy_of(flags, options.context, options.membership);
   if (!loaded) return complain(kExitGuardFailed, loaded.error().text + "; nothing was run");
@@ -429,6 +473,9 @@ void add_run_command(CLI::App& app, int& exit_code, std::vector<std::string> wor
   CLI::App* run = app.add_subcommand("run", "Run one command under guard");
   run->add_option("--policy", flags->policy, "Policy document (docs/policy.md)")->type_name("FILE");
   guard::add_join_options(*run, flags->join);
+  run->add_option("--data", flags->data,
+                  "Keep what happens in this folder, with a controller in this process (docs/controller.md)")
+      ->type_name("DIR");
   run->add_option("--mode", flags->mode, "learn, audit or enforce; overrides the document's")
       ->check(CLI::IsMember({"learn", "audit", "enforce"}));
   run->add_option("--learn", flags->learn, "Write a policy draft from what was seen; implies --mode learn")

@@ -159,10 +159,7 @@ struct AdminApi::Call {
     out.set_flows(static_cast<std::uint32_t>(figures->flows));
     out.set_waiting(static_cast<std::uint32_t>(figures->waiting));
     for (const auto& function : controller.functions(application())) {
-      v1alpha1::FunctionView& view = *out.add_functions();
-      view.set_name(function.name);
-      view.set_instances(static_cast<std::uint32_t>(function.instances));
-      if (function.instances_max > 0) view.set_instances_max(function.instances_max);
+      *out.add_functions() = view_of(function);
     }
     if (const auto secrets = controller.secrets(application())) {
       for (const std::string& name : *secrets) out.add_secrets(name);
@@ -173,6 +170,14 @@ struct AdminApi::Call {
       view.set_makes(key.makes);
       set_time(*view.mutable_made(), key.made);
     }
+    return json(out);
+  }
+
+  AdminAnswer list_limits() const {
+    const auto all = controller.limits(application());
+    if (!all) return problem(all.error());
+    v1alpha1::LimitList out;
+    for (const auto& limit : *all) *out.add_limits() = view_of(limit);
     return json(out);
   }
 
@@ -388,6 +393,7 @@ const std::vector<AdminApi::Route>& AdminApi::routes() {
          {"v1", "applications", "{}", "tag-key"},
          [](const Call& call) { return done(call.controller.rotate_tag_key(call.application(), call.who)); },
          true},
+        {"GET", {"v1", "applications", "{}", "limits"}, [](const Call& call) { return call.list_limits(); }},
         {"GET", {"v1", "applications", "{}", "tokens"}, [](const Call& call) { return call.list_tokens(); }},
         {"POST", {"v1", "applications", "{}", "tokens"}, [](const Call& call) { return call.make_token(); }, true},
         {"DELETE",

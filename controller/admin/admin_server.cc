@@ -71,7 +71,22 @@ std::optional<std::string> decode(std::string_view text) {
   return out;
 }
 
-// "/v1/a?b=c". False: it has no canonical reading.
+bool read_head(const request::RequestHead& head, AdminRequest& request) {
+  request.method = head.method;
+  for (const request::Header& header : head.headers) {
+    if (request::name_equals(header.name, "authorization")) {
+      constexpr std::string_view kBearer = "Bearer ";
+      if (!request.token.empty() || !header.value.starts_with(kBearer)) return false;
+      request.token = header.value.substr(kBearer.size());
+    } else if (request::name_equals(header.name, "if-match")) {
+      request.if_match = header.value;
+    }
+  }
+  return read_target(head.target, request);
+}
+
+}  // namespace
+
 bool read_target(std::string_view target, AdminRequest& request) {
   if (!target.starts_with('/')) return false;
   const std::size_t mark = target.find('?');
@@ -94,22 +109,6 @@ bool read_target(std::string_view target, AdminRequest& request) {
   }
   return true;
 }
-
-bool read_head(const request::RequestHead& head, AdminRequest& request) {
-  request.method = head.method;
-  for (const request::Header& header : head.headers) {
-    if (request::name_equals(header.name, "authorization")) {
-      constexpr std::string_view kBearer = "Bearer ";
-      if (!request.token.empty() || !header.value.starts_with(kBearer)) return false;
-      request.token = header.value.substr(kBearer.size());
-    } else if (request::name_equals(header.name, "if-match")) {
-      request.if_match = header.value;
-    }
-  }
-  return read_target(head.target, request);
-}
-
-}  // namespace
 
 struct AdminServer::Impl {
   Options options;

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -31,6 +32,9 @@ struct AdminAnswer {
   std::string body = {};
   std::vector<std::pair<std::string, std::string>> headers = {};  // besides Content-Type; names are literals
 };
+
+// Takes a request's target, as "/v1/a?b=c", apart. False: it has no canonical reading.
+bool read_target(std::string_view target, AdminRequest& request);
 
 class AdminServer {
  public:

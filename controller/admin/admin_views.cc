@@ -223,4 +223,36 @@ v1alpha1::PutAnswer view_of(const Controller::Put& put) {
   return out;
 }
 
+v1alpha1::FunctionView view_of(const Controller::FunctionFigures& function) {
+  v1alpha1::FunctionView out;
+  out.set_name(function.name);
+  out.set_instances(static_cast<std::uint32_t>(function.instances));
+  if (function.instances_max > 0) out.set_instances_max(function.instances_max);
+  const Catalog::Versions& versions = function.versions;
+  if (versions.policy > 0) out.set_policy_version(static_cast<std::uint32_t>(versions.policy));
+  if (versions.graph > 0) out.set_graph_version(static_cast<std::uint32_t>(versions.graph));
+  if (versions.mode) out.set_mode(std::string(document::to_string(*versions.mode)));
+  return out;
+}
+
+v1alpha1::LimitView view_of(const Controller::LimitFigures& limit) {
+  v1alpha1::LimitView out;
+  const v1alpha1::Limit& rule = limit.limit.limit;
+  out.set_name(rule.name());
+  out.set_scope(rule.scope() == v1alpha1::LIMIT_SCOPE_FUNCTION ? "function" : "application");
+  for (const std::string& function : limit.limit.functions) out.add_functions(function);
+  for (const auto& operation : rule.operations()) out.add_requests(operation.request());
+  out.set_per_second(rule.per_second());
+  out.set_burst(rule.burst());
+  for (const Tracker::Bucket& bucket : limit.buckets) {
+    v1alpha1::LimitBucketView& view = *out.add_buckets();
+    view.set_function(bucket.function);
+    view.set_available(bucket.figures.available);
+    view.set_leased(bucket.figures.leased);
+    view.set_halted(bucket.figures.halted);
+    view.set_retry_after_ms(static_cast<std::uint32_t>(bucket.figures.retry_after.count()));
+  }
+  return out;
+}
+
 }  // namespace sallyport::controller

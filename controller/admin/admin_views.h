@@ -18,6 +18,8 @@ v1alpha1::AlarmView view_of(const AlarmRow& alarm);
 v1alpha1::AuditView view_of(const AuditRow& row);
 v1alpha1::DocumentView view_of(const Document& document);
 v1alpha1::EventView view_of(const EventBatch& batch, const v1alpha1::Event& event);
+v1alpha1::FunctionView view_of(const Controller::FunctionFigures& function);
+v1alpha1::LimitView view_of(const Controller::LimitFigures& limit);
 v1alpha1::PutAnswer view_of(const Controller::Put& put);
 
 }  // namespace sallyport::controller

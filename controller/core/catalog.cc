@@ -81,6 +81,7 @@ std::vector<std::string> stored_secrets_of(const EgressPolicy& policy) {
 struct Catalog::Read {
   std::vector<Diagnostic> diagnostics;
   std::optional<EgressPolicy> policy;
+  std::optional<document::Mode> mode;
   std::optional<flow::v1alpha1::FlowGraph> graph;
   flow::ApplicationGraphLoad application_graph;
   std::optional<ApplicationSettings> settings;
@@ -108,6 +109,7 @@ Catalog::Read Catalog::read(const Document& document, const std::string& name) c
       out.diagnostics = loaded.diagnostics;
       if (!loaded.snapshot) break;
       check_function(out.diagnostics, name, loaded.snapshot->function(), document.function);
+      out.mode = loaded.snapshot->mode();
       document::Diagnostics ignored(name);  // they have been said
       document::Places places;
       if (const auto tree = document::parse_yaml(document.text, ignored)) {
@@ -121,7 +123,7 @@ Catalog::Read Catalog::read(const Document& document, const std::string& name) c
       const Function* const function = find(document.function);
       if (out.policy->spec().has_flow() && (function == nullptr || !function->graph)) {
         complain(out.diagnostics, name, "its flow rule needs a flow graph, and the function has none here",
-                 "put the graph first: sallyport policy put --graph FILE");
+                 "put the graph first: sallyport function put-graph");
       }
       break;
     }
@@ -168,12 +170,19 @@ std::vector<Diagnostic> Catalog::put(const Document& document, const std::string
     if (has_errors(read_one.diagnostics)) return read_one.diagnostics;
   }
   switch (document.kind) {
-    case DocumentKind::policy:
-      functions_[document.function].policy = std::move(read_one.policy);
+    case DocumentKind::policy: {
+      Function& function = functions_[document.function];
+      function.policy = std::move(read_one.policy);
+      function.versions.policy = function.policy ? document.version : 0;
+      function.versions.mode = read_one.mode;
       break;
-    case DocumentKind::graph:
-      functions_[document.function].graph = std::move(read_one.graph);
+    }
+    case DocumentKind::graph: {
+      Function& function = functions_[document.function];
+      function.graph = std::move(read_one.graph);
+      function.versions.graph = function.graph ? document.version : 0;
       break;
+    }
     case DocumentKind::application_graph:
       graph_ = std::move(read_one.application_graph.graph);
       graph_document_ = std::move(read_one.application_graph.document);
@@ -244,6 +253,12 @@ std::vector<std::string> Catalog::functions() const {
 bool Catalog::has_function(std::string_view function) const {
   const std::lock_guard lock(mutex_);
   return find(function) != nullptr || (graph_ && graph_->function_of(function) != flow::ApplicationGraph::kNone);
+}
+
+Catalog::Versions Catalog::versions_of(std::string_view function) const {
+  const std::lock_guard lock(mutex_);
+  const Function* const known = find(function);
+  return known == nullptr ? Versions() : known->versions;
 }
 
 std::uint32_t Catalog::instances_max(std::string_view function) const {

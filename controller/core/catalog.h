@@ -46,6 +46,12 @@ class Catalog {
   // That have a policy, or stand in the application graph.
   std::vector<std::string> functions() const;
   bool has_function(std::string_view function) const;
+  // Of its policy and its flow graph; 0: there is none.
+  struct Versions {
+    std::uint64_t policy = 0, graph = 0;
+    std::optional<document::Mode> mode = std::nullopt;  // of the policy
+  };
+  Versions versions_of(std::string_view function) const;
   // 0: as many as there are.
   std::uint32_t instances_max(std::string_view function) const;
 
@@ -56,6 +62,7 @@ class Catalog {
   struct Function {
     std::optional<policy::v1alpha1::EgressPolicy> policy;
     std::optional<flow::v1alpha1::FlowGraph> graph;
+    Versions versions;
   };
   struct Read;  // a document, in one of its kinds
 

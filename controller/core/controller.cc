@@ -449,7 +449,19 @@ std::vector<Controller::FunctionFigures> Controller::functions(const std::string
   if (found == nullptr) return out;
   for (const std::string& name : found->catalog.functions()) {
     const std::lock_guard lock(guards_mutex_);
-    out.push_back({name, guards_.running(application, name), found->catalog.instances_max(name)});
+    out.push_back({name, guards_.running(application, name), found->catalog.instances_max(name),
+                   found->catalog.versions_of(name)});
+  }
+  return out;
+}
+
+Result<std::vector<Controller::LimitFigures>> Controller::limits(const std::string& application) const {
+  const auto known = need(application);
+  if (!known) return std::unexpected(known.error());
+  std::vector<LimitFigures> out;
+  for (ApplicationSettings::Limit& limit : (*known)->catalog.limits()) {
+    std::vector<Tracker::Bucket> buckets = (*known)->tracker.buckets_of(limit.limit, clock_.now());
+    out.push_back({std::move(limit), std::move(buckets)});
   }
   return out;
 }
@@ -485,7 +497,7 @@ Result<Controller::Put> Controller::put_checked(Document document, std::uint64_t
   document.time = clock_.now();
   const auto version = store_.put_document(document, after);
   if (!version) return std::unexpected(version.error());
-  out.version = *version;
+  out.version = document.version = *version;
   const std::string what = document.text.empty() ? "take away" : "put version " + std::to_string(*version) + " of";
   if (auto audited = audit(who, what, what_of(document)); !audited) return std::unexpected(audited.error());
   // It cannot fail here: it has been checked, and nothing else has changed since.
@@ -589,6 +601,13 @@ Result<MadeToken> Controller::make_token(const std::string& application, const s
   if (!audited) return std::unexpected(audited.error());
   tokens_.put(made->row);
   return made;
+}
+
+Result<std::string> Controller::believe_this_process(const std::string& application, const std::string& function) {
+  auto made = make_join_token(application, function, clock_.now(), std::nullopt);
+  if (!made) return std::unexpected(made.error());
+  tokens_.put(made->row);
+  return std::move(made->text);
 }
 
 Result<void> Controller::revoke_token(const std::string& id, const std::string& who) {

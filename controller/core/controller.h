@@ -55,8 +55,15 @@ class Controller final : public LinkHandler {
     std::string name;
     std::size_t instances = 0;
     std::uint32_t instances_max = 0;  // 0: as many as there are
+    Catalog::Versions versions;
   };
   std::vector<FunctionFigures> functions(const std::string& application) const;
+
+  struct LimitFigures {
+    ApplicationSettings::Limit limit;
+    std::vector<Tracker::Bucket> buckets;
+  };
+  Result<std::vector<LimitFigures>> limits(const std::string& application) const;
 
   struct Put {
     std::uint64_t version = 0;  // 0: nothing was put, as there are errors
@@ -82,6 +89,8 @@ class Controller final : public LinkHandler {
   Result<void> rotate_tag_key(const std::string& application, const std::string& who);
   Result<MadeToken> make_token(const std::string& application, const std::string& function, std::optional<Time> ends,
                                const std::string& who);
+  // A token that nobody but this process knows, for a guard in it: it is not stored.
+  Result<std::string> believe_this_process(const std::string& application, const std::string& function);
   Result<void> revoke_token(const std::string& id, const std::string& who);
 
   std::vector<Guard> guards() const;

@@ -266,6 +266,16 @@ void Tracker::note_denial(const Member& member, const v1alpha1::Exchange& exchan
   alarms_.raise({application_, std::move(kind), member.function, std::move(about), now, now, 1, exchange.text()});
 }
 
+std::vector<Tracker::Bucket> Tracker::buckets_of(const v1alpha1::Limit& limit, Time now) {
+  const std::lock_guard lock(mutex_);
+  const bool of_function = limit.scope() == v1alpha1::LIMIT_SCOPE_FUNCTION;
+  std::vector<Bucket> out;
+  for (const RateTable::BucketFigures& each : rates_.figures(limit.name(), now)) {
+    out.push_back({of_function ? names_[each.function] : std::string(), each});
+  }
+  return out;
+}
+
 v1alpha1::Lease Tracker::lease(const Member& member, const v1alpha1::LeaseAsk& ask, Time now) {
   const std::lock_guard lock(mutex_);
   const RateTable::Lease lease = rates_.lease(ask.limit(), {member.id, number_of(member.function)}, ask.wanted(), now);

@@ -51,6 +51,11 @@ class Tracker {
     malformed,  // some are missing
   };
   Taken take(const std::shared_ptr<Member>& member, v1alpha1::Events&& events, Time now, std::vector<Halted>& halted);
+  struct Bucket {
+    std::string function;  // empty: the application's
+    RateTable::BucketFigures figures;
+  };
+  std::vector<Bucket> buckets_of(const v1alpha1::Limit& limit, Time now);
   v1alpha1::Lease lease(const Member& member, const v1alpha1::LeaseAsk& ask, Time now);
   // Its connection is gone.
   void forget_asks(const Member& member, LinkId link);

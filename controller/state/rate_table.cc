@@ -161,6 +161,20 @@ void RateTable::tell_halted(const Source& from, Time now, std::vector<Halt>& out
   }
 }
 
+std::vector<RateTable::BucketFigures> RateTable::figures(std::string_view limit, Time now) {
+  std::vector<BucketFigures> out;
+  for (auto& [key, bucket] : buckets_) {
+    if (key.limit != limit) continue;
+    BucketFigures& each = out.emplace_back();
+    each.function = key.function;
+    each.available = bucket.tokens.available(now);
+    for (const Credit& credit : bucket.credits) each.leased += credit.until > now ? credit.count : 0;
+    each.halted = bucket.halted;
+    if (bucket.halted) each.retry_after = until_resumed(bucket, now);
+  }
+  return out;
+}
+
 void RateTable::advance(Time now, std::vector<Halt>& out) {
   for (auto at = buckets_.begin(); at != buckets_.end();) {
     auto& [key, bucket] = *at;

@@ -67,6 +67,15 @@ class RateTable {
   void advance(Time now, std::vector<Halt>& out);
 
   std::size_t buckets() const { return buckets_.size(); }
+  // Those of a limit that are not as good as new.
+  struct BucketFigures {
+    std::uint32_t function = 0;  // where the scope is one
+    double available = 0;        // below 0: more was sent than might be
+    double leased = 0;           // and not reported as sent
+    bool halted = false;
+    std::chrono::milliseconds retry_after{};  // where it is halted
+  };
+  std::vector<BucketFigures> figures(std::string_view limit, Time now);
 
  private:
   struct Limit {

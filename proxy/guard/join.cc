@@ -116,11 +116,16 @@ std::optional<std::string> objection_to(const JoinFlags& flags, const std::vecto
   if (flags.application.empty() || flags.function.empty()) {
     return "--controller needs --application NAME and --function NAME: as whom to register";
   }
-  if (!document::is_label(flags.application)) {
+  if (auto wrong = objection_to_names(flags)) return wrong;
+  return objection_to_token(flags);
+}
+
+std::optional<std::string> objection_to_names(const JoinFlags& flags) {
+  if (!flags.application.empty() && !document::is_label(flags.application)) {
     return "--application " + document::quoted(flags.application) +
            " is not valid: up to 63 of a-z, 0-9, '.', '_' and '-', starting and ending with a letter or digit";
   }
-  if (!document::is_subdomain(flags.function)) {
+  if (!flags.function.empty() && !document::is_subdomain(flags.function)) {
     return "--function " + document::quoted(flags.function) +
            " is not valid: up to 253 of a-z, 0-9, '.' and '-', starting and ending with a letter or digit";
   }
@@ -128,7 +133,7 @@ std::optional<std::string> objection_to(const JoinFlags& flags, const std::vecto
     return "--instance " + document::quoted(flags.instance) +
            " is not valid: up to 253 of a-z, 0-9, '.' and '-', starting and ending with a letter or digit";
   }
-  return objection_to_token(flags);
+  return std::nullopt;
 }
 
 Result<std::unique_ptr<Joined>> Joined::begin(const JoinFlags& flags, const PolicyContext& context) {

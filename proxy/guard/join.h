@@ -27,6 +27,9 @@ struct JoinFlags {
 // excludes, and that are given: "--policy".
 std::optional<std::string> objection_to(const JoinFlags& flags, const std::vector<std::string>& others);
 
+// The same for --application, --function and --instance, where they are given.
+std::optional<std::string> objection_to_names(const JoinFlags& flags);
+
 class Joined {
  public:
   // Connects in the background. `image_digest` may be empty. ErrorKind::invalid: the flags can't be used, or the token

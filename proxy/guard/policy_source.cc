@@ -34,11 +34,6 @@ std::string version_of(const std::string& path) {
   return version;
 }
 
-// Beside the policy, unless its path is absolute.
-std::string graph_file_of(const std::string& policy_path, const document::FlowRule& rule) {
-  return std::filesystem::path(policy_path).parent_path() / rule.graph_file;
-}
-
 const std::string& opened_as(const OpenedAs& paths, const std::string& file) {
   const auto found = paths.find(file);
   return found == paths.end() ? file : found->second;
@@ -145,6 +140,10 @@ std::shared_ptr<const flow::Graph> accept_graph(flow::GraphLoad load, const std:
            relaxed ? "until relaxUntil it only records"
                    : "learn the new image's graph; relaxUntil lets the old one record what it would refuse meanwhile");
   return relaxed ? load.graph : nullptr;
+}
+
+std::string graph_file_of(const std::string& policy_path, const document::FlowRule& rule) {
+  return std::filesystem::path(policy_path).parent_path() / rule.graph_file;
 }
 
 PolicyFile read_policy(const std::string& path, const PolicyContext& context, const document::Snapshot* previous) {

@@ -40,6 +40,9 @@ struct PolicyFile {
 
 // Reads the file, the secrets and the flow graph that it names. An unreadable file is a diagnostic like any other: the
 // path, what the system said, and what to do. `previous` is the policy that is replaced, if one is.
+// The file that the rule names: beside the policy, unless its path is absolute.
+std::string graph_file_of(const std::string& policy_path, const document::FlowRule& rule);
+
 PolicyFile read_policy(const std::string& path, const PolicyContext& context = {},
                        const document::Snapshot* previous = nullptr);
 

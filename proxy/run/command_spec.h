@@ -16,9 +16,9 @@ struct Bind {
   std::string target;
 };
 
-// A file of the guard's own that the command, which has the same user, must not change (read_only) or not even see
-// (hidden). For safety: where the kernel does not let us, the command is not run. What is no regular file and no socket
-// is left alone (a pipe, a device), and so is what does not exist.
+// A file or directory of the guard's own that the command, which has the same user, must not change (read_only) or not
+// even see (hidden). For safety: where the kernel does not let us, the command is not run. What is none of these and no
+// socket is left alone (a pipe, a device), and so is what does not exist.
 struct Shield {
   enum class Kind : char { read_only = 'r', hidden = 'h' };
   std::string path;

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -24,9 +25,15 @@ void drop_standard_streams() {
   for (int fd : {0, 1, 2}) ::dup2(null.get(), fd);
 }
 
-Result<void> refuse_network_sockets_as_standard_streams() {
+Result<void> refuse_standard_streams_to_the_outside() {
   constexpr const char* kNames[] = {"standard input", "standard output", "standard error"};
   for (int fd : {0, 1, 2}) {
+    struct stat status{};
+    if (::fstat(fd, &status) == 0 && S_ISDIR(status.st_mode)) {
+      return fail(
+          ErrorSource::internal, ErrorKind::invalid,
+          std::string(kNames[fd]) + " is a directory, through which the command could open what is kept from it");
+    }
     int domain = AF_UNSPEC, type = 0;
     socklen_t size = sizeof domain;
     if (::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) != 0) continue;  // no socket

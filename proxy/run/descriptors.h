@@ -16,8 +16,9 @@ void drop_standard_streams();
 // them, and the command's.
 void open_missing_standard_streams();
 
-// Error: one of 0, 1 and 2 is a socket that the command could connect somewhere else. A socket belongs to the network
-// namespace that it was made in, and disconnecting it (connect with AF_UNSPEC) needs no privilege.
-Result<void> refuse_network_sockets_as_standard_streams();
+// Error: one of 0, 1 and 2 is a socket that the command could connect somewhere else, or a directory. A socket belongs
+// to the network namespace that it was made in, and disconnecting it (connect with AF_UNSPEC) needs no privilege; what
+// is opened by way of a directory's descriptor is found behind the mounts that hide files from the command.
+Result<void> refuse_standard_streams_to_the_outside();
 
 }  // namespace sallyport::run

@@ -115,7 +115,7 @@ GuardedCommand::~GuardedCommand() {
 
 Result<GuardedCommand> GuardedCommand::prepare() {
   open_missing_standard_streams();
-  if (auto safe = refuse_network_sockets_as_standard_streams(); !safe) return std::unexpected(safe.error());
+  if (auto safe = refuse_standard_streams_to_the_outside(); !safe) return std::unexpected(safe.error());
   GuardedCommand command;
   sigset_t forwarded = forwarded_signals();
   ::pthread_sigmask(SIG_BLOCK, &forwarded, &command.mask_before_);

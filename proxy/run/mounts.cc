@@ -165,6 +165,12 @@ void cover_services_of_the_user(Covers& covers, const Variable& variable) {
   }
 }
 
+bool cover_file(const char* path) { return ::mount("/dev/null", path, nullptr, MS_BIND, nullptr) == 0; }
+
+bool cover_directory(const char* path) {
+  return ::mount("sallyport", path, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0555,size=4k") == 0;
+}
+
 }  // namespace
 
 Covers paths_to_cover(const Variable& variable) {
@@ -193,10 +199,11 @@ Result<void> apply_shields(std::span<const Shield> shields) {
     const fs::path resolved = fs::canonical(shield.path, error);
     if (error == std::errc::no_such_file_or_directory) continue;
     const auto type = error ? fs::file_type::unknown : fs::status(resolved, error).type();
-    if (!error && type != fs::file_type::regular && type != fs::file_type::socket) continue;
+    const bool directory = type == fs::file_type::directory;
+    if (!error && !directory && type != fs::file_type::regular && type != fs::file_type::socket) continue;
     bool done = !error && shield.kind == Shield::Kind::read_only && make_read_only(resolved.c_str());
     // Also where the kernel (before 5.12) can't make one mount read-only.
-    if (!done && !error) done = ::mount("/dev/null", resolved.c_str(), nullptr, MS_BIND, nullptr) == 0;
+    if (!done && !error) done = directory ? cover_directory(resolved.c_str()) : cover_file(resolved.c_str());
     if (!done) {
       return system_failure("keeping " + shield.path + " from the command", error ? error.value() : errno);
     }

@@ -93,7 +93,7 @@ Variable variables(std::map<std::string, std::string> values) {
 Result<void> check_with_standard_input(int socket) {
   UniqueFd before(::dup(0));
   ::dup2(socket, 0);
-  auto checked = refuse_network_sockets_as_standard_streams();
+  auto checked = refuse_standard_streams_to_the_outside();
   ::dup2(before.get(), 0);
   return checked;
 }
