@@ -22,6 +22,7 @@
 #include "base/read_file.h"
 #include "cli/local_controller.h"
 #include "controller/api/admin.pb.h"
+#include "policy-engine/request/percent.h"
 
 namespace sallyport::cli {
 
@@ -29,6 +30,7 @@ namespace {
 
 namespace api = controller::v1alpha1;
 using google::protobuf::Timestamp;
+using request::percent_encoded;
 
 constexpr int kExitFailed = 1;
 constexpr std::chrono::milliseconds kFollowEvery{500};

@@ -154,21 +154,4 @@ Result<ControllerReply> call_controller(const ControllerAccess& access, const Co
   return Caller(access, call, std::move(*place)).run();
 }
 
-std::string percent_encoded(std::string_view text) {
-  constexpr std::string_view kDigits = "0123456789ABCDEF";
-  std::string out;
-  for (const char byte : text) {
-    const bool plain = (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') || (byte >= '0' && byte <= '9') ||
-                       byte == '-' || byte == '.' || byte == '_' || byte == '~';
-    if (plain) {
-      out += byte;
-    } else {
-      out += '%';
-      out += kDigits[static_cast<unsigned char>(byte) >> 4];
-      out += kDigits[static_cast<unsigned char>(byte) & 15];
-    }
-  }
-  return out;
-}
-
 }  // namespace sallyport::cli

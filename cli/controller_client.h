@@ -33,7 +33,4 @@ struct ControllerReply {
 // its certificate is not good, it says no HTTP.
 Result<ControllerReply> call_controller(const ControllerAccess& access, const ControllerCall& call);
 
-// For a segment of a path or a value of a query.
-std::string percent_encoded(std::string_view text);
-
 }  // namespace sallyport::cli

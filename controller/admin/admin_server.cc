@@ -1,10 +1,10 @@
 #include "controller/admin/admin_server.h"
 
 #include <algorithm>
-#include <charconv>
 
 #include "base/limits.h"
 #include "controller/link/server_identity.h"
+#include "policy-engine/request/percent.h"
 #include "proxy/http1/server_exchange.h"
 #include "proxy/net/acceptor.h"
 #include "proxy/net/tls_context.h"
@@ -55,22 +55,6 @@ std::string_view reason_of(int status) {
   }
 }
 
-std::optional<std::string> decode(std::string_view text) {
-  std::string out;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '%') {
-      out += text[i];
-      continue;
-    }
-    unsigned byte = 0;
-    const char* const from = text.data() + i + 1;
-    if (i + 2 >= text.size() || std::from_chars(from, from + 2, byte, 16).ptr != from + 2) return std::nullopt;
-    out += static_cast<char>(byte);
-    i += 2;
-  }
-  return out;
-}
-
 bool read_head(const request::RequestHead& head, AdminRequest& request) {
   request.method = head.method;
   for (const request::Header& header : head.headers) {
@@ -93,7 +77,7 @@ bool read_target(std::string_view target, AdminRequest& request) {
   std::string_view path = target.substr(1, mark == target.npos ? target.npos : mark - 1);
   while (!path.empty()) {
     const std::size_t end = path.find('/');
-    const auto segment = decode(path.substr(0, end));
+    const auto segment = request::percent_decoded(path.substr(0, end));
     if (!segment || segment->empty()) return false;
     request.path.push_back(*segment);
     path = end == path.npos ? std::string_view() : path.substr(end + 1);
@@ -103,8 +87,8 @@ bool read_target(std::string_view target, AdminRequest& request) {
     const std::string_view pair = query.substr(0, query.find('&'));
     query.remove_prefix(std::min(query.size(), pair.size() + 1));
     const std::size_t equals = pair.find('=');
-    const auto name = decode(pair.substr(0, equals));
-    const auto value = decode(equals == pair.npos ? std::string_view() : pair.substr(equals + 1));
+    const auto name = request::percent_decoded(pair.substr(0, equals));
+    const auto value = request::percent_decoded(equals == pair.npos ? std::string_view() : pair.substr(equals + 1));
     if (!name || !value || !request.query.emplace(*name, *value).second) return false;
   }
   return true;

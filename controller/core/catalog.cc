@@ -123,7 +123,7 @@ Catalog::Read Catalog::read(const Document& document, const std::string& name) c
       const Function* const function = find(document.function);
       if (out.policy->spec().has_flow() && (function == nullptr || !function->graph)) {
         complain(out.diagnostics, name, "its flow rule needs a flow graph, and the function has none here",
-                 "put the graph first: sallyport function put-graph");
+                 "put the graph first: sallyport function put-graph FILE");
       }
       break;
     }
@@ -150,9 +150,6 @@ Catalog::Read Catalog::read(const Document& document, const std::string& name) c
       out.settings = std::move(loaded.settings);
       break;
     }
-    case DocumentKind::limits:
-      complain(out.diagnostics, name, "limits stand in the application's settings", "kind: Application");
-      break;
   }
   return out;
 }
@@ -189,8 +186,6 @@ std::vector<Diagnostic> Catalog::put(const Document& document, const std::string
       break;
     case DocumentKind::application:
       settings_ = read_one.settings ? *std::move(read_one.settings) : ApplicationSettings();
-      break;
-    case DocumentKind::limits:
       break;
   }
   std::erase_if(functions_, [](const auto& each) { return !each.second.policy && !each.second.graph; });

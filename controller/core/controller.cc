@@ -519,7 +519,6 @@ Result<void> Controller::take_effect(Application& application, const Document& d
       return built;
     }
     case DocumentKind::application:
-    case DocumentKind::limits:
       application.tracker.set_limits(application.catalog.limits(), now);
       distribute_to_all(application);
       return {};

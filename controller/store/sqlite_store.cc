@@ -80,8 +80,6 @@ std::string_view to_string(DocumentKind kind) {
       return "graph";
     case DocumentKind::application_graph:
       return "application-graph";
-    case DocumentKind::limits:
-      return "limits";
   }
   return "";
 }

@@ -50,7 +50,7 @@ struct DecidedAsk {
   std::string decided;  // controller/state's, serialised
 };
 
-enum class DocumentKind : std::uint8_t { application, policy, graph, application_graph, limits };
+enum class DocumentKind : std::uint8_t { application, policy, graph, application_graph };
 std::string_view to_string(DocumentKind kind);
 
 // One version of a document; a function's, or its application's where `function` is empty.

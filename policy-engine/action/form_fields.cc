@@ -3,31 +3,16 @@
 #include <algorithm>
 #include <optional>
 
+#include "policy-engine/request/percent.h"
+
 namespace sallyport::action {
 namespace {
 
-int hex_of(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  const char lower = static_cast<char>(c | 0x20);
-  return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
-}
-
 // Nothing where an escape is none.
 std::optional<std::string> decoded(std::string_view text) {
-  std::string out;
-  out.reserve(text.size());
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '%') {
-      out += text[i] == '+' ? ' ' : text[i];
-      continue;
-    }
-    if (i + 2 >= text.size()) return std::nullopt;
-    const int high = hex_of(text[i + 1]), low = hex_of(text[i + 2]);
-    if (high < 0 || low < 0) return std::nullopt;
-    out += static_cast<char>(high * 16 + low);
-    i += 2;
-  }
-  return out;
+  std::string spaced(text);
+  std::ranges::replace(spaced, '+', ' ');
+  return request::percent_decoded(spaced);
 }
 
 bool is_padding(char c) { return c == '\0' || c == ' ' || (c >= '\t' && c <= '\r'); }

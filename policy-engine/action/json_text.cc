@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/hex.h"
 #include "base/limits.h"
 
 namespace sallyport::action {
@@ -12,18 +13,12 @@ constexpr std::size_t kWrong = std::string_view::npos;
 bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
-int hex_of(char c) {
-  if (is_digit(c)) return c - '0';
-  const char lower = static_cast<char>(c | 0x20);
-  return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
-}
-
 // Four digits at `at`, or -1.
 int code_unit(std::string_view text, std::size_t at) {
   if (text.size() < at + 4) return -1;
   int unit = 0;
   for (std::size_t i = at; i < at + 4; ++i) {
-    const int digit = hex_of(text[i]);
+    const int digit = hex_value(text[i]);
     if (digit < 0) return -1;
     unit = unit * 16 + digit;
   }

@@ -3,17 +3,11 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "base/hex.h"
 #include "policy-engine/request/head.h"
 
 namespace sallyport::credentials {
 namespace {
-
-int hex_value(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
 
 int base64_value(char c) {
   if (c >= 'A' && c <= 'Z') return c - 'A';

@@ -24,8 +24,6 @@ class ApplicationGraphChecker {
   void check();
 
  private:
-  using Message = google::protobuf::Message;
-
   struct Edge {  // of one function, from one predecessor
     document::Place place;
     Pattern pattern;

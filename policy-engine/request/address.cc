@@ -4,17 +4,13 @@
 #include <charconv>
 #include <span>
 
+#include "base/hex.h"
+
 namespace sallyport::request {
 namespace {
 
 using V4 = std::array<std::uint8_t, 4>;
 using V6 = std::array<std::uint8_t, 16>;
-
-int hex_value(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  const char lower = static_cast<char>(c | 0x20);
-  return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
-}
 
 // A decimal number without sign and without leading zeros, up to `max`.
 std::optional<int> parse_decimal(std::string_view text, int max) {

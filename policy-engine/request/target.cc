@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "base/hex.h"
 #include "base/limits.h"
 #include "policy-engine/request/head.h"
 
@@ -39,12 +40,6 @@ std::unexpected<Error> refuse_byte(char c, std::size_t offset) {
   const auto byte = static_cast<unsigned char>(c);
   return refuse(std::string("byte 0x") + kDigits[byte >> 4] + kDigits[byte & 15] + " at offset " +
                 std::to_string(offset) + " is not allowed in a request target");
-}
-
-int hex_value(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  const char lower = static_cast<char>(c | 0x20);
-  return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
 }
 
 char upper_hex(char c) { return c >= 'a' ? static_cast<char>(c & ~0x20) : c; }
