@@ -17,10 +17,11 @@ std::string_view inbound_headline(Reason reason, Outcome outcome, int status) {
 
 std::string_view headline(Reason reason, Outcome outcome, int status) {
   if (reason == Reason::overloaded) return "not served: the guard has no place for it now";
-  if (without_controller(reason)) return "refused for now: the guard's controller can't be reached";
+  if (without_controller(reason)) return "refused until the guard's controller can be reached again";
   if (outcome == Outcome::deny && status == 403) return "refused by the egress policy of this function";
-  if (reason == Reason::rate_limited)
-    return "refused for now: more often than the egress policy of this function allows";
+  if (reason == Reason::rate_limited) {
+    return "refused until Retry-After: a limit on how often this function may send it is used up";
+  }
   if (outcome == Outcome::deny) return "refused: not an acceptable request";
   return "allowed, but it failed on the way";
 }

@@ -201,30 +201,28 @@ Task<void> accept(net::Stream& stream, net::ReadBuffer& buffer, Opened& opened, 
   if (opened.client) loop.stop();
 }
 
-TEST(WebSocketOpening, TheTwoSidesUnderstandEachOther) {
+// What both sides make of a handshake in which the client asks for `path`.
+Opened open_at(std::string path) {
   net::Loop loop;
   auto [one, two] = net::testing::tcp_pair();
   net::Stream client(loop, std::move(one), ErrorSource::controller),
       server(loop, std::move(two), ErrorSource::downstream);
   net::ReadBuffer client_buffer, server_buffer;
   Opened opened;
-  loop.spawn(open(client, client_buffer, "/v1/link", opened, loop));
+  loop.spawn(open(client, client_buffer, std::move(path), opened, loop));
   loop.spawn(accept(server, server_buffer, opened, loop));
   loop.run();
+  return opened;
+}
+
+TEST(WebSocketOpening, TheTwoSidesUnderstandEachOther) {
+  const Opened opened = open_at("/v1/link");
   EXPECT_TRUE(*opened.client);
   EXPECT_TRUE(*opened.server);
 }
 
 TEST(WebSocketOpening, AnotherPathIsNotFound) {
-  net::Loop loop;
-  auto [one, two] = net::testing::tcp_pair();
-  net::Stream client(loop, std::move(one), ErrorSource::controller),
-      server(loop, std::move(two), ErrorSource::downstream);
-  net::ReadBuffer client_buffer, server_buffer;
-  Opened opened;
-  loop.spawn(open(client, client_buffer, "/v2/link", opened, loop));
-  loop.spawn(accept(server, server_buffer, opened, loop));
-  loop.run();
+  const Opened opened = open_at("/v2/link");
   ASSERT_FALSE(*opened.client);
   EXPECT_EQ(opened.client->error().kind, ErrorKind::refused);
   EXPECT_NE(opened.client->error().text.find("404"), std::string::npos) << opened.client->error().text;

@@ -3,10 +3,13 @@
 // guard, holds in the host's namespace. Nothing else that the command sends gets anywhere: the namespace has no
 // interface but its loopback. docs/decisions/0003 has the reasons.
 //
-// Order of a run:
-//   ScratchDirectory, GuardedCommand::prepare()   on the main thread, before any other thread exists and before secrets
-//   are read harden_process() … workers serve sockets() … start(), wait()                               on that same
-//   main thread
+// The order of a run:
+//
+// 1. ScratchDirectory and GuardedCommand::prepare(), on the main thread, before any other thread exists and before
+//    secrets are read;
+// 2. harden_process();
+// 3. workers serve sockets();
+// 4. start() and wait(), on that same main thread.
 //
 // If the guard ends, however it ends, the kernel kills the command and everything that the command started.
 
