@@ -232,6 +232,15 @@ inline constexpr std::size_t kInstanceBytesMax = 128;
 inline constexpr std::size_t kApplicationsMax = 1'024;
 inline constexpr milliseconds kControllerTick{200};
 
+// Reviews of service account tokens.
+inline constexpr std::size_t kTokenReviewsMax = 8'192;  // that are asked for, or wait for that
+inline constexpr std::size_t kTokenReviewsAtOnce = 16;
+inline constexpr std::size_t kTokenReviewBytesMax = 65'536;  // of an answer
+inline constexpr seconds kTokenReviewTimeout{5};
+inline constexpr seconds kTokenReviewKept{60};
+inline constexpr std::size_t kTokenReviewsKeptMax = 65'536;
+inline constexpr std::size_t kServiceAccountsMax = 64;  // of a function
+
 // Administration of the controller.
 inline constexpr std::size_t kAdminConnectionsMax = 64;
 inline constexpr seconds kControllerRootLifetime{825LL * 24 * 3'600};  // of its own CA

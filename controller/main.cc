@@ -159,7 +159,13 @@ int serve(const Config& config) {
   if (!identity) return complain(kExitUsage, identity.error().text);
   auto administrators = administrators_of(config);
   if (!administrators) return complain(kExitUsage, administrators.error().text);
-  auto controller = Controller::start(**store, {.retention = config.retention, .say = say});
+  std::unique_ptr<TokenReviewer> reviewer;
+  if (config.kubernetes) {
+    auto started = TokenReviewer::start(*config.kubernetes);
+    if (!started) return complain(kExitFailed, started.error().text);
+    reviewer = std::move(*started);
+  }
+  auto controller = Controller::start(**store, {.retention = config.retention, .say = say, .reviewer = reviewer.get()});
   if (!controller) return complain(exit_code_of(controller.error()), controller.error().text);
 
   // Listens last: whoever can connect is served.
@@ -173,6 +179,10 @@ int serve(const Config& config) {
       {.certificates_pem = identity->certificates_pem, .key_pem = identity->key_pem, .on_trouble = say},
       std::move(*sockets), **controller);
   if (!links) return complain(kExitUsage, links.error().text);
+  // What a review leads to is told to links.
+  const std::unique_ptr<TokenReviewer, void (*)(TokenReviewer*)> reviews(reviewer.get(), [](TokenReviewer* running) {
+    if (running != nullptr) running->stop();
+  });
   AdminApi api(**controller, std::move(*administrators));
   auto admin = AdminServer::start({.certificates_pem = identity->certificates_pem,
                                    .key_pem = identity->key_pem,

@@ -73,6 +73,7 @@ class SettingsChecker {
     }
     for (const api::FunctionSettings& function : spec.functions()) {
       check_name(function, api::FunctionSettings::kNameFieldNumber, function.name(), functions_, "function");
+      check_accounts(function);
     }
     for (const api::SharedLimit& limit : spec.limits()) check_limit(limit);
     if (!spec.has_lifetime()) return;
@@ -98,6 +99,23 @@ class SettingsChecker {
     if (is_first) return;
     diagnostics_.error(at, what + " " + quoted(name) + " is given twice",
                        "the first one is in line " + std::to_string(first->second));
+  }
+
+  void check_accounts(const api::FunctionSettings& function) {
+    constexpr int kField = api::FunctionSettings::kServiceAccountsFieldNumber;
+    if (static_cast<std::size_t>(function.service_accounts_size()) > limits::kServiceAccountsMax) {
+      diagnostics_.error(places_.of(function, kField), "there are too many service accounts",
+                         "at most " + std::to_string(limits::kServiceAccountsMax));
+    }
+    for (int i = 0; i < function.service_accounts_size(); ++i) {
+      const std::string& account = function.service_accounts(i);
+      const std::size_t slash = account.find('/');
+      const bool good = slash != account.npos && document::is_label(account.substr(0, slash)) &&
+                        document::is_subdomain(account.substr(slash + 1));
+      if (good) continue;
+      diagnostics_.error(places_.of(function, kField, i), "the service account " + quoted(account) + " is not valid",
+                         "NAMESPACE/NAME");
+    }
   }
 
   void check_limit(const api::SharedLimit& limit) {
@@ -144,6 +162,13 @@ FunctionSettings ApplicationSettings::of(std::string_view function) const {
     }
   }
   return out;
+}
+
+bool ApplicationSettings::believes(std::string_view function, std::string_view account) const {
+  return std::ranges::any_of(document_.spec().functions(), [&](const v1alpha1::FunctionSettings& each) {
+    return each.name() == function &&
+           std::ranges::find(each.service_accounts(), account) != each.service_accounts().end();
+  });
 }
 
 std::vector<v1alpha1::Limit> ApplicationSettings::limits_of(std::string_view function) const {

@@ -25,6 +25,8 @@ class ApplicationSettings {
   explicit ApplicationSettings(const v1alpha1::Application& document);
 
   FunctionSettings of(std::string_view function) const;
+  // Whether pods of the service account, "NAMESPACE/NAME", are instances of the function.
+  bool believes(std::string_view function, std::string_view account) const;
   // What counts the requests of the function.
   std::vector<v1alpha1::Limit> limits_of(std::string_view function) const;
   struct Limit {

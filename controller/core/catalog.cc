@@ -256,6 +256,11 @@ Catalog::Versions Catalog::versions_of(std::string_view function) const {
   return known == nullptr ? Versions() : known->versions;
 }
 
+bool Catalog::believes(std::string_view function, std::string_view account) const {
+  const std::lock_guard lock(mutex_);
+  return settings_.believes(function, account);
+}
+
 std::uint32_t Catalog::instances_max(std::string_view function) const {
   const std::lock_guard lock(mutex_);
   const std::uint32_t number = graph_ ? graph_->function_of(function) : flow::ApplicationGraph::kNone;

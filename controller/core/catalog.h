@@ -52,6 +52,8 @@ class Catalog {
     std::optional<document::Mode> mode = std::nullopt;  // of the policy
   };
   Versions versions_of(std::string_view function) const;
+  // Whether pods of the service account are instances of the function.
+  bool believes(std::string_view function, std::string_view account) const;
   // 0: as many as there are.
   std::uint32_t instances_max(std::string_view function) const;
 

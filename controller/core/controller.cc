@@ -151,16 +151,55 @@ std::optional<Controller::Session> Controller::session(LinkId link) const {
 
 // Guards.
 
-Result<std::string> Controller::believe(const v1alpha1::Register& wanted) const {
-  if (!wanted.join_token().empty()) {
-    return tokens_.check(wanted.join_token(), wanted.application(), wanted.function(), clock_.now());
-  }
-  return fail(ErrorSource::controller, ErrorKind::refused, "this controller wants a join token");
+void Controller::connected(Links& way, LinkId link, v1alpha1::Register&& wanted) {
+  if (!wanted.service_account_token().empty()) return review(way, link, std::move(wanted));
+  const Result<std::string> subject =
+      wanted.join_token().empty()
+          ? fail(ErrorSource::controller, ErrorKind::refused, "a join token or a service account's token is wanted")
+          : tokens_.check(wanted.join_token(), wanted.application(), wanted.function(), clock_.now());
+  if (!subject) return way.close(link, refused(v1alpha1::REFUSED_REASON_CREDENTIAL, subject.error().text));
+  admit(way, link, wanted, *subject);
 }
 
-void Controller::connected(Links& way, LinkId link, v1alpha1::Register&& wanted) {
-  const Result<std::string> subject = believe(wanted);
-  if (!subject) return way.close(link, refused(v1alpha1::REFUSED_REASON_CREDENTIAL, subject.error().text));
+void Controller::review(Links& way, LinkId link, v1alpha1::Register&& wanted) {
+  if (options_.reviewer == nullptr) {
+    return way.close(link, refused(v1alpha1::REFUSED_REASON_CREDENTIAL,
+                                   "this controller believes no service accounts: kubernetes in its configuration"));
+  }
+  {
+    const std::unique_lock lock(sessions_mutex_);
+    reviewed_.insert(link);
+  }
+  std::string token = std::move(*wanted.mutable_service_account_token());
+  options_.reviewer->review(std::move(token), [this, &way, link, wanted = std::move(wanted)](const auto& reviewed) {
+    const Result<std::string> subject = judge(reviewed, wanted);
+    if (subject) return admit(way, link, wanted, *subject);
+    {
+      const std::unique_lock lock(sessions_mutex_);
+      if (reviewed_.erase(link) == 0) return;  // it has not waited
+    }
+    const bool later = subject.error().kind == ErrorKind::unavailable;
+    if (later) say("a guard of " + wanted.application() + "/" + wanted.function() + ": " + subject.error().text);
+    way.close(link, refused(later ? v1alpha1::REFUSED_REASON_OVERLOADED : v1alpha1::REFUSED_REASON_CREDENTIAL,
+                            subject.error().text));
+  });
+}
+
+// Whom the guard is of, as Kubernetes and the application's settings have it.
+Result<std::string> Controller::judge(const Result<ReviewedToken>& token, const v1alpha1::Register& wanted) const {
+  if (!token) return std::unexpected(token.error());
+  const Application* const application = find(wanted.application());
+  if (application == nullptr || !application->catalog.believes(wanted.function(), token->account)) {
+    return fail(ErrorSource::controller, ErrorKind::refused,
+                "the service account " + token->account + " is none of the function " +
+                    document::quoted(wanted.function()) + ": serviceAccounts in the application's settings");
+  }
+  std::string out = "service account " + token->account;
+  if (!token->pod_uid.empty()) out += ", pod " + token->pod + " " + token->pod_uid;
+  return out;
+}
+
+void Controller::admit(Links& way, LinkId link, const v1alpha1::Register& wanted, const std::string& subject) {
   Application* const application = find(wanted.application());
   if (application == nullptr || !application->catalog.has_function(wanted.function())) {
     return way.close(link, refused(v1alpha1::REFUSED_REASON_FUNCTION, "the application has no function " +
@@ -172,7 +211,7 @@ void Controller::connected(Links& way, LinkId link, v1alpha1::Register&& wanted)
                                                                            std::to_string(limits::kInstanceBytesMax) +
                                                                            " printable bytes without blanks"));
   }
-  GuardTable::Arrival arrival{wanted.application(), wanted.function(), wanted.instance(), *subject, std::nullopt};
+  GuardTable::Arrival arrival{wanted.application(), wanted.function(), wanted.instance(), subject, std::nullopt};
   if (GuardId shown{}; wanted.guard_id().size() == shown.size()) {
     std::memcpy(shown.data(), wanted.guard_id().data(), shown.size());
     arrival.shown = shown;
@@ -200,9 +239,15 @@ void Controller::connected(Links& way, LinkId link, v1alpha1::Register&& wanted)
     member = known;
   }
   if (replaced != LinkId{}) way.close(replaced, refused(v1alpha1::REFUSED_REASON_OVERLOADED, "it has connected anew"));
+  bool ended = false;
   {
     const std::unique_lock lock(sessions_mutex_);
-    sessions_[link] = {member, application};
+    ended = !wanted.has_join_token() && reviewed_.erase(link) == 0;
+    if (!ended) sessions_[link] = {member, application};
+  }
+  if (ended) {  // while it was reviewed
+    const std::lock_guard lock(guards_mutex_);
+    return guards_.disconnect(link);
   }
   member->connect(way, link);
   if (!fresh) return welcome(member, *application);
@@ -309,6 +354,7 @@ void Controller::closed(LinkId link, const std::string&) {
   std::optional<Session> ended;
   {
     const std::unique_lock lock(sessions_mutex_);
+    reviewed_.erase(link);
     const auto found = sessions_.find(link);
     if (found == sessions_.end()) return;
     ended = std::move(found->second);

@@ -15,6 +15,7 @@
 #include <string>
 #include <thread>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "base/limits.h"
@@ -26,6 +27,7 @@
 #include "controller/link/links.h"
 #include "controller/registry/guard_table.h"
 #include "controller/registry/join_token.h"
+#include "controller/registry/token_review.h"
 #include "controller/store/journal_writer.h"
 
 namespace sallyport::controller {
@@ -34,6 +36,8 @@ struct ControllerOptions {
   std::chrono::milliseconds beat = limits::kBeatInterval;
   std::chrono::hours retention{30 * 24};        // of events
   std::function<void(const std::string&)> say;  // a line for a person, from any thread
+  // What asks Kubernetes about service accounts' tokens; null: they are not believed. Stopped before any link ends.
+  TokenReviewer* reviewer = nullptr;
 };
 
 class Controller final : public LinkHandler {
@@ -127,7 +131,9 @@ class Controller final : public LinkHandler {
   Result<Application*> need(std::string_view application) const;
   std::optional<Session> session(LinkId link) const;
 
-  Result<std::string> believe(const v1alpha1::Register& wanted) const;
+  void review(Links& way, LinkId link, v1alpha1::Register&& wanted);
+  Result<std::string> judge(const Result<ReviewedToken>& token, const v1alpha1::Register& wanted) const;
+  void admit(Links& way, LinkId link, const v1alpha1::Register& wanted, const std::string& subject);
   void welcome(const std::shared_ptr<Member>& member, Application& application);
   void take_events(const Session& session, v1alpha1::Events&& events);
   void note_update(const Session& session, LinkId link, const v1alpha1::UpdateTaken& taken);
@@ -171,6 +177,7 @@ class Controller final : public LinkHandler {
   std::map<GuardId, std::shared_ptr<Member>> members_;
   mutable std::shared_mutex sessions_mutex_;
   std::unordered_map<LinkId, Session> sessions_;
+  std::unordered_set<LinkId> reviewed_;  // links whose token Kubernetes is being asked about
 
   std::mutex clock_mutex_;
   std::condition_variable clock_changed_;

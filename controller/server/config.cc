@@ -1,5 +1,6 @@
 #include "controller/server/config.h"
 
+#include <cstdlib>
 #include <set>
 #include <utility>
 
@@ -49,6 +50,7 @@ class ConfigReader {
     out.certificate_file = spec_.tls().certificate();
     out.key_file = spec_.tls().key();
     read_administrators(out);
+    if (spec_.has_kubernetes()) read_kubernetes(out);
     return out;
   }
 
@@ -91,6 +93,36 @@ class ConfigReader {
       const bool editor = each.role() == api::ADMINISTRATOR_ROLE_EDITOR;
       out.administrators.push_back({each.name(), editor ? Role::editor : Role::viewer, each.token_file()});
     }
+  }
+
+  void read_kubernetes(Config& out) {
+    const std::string folder = "/var/run/secrets/kubernetes.io/serviceaccount/";
+    const api::KubernetesConfig& given = spec_.kubernetes();
+    const document::Place at = places_.of(given, api::KubernetesConfig::kApiServerFieldNumber);
+    std::string url = given.api_server();
+    if (!given.has_api_server()) {
+      const char* const host = std::getenv("KUBERNETES_SERVICE_HOST");
+      const char* const port = std::getenv("KUBERNETES_SERVICE_PORT");
+      if (host == nullptr || port == nullptr) {
+        diagnostics_.error(at, "there is no apiServer, and this is no pod",
+                           "apiServer: https://HOST:PORT, or KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT");
+        return;
+      }
+      const std::string_view address = host;
+      url = "https://" + (address.contains(':') ? "[" + std::string(address) + "]" : std::string(address)) + ":" + port;
+    }
+    auto server = http1::parse_https_url(url);
+    if (!server) {
+      diagnostics_.error(at, "the API server " + quoted(url) + " is not valid", "https://HOST:PORT");
+      return;
+    }
+    server->ca_file = given.has_ca_file() ? given.ca_file() : folder + "ca.crt";
+    out.kubernetes = {*std::move(server), given.has_token_file() ? given.token_file() : folder + "token",
+                      given.has_audience() ? given.audience() : "sallyport-controller"};
+    const bool full = !out.kubernetes->audience.empty() && !out.kubernetes->token_file.empty() &&
+                      !out.kubernetes->api_server.ca_file.empty();
+    check(full, ControllerConfigSpec::kKubernetesFieldNumber, "a field of kubernetes is empty",
+          "leave it out for its default");
   }
 
   const api::ControllerConfig& document_;

@@ -24,6 +24,7 @@ struct Config {
   std::string certificate_file, key_file;  // empty: of its own CA
   std::vector<std::string> names = {"localhost", "127.0.0.1", "::1"};
   std::chrono::hours retention{30 * 24};
+  std::optional<TokenReviewOptions> kubernetes;  // nothing: service accounts are not believed
 };
 
 struct ConfigLoad {
