@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,6 +17,8 @@
 #include "base/read_file.h"
 #include "cli/flow_text.h"
 #include "policy-engine/document/diagnostics.h"
+#include "policy-engine/flow/application_graph_document.h"
+#include "policy-engine/flow/document_header.h"
 #include "policy-engine/flow/graph_document.h"
 #include "policy-engine/flow/replay.h"
 #include "policy-engine/flow/trace_file.h"
@@ -25,6 +28,7 @@ namespace sallyport::cli {
 
 namespace {
 
+using flow::ApplicationGraphLoad;
 using flow::GraphLoad;
 using flow::Replay;
 using Outcome = Replay::Outcome;
@@ -38,16 +42,24 @@ struct Flags {
 
 std::string name_of(const std::string& file) { return file == "-" ? "stdin" : file; }
 
-// Without a graph after the diagnostics have been printed; with one, too, as there may be warnings.
+// Nothing after the mistake has been printed.
+std::optional<std::string> read(const std::string& file) {
+  auto text = read_file(file, limits::kPolicyBytesMax);
+  if (text) return std::move(*text);
+  std::cerr << "sallyport: " << text.error().text << "\n";
+  return std::nullopt;
+}
+
+// As it was loaded, after the diagnostics have been printed: there may be warnings, too.
+template <class Load>
+Load told(Load load) {
+  for (const document::Diagnostic& diagnostic : load.diagnostics) std::cerr << diagnostic.to_string() << "\n";
+  return load;
+}
+
 GraphLoad load(const std::string& file) {
-  const auto text = read_file(file, limits::kPolicyBytesMax);
-  if (!text) {
-    std::cerr << "sallyport: " << text.error().text << "\n";
-    return {};
-  }
-  GraphLoad result = flow::load_graph(*text, name_of(file));
-  for (const document::Diagnostic& diagnostic : result.diagnostics) std::cerr << diagnostic.to_string() << "\n";
-  return result;
+  const auto text = read(file);
+  return text ? told(flow::load_graph(*text, name_of(file))) : GraphLoad();
 }
 
 std::string count_of(std::size_t count, const std::string& noun) {
@@ -64,15 +76,28 @@ std::string summary_of(const GraphLoad& load) {
   return out;
 }
 
+std::string summary_of(const ApplicationGraphLoad& load) {
+  const auto& spec = load.document.spec();
+  std::string out = load.graph->application() + ": " + count_of(load.graph->function_count(), "function") + ", " +
+                    count_of(load.graph->edges().size(), "edge");
+  if (spec.executions() > 0) out += ", learned from " + count_of(spec.executions(), "execution");
+  return out;
+}
+
+template <class Load>
+bool check(const Load& load, const std::string& file) {
+  if (load.graph) std::cout << name_of(file) << ": good: " << summary_of(load) << "\n";
+  return load.graph != nullptr;
+}
+
 int check(const Flags& flags) {
   int code = 0;
   for (const std::string& file : flags.files) {
-    const GraphLoad result = load(file);
-    if (result.graph) {
-      std::cout << name_of(file) << ": good: " << summary_of(result) << "\n";
-    } else {
-      code = kExitBadGraph;
-    }
+    const auto text = read(file);
+    const bool good = text && (flow::kind_of(*text) == flow::kApplicationGraphKind
+                                   ? check(told(flow::load_application_graph(*text, name_of(file))), file)
+                                   : check(told(flow::load_graph(*text, name_of(file))), file));
+    if (!good) code = kExitBadGraph;
   }
   return code;
 }
@@ -83,8 +108,8 @@ bool terminal_has_colours() {
          std::string_view(terminal) != "dumb";
 }
 
-int show(const Flags& flags) {
-  const GraphLoad result = load(flags.file);
+template <class Load>
+int show(const Load& result, const Flags& flags) {
   if (!result.graph) return kExitBadGraph;
   if (flags.output == "text") {
     std::cout << outline_of(result.document, terminal_has_colours());
@@ -105,6 +130,15 @@ int show(const Flags& flags) {
     std::cout << *svg;
   }
   return 0;
+}
+
+int show(const Flags& flags) {
+  const auto text = read(flags.file);
+  if (!text) return kExitBadGraph;
+  const std::string name = name_of(flags.file);
+  return flow::kind_of(*text) == flow::kApplicationGraphKind
+             ? show(told(flow::load_application_graph(*text, name)), flags)
+             : show(told(flow::load_graph(*text, name)), flags);
 }
 
 void append_field(std::string& out, std::string_view name, std::string_view value) {
@@ -302,12 +336,14 @@ CLI::App* add_flow_command(CLI::App& app, int& exit_code) {
   flow->require_subcommand(1);
   const auto flags = std::make_shared<Flags>();
 
-  CLI::App* check_command = flow->add_subcommand("check", "Say everything that is wrong with flow graphs");
+  CLI::App* check_command =
+      flow->add_subcommand("check", "Say everything that is wrong with flow graphs and application graphs");
   check_command->add_option("FILE", flags->files, "The graphs; - reads standard input")->required();
   check_command->callback([flags, &exit_code] { exit_code = check(*flags); });
   check_command->footer("Example:\n  sallyport flow check graph.yaml\nExit code: 0, or 1 if there is an error.");
 
-  CLI::App* show_command = flow->add_subcommand("show", "Show a flow graph: as an outline, or drawn");
+  CLI::App* show_command =
+      flow->add_subcommand("show", "Show a flow graph or an application graph: as an outline, or drawn");
   show_command->add_option("FILE", flags->file, "The graph; - reads standard input")->required();
   add_output(*show_command, *flags, "text, dot, svg (with Graphviz) or json", {"text", "dot", "svg", "json"});
   show_command->callback([flags, &exit_code] { exit_code = show(*flags); });

@@ -197,7 +197,7 @@ TEST_F(FlowCommand, ShowSpeaksJson) {
   EXPECT_THAT(outcome.out, HasSubstr("\"apiVersion\": \"sallyport.dev/v1alpha1\""));
   // JSON is YAML: it is a graph as the file was.
   write(other_, outcome.out);
-  EXPECT_EQ(run({"flow", "diff", graph_, other_}).out, "");
+  EXPECT_EQ(run({"flow", "diff", graph_, other_}).code, 0);
 }
 
 TEST_F(FlowCommand, ShowSaysWhatIsMissingWithoutGraphviz) {
@@ -208,6 +208,64 @@ TEST_F(FlowCommand, ShowSaysWhatIsMissingWithoutGraphviz) {
   EXPECT_EQ(outcome.code, kExitBadGraph);
   EXPECT_EQ(outcome.out, "");
   EXPECT_THAT(outcome.err, HasSubstr("install the package graphviz, or write -o dot"));
+}
+
+const std::string kApplication = R"(apiVersion: sallyport.dev/v1alpha1
+kind: ApplicationGraph
+metadata: {name: shop}
+spec:
+  executions: 40
+  functions:
+  - {name: front, entry: true, instancesMax: 20}
+  - name: checkout
+    after:
+    - {function: front, support: 30}
+    - {function: front, through: POST sqs.example.com/, action: SendMessage, leadsTo: 0..3, redeliveries: 2,
+       within: 24h, support: 1}
+)";
+
+TEST_F(FlowCommand, ApplicationGraphsAreCheckedAtTheirPlaces) {
+  write(other_, kApplication);
+  EXPECT_EQ(run({"flow", "check", other_, graph_}).out,
+            other_ + ": good: shop: 2 functions, 2 edges, learned from 40 executions\n" + graph_ +
+                ": good: thumbnailer: 3 nodes, 5 edges, learned from 20 executions\n");
+  std::string text = kApplication;
+  text.replace(text.find("function: front, support"), 15, "function: frnot");
+  write(other_, text);
+  const Outcome outcome = run({"flow", "check", other_});
+  EXPECT_EQ(outcome.code, kExitBadGraph);
+  EXPECT_EQ(outcome.err, other_ +
+                             ":10:18: error: there is no function 'frnot', which would lead to 'checkout' (hint: "
+                             "did you mean 'front'?)\n");
+  EXPECT_EQ(run({"flow", "show", other_}).code, kExitBadGraph);
+  write(other_, kApplication + ": [");
+  EXPECT_EQ(run({"flow", "check", other_}).code, kExitBadGraph);
+}
+
+TEST_F(FlowCommand, ShowIsAnOutlineOfAnApplicationGraphToo) {
+  write(other_, kApplication);
+  EXPECT_EQ(run({"flow", "show", other_}).out, R"(shop, learned from 40 executions
+
+front  an entry, 20 instances at most
+
+checkout
+  after front  sends to it itself  seen 30 times
+  after front  POST sqs.example.com/ (SendMessage), to 0 to 3 each, 2 more if tried again, within 24h  seen once
+)");
+  const std::string drawing = run({"flow", "show", other_, "-o", "dot"}).out;
+  EXPECT_THAT(drawing, HasSubstr("f0 [label=\"front\\n20 instances at most\"];\n  entry -> f0;\n"));
+  EXPECT_THAT(drawing, HasSubstr("f0 -> f1 [label=\"sends to it itself\"];\n"));
+  EXPECT_THAT(drawing, HasSubstr("within 24h\\nseen once\", style=dashed];\n"));
+  const Outcome json = run({"flow", "show", other_, "-o", "json"});
+  write(other_, json.out);
+  EXPECT_EQ(run({"flow", "check", other_}).code, 0);
+}
+
+TEST_F(FlowCommand, WhatIsForFlowGraphsAloneSaysSoOfAnApplicationGraph) {
+  write(other_, kApplication);
+  const Outcome outcome = run({"flow", "diff", graph_, other_});
+  EXPECT_EQ(outcome.code, kExitNotTold);
+  EXPECT_THAT(outcome.err, HasSubstr("the kind is 'ApplicationGraph' (hint: it must be FlowGraph)"));
 }
 
 TEST_F(FlowCommand, DiffFindsNoneInWhatIsForPeopleAlone) {

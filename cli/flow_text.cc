@@ -36,13 +36,17 @@ std::string count_of(std::uint64_t count, const std::string& noun) {
   return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
 }
 
-// "3" → "up to 3 times", "2..5" → "2 to 5 times".
-std::string times_text(const std::string& times) {
+// "3" → "up to 3", "2..5" → "2 to 5".
+std::string count_text(const std::string& times) {
   const std::size_t dots = times.find("..");
-  if (dots == std::string::npos) return times == "1" ? "once" : "up to " + times + " times";
+  if (dots == std::string::npos) return times == "1" ? times : "up to " + times;
   const std::string least = times.substr(0, dots), most = times.substr(dots + 2);
-  if (least == most) return least == "1" ? "once" : least + " times";
-  return least + " to " + most + " times";
+  return least == most ? least : least + " to " + most;
+}
+
+std::string times_text(const std::string& times) {
+  const std::string count = count_text(times);
+  return count == "1" ? "once" : count + " times";
 }
 
 std::string request_text(const std::string& request, const std::string& action) {
@@ -94,6 +98,15 @@ std::string names_text(const Names& names) {
   return out;
 }
 
+// What leads over an edge of an application graph, and to how many executions.
+std::string edge_text(const api::Predecessor& edge) {
+  std::string out = edge.has_through() ? request_text(edge.through(), edge.action()) : "sends to it itself";
+  if (edge.has_leads_to()) out += ", to " + count_text(printable(edge.leads_to())) + " each";
+  if (edge.redeliveries() > 0) out += ", " + std::to_string(edge.redeliveries()) + " more if tried again";
+  if (edge.has_within()) out += ", within " + printable(edge.within());
+  return out;
+}
+
 class Outline {
  public:
   explicit Outline(bool colour) : colour_(colour) {}
@@ -110,6 +123,25 @@ class Outline {
     return std::move(out_);
   }
 
+  std::string of(const api::ApplicationGraph& graph) {
+    const api::ApplicationGraphSpec& spec = graph.spec();
+    out_ = bold(printable(spec.has_application() ? spec.application() : graph.metadata().name()));
+    if (spec.executions() > 0) out_ += ", learned from " + count_of(spec.executions(), "execution");
+    out_ += '\n';
+    for (const api::ApplicationFunction& function : spec.functions()) {
+      out_ += "\n" + bold(printable(function.name()));
+      if (function.entry()) out_ += "  an entry";
+      if (function.has_instances_max()) out_ += ", " + count_of(function.instances_max(), "instance") + " at most";
+      out_ += '\n';
+      for (const api::Predecessor& edge : function.after()) {
+        out_ += "  " + dim("after") + " " + printable(edge.function()) + "  " + edge_text(edge);
+        if (edge.support() > 0) out_ += "  " + seen(edge.support(), spec.executions());
+        out_ += '\n';
+      }
+    }
+    return std::move(out_);
+  }
+
  private:
   std::string painted(const char* code, const std::string& text) const {
     return colour_ ? std::string("\x1b[") + code + "m" + text + "\x1b[0m" : text;
@@ -117,14 +149,19 @@ class Outline {
   std::string bold(const std::string& text) const { return painted("1", text); }
   std::string dim(const std::string& text) const { return painted("2", text); }
 
+  // What was seen once may have been an accident, or an attack: it is the first thing to look at.
+  std::string seen(std::uint64_t support, std::uint64_t executions, const std::string& text) const {
+    return support == 1 && executions != 1 ? painted("33", "seen once") : dim(text);
+  }
+  std::string seen(std::uint64_t support, std::uint64_t executions) const {
+    return seen(support, executions, "seen " + count_of(support, "time"));
+  }
+
   void add(const api::Node& node, std::uint64_t executions) {
     out_ += "\n" + bold(printable(node.name())) + "  " + kind_text(node) + counters_text(node);
-    // What was seen once may have been an accident, or an attack: it is the first thing to look at.
-    if (node.support() == 1 && executions != 1) {
-      out_ += "  " + painted("33", "seen once");
-    } else if (node.support() > 0) {
-      out_ += "  " + dim("seen in " + std::to_string(node.support()) +
-                         (executions > 0 ? " of " + std::to_string(executions) : ""));
+    if (node.support() > 0) {
+      const std::string of = executions > 0 ? " of " + std::to_string(executions) : "";
+      out_ += "  " + seen(node.support(), executions, "seen in " + std::to_string(node.support()) + of);
     }
     out_ += '\n';
     for (const std::string& step : steps_text(node)) out_ += "  " + step + "\n";
@@ -259,6 +296,32 @@ void compare_field(std::vector<GraphDifference>& out, const std::string& name, c
 }  // namespace
 
 std::string outline_of(const api::FlowGraph& graph, bool colour) { return Outline(colour).of(graph); }
+std::string outline_of(const api::ApplicationGraph& graph, bool colour) { return Outline(colour).of(graph); }
+
+// Flows through a service are dashed: what leads to what is inferred there.
+std::string drawing_of(const api::ApplicationGraph& graph) {
+  const api::ApplicationGraphSpec& spec = graph.spec();
+  std::string out = "digraph " + label(printable(graph.metadata().name())) +
+                    " {\n  node [shape=box, fontname=\"sans-serif\", fontsize=11];\n"
+                    "  edge [fontname=\"sans-serif\", fontsize=9];\n"
+                    "  entry [shape=circle, label=\"\", style=filled, fillcolor=black, width=0.2];\n";
+  std::map<std::string, std::string> ids;
+  for (int i = 0; i < spec.functions_size(); ++i) ids.emplace(spec.functions(i).name(), "f" + std::to_string(i));
+  for (const api::ApplicationFunction& function : spec.functions()) {
+    const std::string& id = ids[function.name()];
+    std::string text = printable(function.name());
+    if (function.has_instances_max()) text += "\n" + count_of(function.instances_max(), "instance") + " at most";
+    out += "  " + id + " [label=" + label(text) + "];\n";
+    if (function.entry()) out += "  entry -> " + id + ";\n";
+    for (const api::Predecessor& edge : function.after()) {
+      std::string said = edge_text(edge);
+      if (edge.support() == 1 && spec.executions() != 1) said += "\nseen once";
+      out += "  " + ids[edge.function()] + " -> " + id + " [label=" + label(said) +
+             (edge.has_through() ? ", style=dashed" : "") + "];\n";
+    }
+  }
+  return out + "}\n";
+}
 
 std::string drawing_of(const api::FlowGraph& graph) {
   const api::FlowGraphSpec& spec = graph.spec();

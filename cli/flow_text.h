@@ -1,19 +1,23 @@
 #pragma once
-// A flow graph for people: as an outline, as a drawing for Graphviz, and what is different between two of them.
+// Flow graphs and application graphs for people: as an outline, as a drawing for Graphviz, and what is different
+// between two flow graphs.
 
 #include <string>
 #include <vector>
 
 #include "base/error.h"
+#include "policy-engine/api/application_graph.pb.h"
 #include "policy-engine/api/flow.pb.h"
 
 namespace sallyport::cli {
 
 // `colour`: with the escapes of a terminal.
 std::string outline_of(const flow::v1alpha1::FlowGraph& graph, bool colour);
+std::string outline_of(const flow::v1alpha1::ApplicationGraph& graph, bool colour);
 
 // In Graphviz's language.
 std::string drawing_of(const flow::v1alpha1::FlowGraph& graph);
+std::string drawing_of(const flow::v1alpha1::ApplicationGraph& graph);
 
 // What dot(1) makes of it. ErrorKind::unavailable: the program is not here; timeout, invalid: what it did instead.
 Result<std::string> svg_of(const std::string& drawing);

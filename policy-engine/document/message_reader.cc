@@ -268,7 +268,8 @@ class Reader {
     const bool wide = field.cpp_type() == FieldDescriptor::CPPTYPE_UINT64;
     const bool zeros = value.text.size() > 1 && value.text.front() == '0';
     const bool fits = wide || number <= std::numeric_limits<std::uint32_t>::max();
-    if (!value.plain || zeros || failed != std::errc() || last != end || !fits) {
+    // Protobuf's JSON, which is YAML, has quotes around 64 bits, as JavaScript's numbers have fewer.
+    if ((!value.plain && !wide) || zeros || failed != std::errc() || last != end || !fits) {
       return error(value.place,
                    quoted(field.json_name()) + " must be " + expected(field) + ", but this is " + describe(value));
     }

@@ -5,7 +5,7 @@
 #include "base/limits.h"
 #include "policy-engine/document/did_you_mean.h"
 #include "policy-engine/document/names.h"
-#include "policy-engine/flow/application_graph.h"
+#include "policy-engine/flow/application_graph_document.h"
 #include "policy-engine/flow/document_header.h"
 #include "policy-engine/flow/pattern_sample.h"
 
@@ -16,8 +16,6 @@ namespace {
 namespace api = v1alpha1;
 using document::Place;
 using document::quoted;
-
-constexpr std::string_view kKind = "ApplicationGraph";
 
 // Told from two samples of each: enough to find what a person mixes up. What it does not see does no harm, as of
 // several patterns the most specific alone gets a flow.
@@ -36,8 +34,9 @@ std::string in_line(const Place& place) {
 }  // namespace
 
 void ApplicationGraphChecker::check() {
-  check_document_header({document_, document_.api_version(), document_.kind(), document_.metadata(), kKind}, places_,
-                        diagnostics_, written_);
+  check_document_header(
+      {document_, document_.api_version(), document_.kind(), document_.metadata(), kApplicationGraphKind}, places_,
+      diagnostics_, written_);
   if (!document_.has_spec() || !check_size()) return;
   check_application();
   check_names();

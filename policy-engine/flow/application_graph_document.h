@@ -13,6 +13,8 @@
 
 namespace sallyport::flow {
 
+inline constexpr std::string_view kApplicationGraphKind = "ApplicationGraph";
+
 struct ApplicationGraphLoad {
   std::shared_ptr<const ApplicationGraph> graph;  // null if there was any error
   v1alpha1::ApplicationGraph document;            // as far as it could be read

@@ -50,6 +50,7 @@ class Writer {
     out_ += "spec:\n";
     const api::ApplicationGraphSpec& spec = document.spec();
     if (spec.has_application()) line("  ", "application", scalar(spec.application(), false));
+    if (spec.has_executions()) line("  ", "executions", std::to_string(spec.executions()));
     out_ += "  functions:\n";
     for (const api::ApplicationFunction* function : ordered(spec)) write(*function);
     return std::move(out_);
@@ -80,6 +81,7 @@ class Writer {
     if (source.has_redeliveries()) line(in, "redeliveries", std::to_string(source.redeliveries()));
     if (source.has_redelivery_window()) line(in, "redeliveryWindow", scalar(source.redelivery_window(), false));
     if (source.has_within()) line(in, "within", scalar(source.within(), false));
+    if (source.has_support()) line(in, "support", std::to_string(source.support()));
   }
 
   std::string out_;

@@ -1,6 +1,7 @@
 #include "policy-engine/flow/document_header.h"
 
 #include "policy-engine/document/names.h"
+#include "policy-engine/document/yaml_tree.h"
 
 namespace sallyport::flow {
 
@@ -12,6 +13,15 @@ constexpr std::string_view kApiVersion = "sallyport.dev/v1alpha1";
 constexpr int kApiVersionField = 1, kKindField = 2, kMetadataField = 3;
 
 }  // namespace
+
+std::string kind_of(std::string_view yaml) {
+  document::Diagnostics ignored("");  // whoever reads the document says them
+  const auto tree = document::parse_yaml(yaml, ignored);
+  for (std::size_t i = 0; tree && i < tree->keys.size(); ++i) {
+    if (tree->keys[i].text == "kind") return tree->items[i].text;
+  }
+  return {};
+}
 
 void check_document_header(const DocumentHeader& header, const document::Places& places,
                            document::Diagnostics& diagnostics, bool written) {

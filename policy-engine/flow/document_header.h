@@ -16,6 +16,9 @@ namespace sallyport::flow {
 inline constexpr std::string_view kSubdomainHint =
     "up to 253 of a-z, 0-9, '.' and '-', starting and ending with a letter or digit";
 
+// What a document says that it is; empty: nothing, or it is no YAML.
+std::string kind_of(std::string_view yaml);
+
 struct DocumentHeader {
   const google::protobuf::Message& document;  // its fields 1, 2 and 3 are the next three
   const std::string& api_version;
