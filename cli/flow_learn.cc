@@ -13,8 +13,10 @@
 #include "base/limits.h"
 #include "base/read_file.h"
 #include "policy-engine/document/diagnostics.h"
+#include "policy-engine/flow/application_graph_document.h"
 #include "policy-engine/flow/graph_document.h"
 #include "policy-engine/flow/learn.h"
+#include "policy-engine/flow/learn_application.h"
 #include "policy-engine/flow/operation.h"
 #include "policy-engine/flow/trace_file.h"
 #include "proxy/guard/json.h"
@@ -29,9 +31,11 @@ using flow::v1alpha1::Trace;
 struct Flags {
   std::string graph;
   std::vector<std::string> traces;
+  std::vector<std::string> after;
   std::string output;
-  bool each = false;
+  bool each = false, global = false;
   flow::LearnOptions options;
+  flow::LearnApplicationOptions application;
 };
 
 int complain(const Error& error) {
@@ -51,10 +55,14 @@ Result<void> read_all(const std::vector<std::string>& files, const flow::TakeTra
   return {};
 }
 
-void print_notes(const flow::Learned& learned) {
-  for (const flow::LearnNote& note : learned.notes) {
+void print_notes(const std::vector<flow::LearnNote>& notes) {
+  for (const flow::LearnNote& note : notes) {
     std::cerr << "note: " << (note.node.empty() ? "" : note.node + ": ") << note.text << "\n";
   }
+}
+
+void print_notes(const flow::Learned& learned) {
+  print_notes(learned.notes);
   std::cerr << "learned from " << learned.executions << (learned.executions == 1 ? " execution" : " executions") << ": "
             << learned.graph.spec().nodes_size() << " nodes\n";
 }
@@ -68,7 +76,43 @@ int put_out(const std::string& text, const std::string& file) {
   return written ? 0 : complain(written.error());
 }
 
+// "resize=PUT uploads.example.com/{uuid}", into its two parts. False: it is not of this form.
+bool read_after(const std::vector<std::string>& texts, flow::LearnApplicationOptions& options) {
+  for (const std::string& text : texts) {
+    const std::size_t equals = text.find('=');
+    if (equals == std::string::npos) return false;
+    options.after.emplace_back(text.substr(0, equals), text.substr(equals + 1));
+  }
+  return true;
+}
+
+int learn_application(const Flags& flags) {
+  flow::LearnApplicationOptions options = flags.application;
+  options.lcp_threshold = flags.options.lcp_threshold;
+  options.exact_counts = flags.options.exact_counts;
+  if (options.application.empty() || !flags.options.function.empty()) {
+    std::cerr << "sallyport: --global needs --application NAME, and learns from all functions (no --function)\n";
+    return kExitNotLearned;
+  }
+  if (!read_after(flags.after, options)) {
+    std::cerr << "sallyport: --after has the form FUNCTION='METHOD URL'\n";
+    return kExitNotLearned;
+  }
+  flow::ApplicationLearner learner(std::move(options));
+  if (auto read = read_all(flags.traces, [&](Trace&& trace) { return learner.add(std::move(trace)); }); !read) {
+    return complain(read.error());
+  }
+  const auto learned = learner.finish();
+  if (!learned) return complain(learned.error());
+  print_notes(learned->notes);
+  const auto& spec = learned->graph.spec();
+  std::cerr << "learned from " << spec.executions() << (spec.executions() == 1 ? " execution: " : " executions: ")
+            << spec.functions_size() << " functions\n";
+  return put_out(flow::write_application_graph(learned->graph), flags.output);
+}
+
 int learn(const Flags& flags) {
+  if (flags.global) return learn_application(flags);
   flow::Learner learner(flags.options);
   if (auto read = read_all(flags.traces, [&](Trace&& trace) { return learner.add(std::move(trace)); }); !read) {
     return complain(read.error());
@@ -244,11 +288,36 @@ void add_options(CLI::App& command, Flags& flags) {
 void add_flow_learn_commands(CLI::App& flow, int& exit_code) {
   const auto flags = std::make_shared<Flags>();
 
-  CLI::App* learn_command = flow.add_subcommand("learn", "Learn a function's flow graph from traces");
+  CLI::App* learn_command =
+      flow.add_subcommand("learn", "Learn a function's flow graph from traces, or an application's graph");
   add_options(*learn_command, *flags);
+  CLI::Option* global =
+      learn_command->add_flag("--global", flags->global, "Learn which function may follow which, from traces of all");
+  learn_command->add_option("-a,--application", flags->application.application, "The application that they are of")
+      ->type_name("NAME")
+      ->needs(global);
+  learn_command
+      ->add_option(
+          "--entry", flags->application.entries,
+          "A function that messages from outside begin, each of them; default: those that nothing comes before")
+      ->type_name("FUNCTION")
+      ->allow_extra_args(false)
+      ->needs(global);
+  learn_command
+      ->add_option("--after", flags->after,
+                   "A request that leads to a function, where times do not tell which one does")
+      ->type_name("FUNCTION=REQUEST")
+      ->allow_extra_args(false)
+      ->needs(global);
+  learn_command
+      ->add_option("--redeliveries", flags->application.redeliveries,
+                   "How often services may try again what nobody waits for (default 2)")
+      ->check(CLI::Range(std::uint32_t{0}, limits::kRedeliveriesMax))
+      ->needs(global);
   learn_command->callback([flags, &exit_code] { exit_code = learn(*flags); });
   learn_command->footer(
-      "Example:\n  sallyport flow learn traces.jsonl -o thumbnailer.graph.yaml\n"
+      "Examples:\n  sallyport flow learn traces.jsonl -o thumbnailer.graph.yaml\n"
+      "  sallyport app traces -a shop | sallyport flow learn --global -a shop - -o shop.graph.yaml\n"
       "Notes on standard error say what to look at before the graph is trusted. Exit code: 0, or 1 if nothing was "
       "learned.");
 

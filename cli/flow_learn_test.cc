@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/read_file.h"
+#include "policy-engine/flow/application_graph_document.h"
 #include "policy-engine/flow/graph_document.h"
 #include "policy-engine/flow/trace_builder.h"
 #include "policy-engine/flow/trace_file.h"
@@ -82,6 +83,34 @@ TEST_F(FlowLearn, ReadsSeveralFilesAndGivesTheSameBytes) {
   const std::string first = out_;
   EXPECT_EQ(run({"learn", b, a}), 0);
   EXPECT_EQ(out_, first);
+}
+
+TEST_F(FlowLearn, LearnsAnApplicationGraphFromTracesOfAll) {
+  std::string bytes;
+  for (int i = 0; i < 8; ++i) {
+    for (const bool second : {false, true}) {
+      auto trace = flow::TraceBuilder(second ? "store" : "web").put("orders.example", "/new").done();
+      trace.mutable_began()->set_seconds(1'700'000'000 + i * 10 + (second ? 2 : 0));
+      append_trace(bytes, trace, flow::TraceForm::json_lines, bytes.empty());
+    }
+  }
+  const std::string file = path("traces");
+  ASSERT_TRUE(write_file(file, bytes));
+  ASSERT_EQ(run({"learn", "--global", "-a", "shop", "--entry", "web", file, "-o", path("shop.yaml")}), 0) << err_;
+  EXPECT_THAT(err_, HasSubstr("learned from 16 executions: 2 functions\n"));
+  const auto text = read_file(path("shop.yaml"), 1 << 20);
+  const auto load = flow::load_application_graph(*text, "shop.yaml");
+  ASSERT_NE(load.graph, nullptr) << *text;
+  EXPECT_EQ(load.graph->application(), "shop");
+  EXPECT_EQ(load.graph->edges().size(), 1U);
+
+  EXPECT_EQ(run({"learn", "--global", file}), kExitNotLearned);
+  EXPECT_THAT(err_, HasSubstr("--global needs --application NAME"));
+  EXPECT_EQ(run({"learn", "--global", "-a", "shop", "--after", "store", file}), kExitNotLearned);
+  EXPECT_THAT(err_, HasSubstr("--after has the form FUNCTION='METHOD URL'"));
+  EXPECT_EQ(run({"learn", "--global", "-a", "shop", "--entry", "shop", file}), kExitNotLearned);
+  EXPECT_THAT(err_, HasSubstr("no execution of the entry 'shop'"));
+  EXPECT_NE(run({"learn", "-a", "shop", file}), 0) << "it is for --global alone";
 }
 
 TEST_F(FlowLearn, MergesIntoAReviewedGraphAndKeepsItsComments) {
