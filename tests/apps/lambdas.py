@@ -17,6 +17,7 @@ import uuid
 import clients
 import guard
 import lab
+import membership
 import origin
 
 _HERE = pathlib.Path(__file__).resolve().parent
@@ -76,6 +77,7 @@ class Guarding:
     mode: str = "learn"
     graphs: dict = dataclasses.field(default_factory=dict)  # function to the text of its flow graph; empty: any order
     hijacked: dict = dataclasses.field(default_factory=dict)  # function to the module of attacks/ that has come into it
+    member: membership.Membership | None = None  # of whose controller guards have their policies
 
 
 class Invocation:
@@ -120,6 +122,11 @@ class Function:
                 told = {"errorMessage": f"{self.name} did not answer", "errorType": "Sandbox.Timedout"}
                 return json.dumps(told).encode(), True
         return invocation.result, invocation.failed
+
+    def give_up(self, invocation):
+        """For one that its guard has taken from the Runtime API and refused: nobody will end it."""
+        invocation.end(b"", True)
+        self.cloud.work.end()
 
     def _enqueue(self, invocation):
         with self._changed:
@@ -196,11 +203,15 @@ class Instance:
     def start(self):
         specification = self.function.specification
         handler = "hijacked.handler" if self.function.name in self._guarding.hijacked else specification.handler
+        policy, flags = self._policy(), ["--mode", self._guarding.mode]
+        if self._guarding.member:
+            graph = self._guarding.graphs.get(self.function.name)
+            flags, policy = self._guarding.member.flags(self.function.name, policy, graph), None
         with open(self._errors, "w") as errors:
             self.process = self.bench.start(
                 self.command(handler),
-                ["--mode", self._guarding.mode, "--quiet", "--traces", self._traces, *self.flags()],
-                self._policy(),
+                [*flags, "--quiet", "--traces", self._traces, *self.flags()],
+                policy,
                 self._environment(),
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
@@ -231,8 +242,8 @@ class Instance:
     def _policy(self):
         allowed = self.function.specification.endpoints
         endpoints = [guard.endpoint(each.host, operations=each.operations, query=each.query) for each in allowed]
-        document = json.loads(guard.policy(*endpoints, function=self.function.name))
-        if self._guarding.graphs:
+        document = json.loads(guard.policy(*endpoints, function=self.function.name, mode=self._guarding.mode))
+        if self._guarding.graphs and not self._guarding.member:
             (self.bench.folder / "function.graph.yaml").write_text(self._guarding.graphs[self.function.name])
             document["spec"]["flow"] = "function.graph.yaml"
         return json.dumps(document)
