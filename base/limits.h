@@ -219,14 +219,25 @@ inline constexpr seconds kTagSkew{60};            // between the clocks of two g
 inline constexpr std::size_t kStoreQueuedBytesMax = 64 << 20;  // of events that wait to be written
 inline constexpr std::chrono::milliseconds kStoreRetryDelay{1'000};
 inline constexpr milliseconds kStoreDrainTime{5'000};  // for what waits to be written before the state is built anew
+inline constexpr std::uint64_t kStoreBytesMax = 16ULL << 30;  // on the disk; the default
+inline constexpr std::uint64_t kStoreBytesMin = 64ULL << 20;  // that it may be set to
+inline constexpr std::size_t kStoredRowBytes = 256;           // that a batch or a decided ask takes besides itself
+
+// What is stored of what guards tell. Beyond a rate they are told later that it is stored, and so wait; who does not
+// wait is refused.
+inline constexpr double kGuardBytesPerSecond = 1 << 20, kGuardBytesBurst = 64 << 20;
+inline constexpr double kFunctionBytesPerSecond = 8 << 20, kFunctionBytesBurst = 512 << 20;  // of all its guards
+inline constexpr double kGuardDebtBytesMax = 32 << 20, kFunctionDebtBytesMax = 1 << 30;      // then none is taken
 
 // The controller.
 inline constexpr std::size_t kAlarmsWaitingMax = 4'096;  // that differ, to be written
+inline constexpr std::size_t kAlarmsDifferentMax = 64;   // of one kind and function in kAlarmsApart; then "others"
+inline constexpr std::size_t kAlarmTextBytesMax = 1'024;
 inline constexpr milliseconds kAlarmsTogether{200};
 inline constexpr milliseconds kAlarmsApart{10 * 60'000};     // then one that is alike is a new one
 inline constexpr milliseconds kEventAgeMax{24 * 3'600'000};  // that a guard's clock is believed
-inline constexpr milliseconds kReplayTime{24 * 3'600'000};   // of the journal, after a restart
 inline constexpr milliseconds kGuardMemory{24 * 3'600'000};  // that an instance which is gone may come back as itself
+inline constexpr std::size_t kGuardsRememberedMax = 65'536;  // of one function; then the oldest that are gone go
 inline constexpr milliseconds kTagKeySettle{10'000};  // that a new key is verified with before tags are made with it
 inline constexpr std::size_t kInstanceBytesMax = 128;
 inline constexpr std::size_t kApplicationsMax = 1'024;
@@ -298,7 +309,7 @@ inline constexpr std::size_t kLinkAskBytesMax = 65'536;
 inline constexpr std::size_t kSpoolEventsMax = 131'072;
 inline constexpr std::size_t kSpoolBytesMax = 32 << 20;
 inline constexpr std::size_t kSpoolSentEventsMax = 16'384;  // that the controller has not taken yet
-inline constexpr std::size_t kSpoolSentBytesMax = 8 << 20;
+inline constexpr std::size_t kSpoolSentBytesMax = 8 << 20;  // the same; a guard that sends more is refused
 inline constexpr std::size_t kSpoolBatchEvents = 256;
 inline constexpr std::size_t kSpoolBatchBytes = 262'144;
 inline constexpr milliseconds kSpoolBatchDelay{5};

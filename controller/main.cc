@@ -165,7 +165,10 @@ int serve(const Config& config) {
     if (!started) return complain(kExitFailed, started.error().text);
     reviewer = std::move(*started);
   }
-  auto controller = Controller::start(**store, {.retention = config.retention, .say = say, .reviewer = reviewer.get()});
+  auto controller = Controller::start(**store, {.retention = config.retention,
+                                                .store_bytes_max = config.store_bytes_max,
+                                                .say = say,
+                                                .reviewer = reviewer.get()});
   if (!controller) return complain(exit_code_of(controller.error()), controller.error().text);
 
   // Listens last: whoever can connect is served.

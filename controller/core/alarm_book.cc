@@ -1,10 +1,23 @@
 #include "controller/core/alarm_book.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/limits.h"
 
 namespace sallyport::controller {
+
+namespace {
+
+// At the beginning of a character: it stays UTF-8.
+void cut(std::string& text) {
+  if (text.size() <= limits::kAlarmTextBytesMax) return;
+  std::size_t size = limits::kAlarmTextBytesMax;
+  while (size > 0 && (static_cast<unsigned char>(text[size]) & 0xC0) == 0x80) --size;
+  text.resize(size);
+}
+
+}  // namespace
 
 AlarmBook::AlarmBook(Store& store, std::function<void(const AlarmRow&)> say)
     : store_(store), say_(std::move(say)), thread_([this] { run(); }) {}
@@ -25,6 +38,12 @@ AlarmBook::Key AlarmBook::key_of(const AlarmRow& alarm) {
 void AlarmBook::raise(AlarmRow alarm) {
   const std::lock_guard lock(mutex_);
   counts_[{alarm.application, alarm.kind}] += alarm.count;
+  cut(alarm.text);
+  cut(alarm.about);
+  Different& different = different_[{alarm.application, alarm.kind, alarm.function}];
+  if (alarm.last >= different.since + limits::kAlarmsApart) different = {alarm.last, {}};
+  if (different.abouts.size() < limits::kAlarmsDifferentMax) different.abouts.insert(alarm.about);
+  if (!different.abouts.contains(alarm.about)) alarm.about = "others";
   if (waiting_.size() >= limits::kAlarmsWaitingMax && !waiting_.contains(key_of(alarm))) {
     alarm.function.clear();
     alarm.about = "many";

@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <tuple>
@@ -23,7 +24,8 @@ class AlarmBook {
   AlarmBook& operator=(const AlarmBook&) = delete;
   ~AlarmBook();  // writes what is left, once
 
-  // Any thread; waits for nothing. Past limits::kAlarmsWaitingMax that differ, the others of a kind are one.
+  // Any thread; waits for nothing. Past limits::kAlarmsWaitingMax that differ, the others of a kind are one, and so are
+  // those of a function past limits::kAlarmsDifferentMax in limits::kAlarmsApart: what guards say is in them.
   void raise(AlarmRow alarm);
   // Since the start, by application and kind.
   using Counts = std::map<std::pair<std::string, std::string>, std::uint64_t>;
@@ -40,6 +42,11 @@ class AlarmBook {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::map<Key, AlarmRow> waiting_;
+  struct Different {
+    Time since{};
+    std::set<std::string> abouts;
+  };
+  std::map<std::tuple<std::string, std::string, std::string>, Different> different_;  // by application, kind, function
   Counts counts_;
   bool stopping_ = false;
   std::map<Key, Time> said_;  // of the thread's own

@@ -83,6 +83,13 @@ Result<std::unique_ptr<Controller>> Controller::start(Store& store, ControllerOp
 }
 
 Result<void> Controller::load() {
+  const auto latest = store_.latest();
+  if (!latest) return std::unexpected(latest.error());
+  if (const auto behind = *latest - clock_.now(); behind.count() > 0) {
+    say("the machine's clock is " + std::to_string(behind.count()) +
+        " ms behind what has been stored; times go on from there");
+  }
+  clock_.go_on_from(*latest);
   const Time now = clock_.now();
   generation_ = static_cast<std::uint64_t>(std::max<std::int64_t>(now.time_since_epoch().count(), 0));
   auto documents = store_.documents();
@@ -116,16 +123,23 @@ Result<void> Controller::load() {
     application->tracker.set_limits(application->catalog.limits(), now);
     application->tracker.begin(application->catalog.application_graph());
   }
-  return store_.replay(now - limits::kReplayTime, [this](Store::Entry&& entry) -> Result<void> {
+  return store_.replay(now - memory(), [this](Store::Entry&& entry) -> Result<void> {
     Application* const application = find(entry.events ? entry.events->application : entry.decided->application);
     return application == nullptr ? Result<void>{} : application->tracker.replay(entry);
   });
 }
 
+// How far back in the journal there is what matters for the state of an application.
+std::chrono::milliseconds Controller::memory() const {
+  std::chrono::milliseconds longest{};
+  for (const std::string& name : applications()) longest = std::max(longest, find(name)->tracker.memory());
+  return longest;
+}
+
 Controller::Application& Controller::add_application(const std::string& name) {
   const std::unique_lock lock(applications_mutex_);
   auto& application = applications_[name];
-  if (!application) application = std::make_unique<Application>(name, journal_, alarms_);
+  if (!application) application = std::make_unique<Application>(name, journal_, alarms_, options_.budgets);
   return *application;
 }
 
@@ -235,7 +249,10 @@ void Controller::admit(Links& way, LinkId link, const v1alpha1::Register& wanted
     fresh = admitted->fresh;
     replaced = admitted->replaced;
     auto& known = members_[row.id];
-    if (!known) known = std::make_shared<Member>(row.id, row.application, row.function, row.events_taken);
+    if (!known) {
+      known = std::make_shared<Member>(row.id, row.application, row.function, row.events_taken,
+                                       application->tracker.fresh_budget(clock_.now()));
+    }
     member = known;
   }
   if (replaced != LinkId{}) way.close(replaced, refused(v1alpha1::REFUSED_REASON_OVERLOADED, "it has connected anew"));
@@ -262,7 +279,7 @@ void Controller::welcome(const std::shared_ptr<Member>& member, Application& app
   Envelope envelope;
   v1alpha1::Registered& registered = *envelope.mutable_registered();
   registered.set_guard_id(std::string(reinterpret_cast<const char*>(member->id.data()), member->id.size()));
-  registered.set_events_taken(member->stored);
+  registered.set_events_taken(member->taken());
   registered.set_beat_ms(static_cast<std::uint32_t>(options_.beat.count()));
   const std::lock_guard lock(application.given_mutex);
   member->welcome(envelope);
@@ -317,6 +334,10 @@ void Controller::take_events(const Session& session, v1alpha1::Events&& events) 
       break;
     case Tracker::Taken::later:
       session.member->close(refused(v1alpha1::REFUSED_REASON_OVERLOADED, "too much waits to be stored"));
+      break;
+    case Tracker::Taken::too_much:
+      session.member->close(
+          refused(v1alpha1::REFUSED_REASON_OVERLOADED, "it tells more than may be stored, and does not wait"));
       break;
     case Tracker::Taken::malformed:
       session.member->close(refused(v1alpha1::REFUSED_REASON_MALFORMED, "events are missing between those it sent"));
@@ -729,6 +750,7 @@ void Controller::advance(Time now) {
   looked_ = now;
   look_after_guards(now);
   look_after_keys(now);
+  look_after_store(now);
 }
 
 void Controller::look_after_guards(Time now) {
@@ -770,6 +792,20 @@ void Controller::look_after_keys(Time now) {
       distribute_to_all(application);
     }
   }
+}
+
+// Where one function has filled the store with what may not go yet, no more is taken of it: fails closed for that
+// function alone. Its guards keep their events, and what it would be allowed has to be told first.
+void Controller::look_after_store(Time now) {
+  const auto full = store_.make_room(options_.store_bytes_max, now - memory());
+  if (!full) return say("the store can't be kept small: " + full.error().text);
+  for (const std::string& name : applications()) {
+    find(name)->tracker.hold(*full && (*full)->application == name ? (*full)->function : std::string());
+  }
+  if (!*full) return;
+  raise((*full)->application, "store-full", (*full)->function, "",
+        "the store is full of its last events: no more of them are taken until the oldest may go; raise storeBytesMax, "
+        "or let it send less");
 }
 
 void Controller::raise(const std::string& application, std::string_view kind, const std::string& function,

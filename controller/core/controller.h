@@ -34,7 +34,9 @@ namespace sallyport::controller {
 
 struct ControllerOptions {
   std::chrono::milliseconds beat = limits::kBeatInterval;
-  std::chrono::hours retention{30 * 24};        // of events
+  std::chrono::hours retention{30 * 24};  // of events and alarms
+  std::uint64_t store_bytes_max = limits::kStoreBytesMax;
+  Tracker::Budgets budgets = {};
   std::function<void(const std::string&)> say;  // a line for a person, from any thread
   // What asks Kubernetes about service accounts' tokens; null: they are not believed. Stopped before any link ends.
   TokenReviewer* reviewer = nullptr;
@@ -111,8 +113,8 @@ class Controller final : public LinkHandler {
     std::shared_ptr<const SharedEnvelope> envelope;
   };
   struct Application {
-    Application(const std::string& name, JournalWriter& journal, AlarmBook& alarms)
-        : catalog(name), tracker(name, journal, alarms) {}
+    Application(const std::string& name, JournalWriter& journal, AlarmBook& alarms, const Tracker::Budgets& budgets)
+        : catalog(name), tracker(name, journal, alarms, budgets) {}
     Catalog catalog;
     Tracker tracker;
     std::mutex given_mutex;  // held while it is sent: nobody gets an older one after a newer one
@@ -151,6 +153,8 @@ class Controller final : public LinkHandler {
   void advance(Time now);
   void look_after_guards(Time now);
   void look_after_keys(Time now);
+  void look_after_store(Time now);
+  std::chrono::milliseconds memory() const;
   Result<Put> put_checked(Document document, std::uint64_t after, const std::string& who);
   Result<void> put_new_key(const std::string& application);
   void drop_guards_of(const std::string& subject);
@@ -164,7 +168,6 @@ class Controller final : public LinkHandler {
   const ControllerOptions options_;
   Clock clock_;
   AlarmBook alarms_;
-  JournalWriter journal_;
   JoinTokens tokens_;
   std::atomic<std::uint64_t> generation_ = 0;
 
@@ -178,6 +181,7 @@ class Controller final : public LinkHandler {
   mutable std::shared_mutex sessions_mutex_;
   std::unordered_map<LinkId, Session> sessions_;
   std::unordered_set<LinkId> reviewed_;  // links whose token Kubernetes is being asked about
+  JournalWriter journal_;  // behind what it tells, when it has written, that it has
 
   std::mutex clock_mutex_;
   std::condition_variable clock_changed_;

@@ -6,19 +6,24 @@
 #include <filesystem>
 #include <future>
 
+#include "base/limits.h"
 #include "base/read_file.h"
-#include "controller/link/test_controller.h"
+#include "controller/core/test_guard.h"
+#include "controller/link/raw_guard.h"
 #include "controller/store/sqlite_store.h"
 
 namespace sallyport::controller {
 namespace {
 
 using namespace std::chrono_literals;
+using testing::ask_of;
 using ::testing::ElementsAre;
 using testing::eventually;
 using ::testing::HasSubstr;
+using testing::id_of;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
+using testing::TestGuard;
 
 constexpr const char* kPolicy = R"(apiVersion: sallyport.dev/v1alpha1
 kind: EgressPolicy
@@ -58,100 +63,45 @@ Document document(DocumentKind kind, std::string text, const std::string& functi
   return out;
 }
 
-// A guard's end of a real link, and what has come over it.
-class TestGuard {
+// A guard of `front` that sends on, whatever it is told, and comes again under its id.
+class Flood {
  public:
-  TestGuard(std::uint16_t port, const std::string& ca_file, const std::string& function, const std::string& instance,
-            const std::string& token) {
-    link::LinkHandlers handlers;
-    handlers.on_update = [this](v1alpha1::Update&& update) {
-      const std::lock_guard lock(mutex_);
-      updates_.push_back(std::move(update));
-    };
-    handlers.on_registered = [this](const v1alpha1::Registered& registered) {
-      const std::lock_guard lock(mutex_);
-      ids_.push_back(registered.guard_id());
-    };
-    auto registration = [=]() -> Result<v1alpha1::Register> {
-      v1alpha1::Register wanted;
-      wanted.set_join_token(token);
-      wanted.set_application("shop");
-      wanted.set_function(function);
-      wanted.set_instance(instance);
-      return wanted;
-    };
-    auto made = link::RemoteLink::start({.host = "127.0.0.1", .port = port, .ca_file = ca_file}, registration,
-                                        std::move(handlers));
-    EXPECT_TRUE(made) << made.error().text;
-    link_ = std::move(*made);
-  }
+  Flood(std::uint16_t port, std::string token) : port_(port), token_(std::move(token)) {}
 
-  link::ControllerLink& link() { return *link_; }
-  bool connected() const { return link_->status().state == link::LinkState::connected; }
-  std::vector<v1alpha1::Update> updates() {
-    const std::lock_guard lock(mutex_);
-    return updates_;
-  }
-  v1alpha1::Update update() { return updates().back(); }
-  std::vector<std::string> ids() {
-    const std::lock_guard lock(mutex_);
-    return ids_;
-  }
-
-  Result<v1alpha1::EntryAnswer> ask(v1alpha1::EntryAsk wanted) {
-    std::promise<Result<v1alpha1::EntryAnswer>> answer;
-    net::Loop loop;
-    std::thread thread([&] {
-      loop.spawn(ask_and_stop(*link_, loop, wanted, answer));
-      loop.run();
-      loop.drop_tasks();
-    });
-    auto result = answer.get_future().get();
-    thread.join();
-    return result;
-  }
-
-  // m_in, answered or not, and then one flow.
-  void tell_execution(const std::string& execution, const std::string& request, bool asked) {
-    v1alpha1::Event event;
-    event.mutable_execution_began()->set_execution(execution);
-    event.mutable_execution_began()->set_request_id(request);
-    event.mutable_execution_began()->set_asked(asked);
-    link_->report(event);
-  }
-  void tell_flow(const std::string& execution, const std::string& request, std::uint64_t id) {
-    v1alpha1::Event event;
-    v1alpha1::FlowBegan& flow = *event.mutable_flow_began();
-    flow.set_execution(execution);
-    flow.set_request_id(request);
-    flow.set_id(id);
-    flow.mutable_operation()->set_method("PUT");
-    flow.mutable_operation()->set_host("queue.example.com");
-    flow.mutable_operation()->set_path("/one");
-    link_->report(event);
+  // Why it was refused; empty: it was not, for `most` messages.
+  std::string until_refused(const std::function<v1alpha1::Envelope()>& next, int most) {
+    std::string why;
+    testing::RawGuard guard(loop_, context_.get(), port_);
+    net::testing::run(loop_, send(*this, guard, next, most, why));
+    return why;
   }
 
  private:
-  static net::Task<void> ask_and_stop(link::ControllerLink& link, net::Loop& loop, v1alpha1::EntryAsk wanted,
-                                      std::promise<Result<v1alpha1::EntryAnswer>>& answer) {
-    answer.set_value(co_await link.ask(loop, std::move(wanted), loop.in(5s)));
-    loop.stop();
+  static net::Task<void> send(Flood& self, testing::RawGuard& guard, std::function<v1alpha1::Envelope()> next, int most,
+                              std::string& why) {
+    const Result<void> opened = co_await guard.open(self.loop_.in(5s));
+    if (!opened) co_return;
+    v1alpha1::Envelope hello = testing::RawGuard::hello("flood", self.token_);
+    hello.mutable_register_()->set_function("front");
+    hello.mutable_register_()->set_guard_id(self.id_);
+    guard.send(hello);
+    for (int i = 0; i < most;) {
+      const auto answer = co_await guard.receive(self.loop_.in(50ms));
+      if (answer && answer->has_registered()) self.id_ = answer->registered().guard_id();
+      if (answer && answer->has_refused()) why = answer->refused().text();
+      if (!why.empty()) co_return;
+      if (answer || self.id_.empty()) continue;
+      guard.send(next());
+      ++i;
+    }
   }
 
-  std::mutex mutex_;
-  std::vector<v1alpha1::Update> updates_;
-  std::vector<std::string> ids_;
-  std::unique_ptr<link::RemoteLink> link_;  // last: its thread calls back
+  const std::uint16_t port_;
+  const std::string token_;
+  std::string id_;
+  net::Loop loop_;
+  net::testing::ContextPtr context_ = net::testing::client_context(nullptr);
 };
-
-std::string id_of(char byte) { return std::string(16, byte); }
-
-v1alpha1::EntryAsk ask_of(char execution) {
-  v1alpha1::EntryAsk out;
-  out.set_execution(id_of(execution));
-  out.mutable_inbound()->set_method("POST");
-  return out;
-}
 
 class ControllerTest : public ::testing::Test {
  protected:
@@ -175,10 +125,7 @@ class ControllerTest : public ::testing::Test {
     auto opened = SqliteStore::open(folder_ + "/data");
     ASSERT_TRUE(opened) << opened.error().text;
     store_ = std::move(*opened);
-    auto started = Controller::start(*store_, {.beat = 200ms, .say = [this](const std::string& text) {
-                                                 const std::lock_guard lock(mutex_);
-                                                 said_.push_back(text);
-                                               }});
+    auto started = Controller::start(*store_, options_);
     ASSERT_TRUE(started) << started.error().text;
     controller_ = std::move(*started);
     server_ = testing::serve(*controller_, identity_, port_);
@@ -229,6 +176,10 @@ class ControllerTest : public ::testing::Test {
   }
 
   const std::string folder_;
+  ControllerOptions options_{.beat = 200ms, .say = [this](const std::string& text) {
+                               const std::lock_guard lock(mutex_);
+                               said_.push_back(text);
+                             }};
   std::string ca_file_, token_;
   const testing::TestIdentity identity_;
   std::mutex mutex_;
@@ -441,6 +392,32 @@ TEST_F(ControllerTest, AChangedGraphKnowsWhatHasHappened) {
   EXPECT_TRUE(answer->allowed()) << answer->refusal();
 }
 
+// Somebody has set the machine's clock back meanwhile.
+TEST_F(ControllerTest, ItsTimeDoesNotGoBackOverARestart) {
+  put(document(DocumentKind::application_graph, kGraph));
+  const auto front = ready_guard("front");
+  front->link().report(testing::event_of(1));
+  ASSERT_TRUE(front->link().flush(5s));
+  const std::uint64_t generation = front->update().generation();
+  const Time later = controller_->now() + std::chrono::hours(2);
+  EventBatch batch{.guard = {}, .application = "shop", .function = "front", .earliest = later, .latest = later};
+  Store::Entry entry;
+  entry.events = std::move(batch);
+  ASSERT_TRUE(store_->append({&entry, 1}));
+  restart();
+  EXPECT_GE(controller_->now(), later);
+  ASSERT_TRUE(eventually([&] { return front->update().generation() > generation; }));
+  // Who waits for a flow does not wait until the machine's clock is there again.
+  const auto back = ready_guard("back");
+  const auto begun = std::chrono::steady_clock::now();
+  const auto refused = back->ask(ask_of('b'));
+  ASSERT_TRUE(refused) << refused.error().text;
+  EXPECT_FALSE(refused->allowed());
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, 2s);
+  const std::lock_guard lock(mutex_);
+  EXPECT_THAT(said_, ::testing::Contains(HasSubstr("behind what has been stored")));
+}
+
 TEST_F(ControllerTest, LetsNoMoreInstancesRunThanTheGraphSays) {
   put(document(DocumentKind::application_graph, kGraph));
   auto first = ready_guard("back", "pod-1");
@@ -469,6 +446,85 @@ TEST_F(ControllerTest, SaysWhatGuardsHaveDenied) {
   })) << "a storm is one alarm with a count";
   EXPECT_TRUE(alarmed("denied"));
   EXPECT_TRUE(alarmed("foreign-credential"));
+}
+
+// What is in an alarm a guard has said.
+TEST_F(ControllerTest, AlarmsThatAllDifferDoNotFillTheStore) {
+  const auto front = ready_guard("front");
+  v1alpha1::Event event = testing::event_of(1, v1alpha1::DECISION_DENY);
+  event.mutable_exchange()->set_text(std::string(limits::kAlarmTextBytesMax - 1, 'x') + "\u00e4 and more");
+  for (int i = 0; i < 500; ++i) {
+    event.mutable_exchange()->set_reason("reason-" + std::to_string(i));
+    front->link().report(event);
+  }
+  ASSERT_TRUE(front->link().flush(5s));
+  ASSERT_TRUE(eventually([&] {
+    const auto alarms = store_->alarms("shop", Time{});
+    std::uint64_t count = 0;
+    for (const AlarmRow& row : *alarms) count += row.count;
+    return count == 500;
+  }));
+  const auto alarms = store_->alarms("shop", Time{});
+  EXPECT_THAT(*alarms, SizeIs(limits::kAlarmsDifferentMax + 1));
+  EXPECT_EQ((*alarms)[0].text, std::string(limits::kAlarmTextBytesMax - 1, 'x')) << "not half a character";
+}
+
+TEST_F(ControllerTest, AGuardBeyondItsBudgetWaitsAndLosesNothing) {
+  options_.budgets = {.guard_per_second = 100'000, .guard_burst = 20'000};
+  restart();
+  const auto front = ready_guard("front");
+  const auto before = std::chrono::steady_clock::now();
+  v1alpha1::Event event = testing::event_of(1);
+  event.mutable_exchange()->set_text(std::string(1'000, 'x'));
+  for (int i = 0; i < 100; ++i) front->link().report(event);
+  ASSERT_TRUE(front->link().flush(10s));
+  EXPECT_GT(std::chrono::steady_clock::now() - before, 700ms) << "100 KB at 100 KB a second, but for the first 20";
+  EXPECT_TRUE(front->connected());
+  EXPECT_THAT(stored_events(), SizeIs(100));
+  EXPECT_FALSE(alarmed("event-flood"));
+}
+
+TEST_F(ControllerTest, OneThatDoesNotWaitIsDisconnectedAndNotBelievedAnew) {
+  options_.budgets = {.guard_per_second = 1'000, .guard_burst = 1'000};
+  restart();
+  Flood flood(port_, token_);
+  v1alpha1::Envelope envelope;
+  v1alpha1::Event& event = *envelope.mutable_events()->add_events();
+  event.mutable_exchange()->set_text(std::string(1 << 20, 'x'));
+  std::uint64_t sequence = 0;
+  const auto send = [&] {
+    event.set_sequence(++sequence);
+    return envelope;
+  };
+  EXPECT_THAT(flood.until_refused(send, 100), HasSubstr("does not wait"));
+  EXPECT_LT(sequence, 20U) << "no more than a guard sends that waits, and one more";
+  EXPECT_TRUE(alarmed("event-flood"));
+  const std::size_t stored = stored_events().size();
+  EXPECT_LT(stored, 15U);
+  // A new connection under its id is not worth more.
+  EXPECT_THAT(flood.until_refused(send, 3), HasSubstr("does not wait"));
+  EXPECT_EQ(stored_events().size(), stored);
+}
+
+TEST_F(ControllerTest, WhatFillsTheStoreIsHeldBackAndNobodyElse) {
+  options_.store_bytes_max = limits::kStoreBytesMin;
+  restart();
+  put(document(DocumentKind::application_graph, kGraph));
+  const auto front = ready_guard("front"), back = ready_guard("back");
+  v1alpha1::Event event = testing::event_of(1);
+  event.mutable_exchange()->set_text(std::string(1 << 20, 'x'));
+  for (int i = 0; i < 200 && !alarmed("store-full"); ++i) {
+    front->link().report(event);
+    std::this_thread::sleep_for(50ms);
+  }
+  EXPECT_TRUE(eventually([&] { return alarmed("store-full"); }));
+  EXPECT_TRUE(eventually([&] {
+    front->link().report(event);
+    return !front->connected();
+  })) << "its guards keep their events";
+  EXPECT_TRUE(controller_->store_works());
+  back->link().report(testing::event_of(7));
+  EXPECT_TRUE(back->link().flush(5s));
 }
 
 TEST_F(ControllerTest, LeasesWhatTheFunctionsShare) {

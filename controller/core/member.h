@@ -1,32 +1,36 @@
 #pragma once
 // A guard that is registered, for as long as it is known: over its reconnects.
 
-#include <atomic>
 #include <cstdint>
+#include <deque>
 #include <mutex>
 #include <string>
 #include <utility>
 
+#include "base/limits.h"
 #include "controller/link/links.h"
+#include "controller/state/token_bucket.h"
 #include "controller/store/store.h"
 
 namespace sallyport::controller {
 
 class Member {
  public:
-  Member(GuardId id, std::string application, std::string function, std::uint64_t events_stored)
+  Member(GuardId id, std::string application, std::string function, std::uint64_t events_stored, TokenBucket budget)
       : id(id),
         application(std::move(application)),
         function(std::move(function)),
         accepted(events_stored),
-        stored(events_stored) {}
+        budget(budget),
+        taken_(events_stored) {}
   Member(const Member&) = delete;
   Member& operator=(const Member&) = delete;
 
   const GuardId id;
   const std::string application, function;
-  std::uint64_t accepted;  // the last of its events that is on its way to the store; under its tracker's lock
-  std::atomic<std::uint64_t> stored;  // and that is there
+  // Under its tracker's lock: the last of its events that is on its way to the store, and the bytes that may go there.
+  std::uint64_t accepted;
+  TokenBucket budget;
 
   // Any thread, all of it. `way` outlives the link, whose end is told before that of `way`.
   void connect(Links& way, LinkId link) {
@@ -42,6 +46,32 @@ class Member {
     way_->send(link_, registered);
     welcome_ = true;
   }
+
+  // Whether more is on its way than a guard has sent that waits until it is told what has been taken.
+  bool sends_on() {
+    const std::lock_guard lock(mutex_);
+    return on_way_ > limits::kSpoolSentBytesMax + limits::kLinkMessageBytesMax;
+  }
+  void expect(std::size_t bytes) {
+    const std::lock_guard lock(mutex_);
+    on_way_ += bytes;
+  }
+  // They are stored, of which the guard is told at `due`. True: there are some of which it is to be told later.
+  bool stored(std::uint64_t sequence, std::size_t bytes, Time due, Time now) {
+    const std::lock_guard lock(mutex_);
+    waiting_.push_back({sequence, bytes, due});
+    return tell(now);
+  }
+  bool tell_taken(Time now) {
+    const std::lock_guard lock(mutex_);
+    return tell(now);
+  }
+  // The last of its events that it has been told is stored. What is sent again behind that is known.
+  std::uint64_t taken() {
+    const std::lock_guard lock(mutex_);
+    return taken_;
+  }
+
   void disconnect(LinkId link) {
     const std::lock_guard lock(mutex_);
     if (link_ == link) way_ = nullptr;
@@ -66,10 +96,32 @@ class Member {
   }
 
  private:
+  struct Stored {
+    std::uint64_t sequence;
+    std::size_t bytes;
+    Time due;
+  };
+  bool tell(Time now) {
+    const std::uint64_t before = taken_;
+    for (; !waiting_.empty() && waiting_.front().due <= now; waiting_.pop_front()) {
+      taken_ = waiting_.front().sequence;
+      on_way_ -= waiting_.front().bytes;
+    }
+    if (taken_ != before && way_ != nullptr && welcome_) {
+      v1alpha1::Envelope envelope;
+      envelope.mutable_events_taken()->set_sequence(taken_);
+      way_->send(link_, envelope);
+    }
+    return !waiting_.empty();
+  }
+
   std::mutex mutex_;
   Links* way_ = nullptr;
   LinkId link_{};
   bool welcome_ = false;
+  std::uint64_t taken_;
+  std::deque<Stored> waiting_;  // until it is told
+  std::size_t on_way_ = 0;      // bytes of events that have come, and of which it is not told yet
 };
 
 }  // namespace sallyport::controller

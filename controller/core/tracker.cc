@@ -30,10 +30,18 @@ bool is_about_a_credential(std::string_view reason) {
   return reason == to_string(Reason::foreign_credential) || reason == to_string(Reason::placeholder_misuse);
 }
 
+using EventList = google::protobuf::RepeatedPtrField<v1alpha1::Event>;
+
+std::string serialised(EventList& list, int begin, int end) {
+  v1alpha1::Events piece;
+  for (int i = begin; i < end; ++i) piece.mutable_events()->Add(std::move(list[i]));
+  return piece.SerializeAsString();
+}
+
 }  // namespace
 
-Tracker::Tracker(std::string application, JournalWriter& journal, AlarmBook& alarms)
-    : application_(std::move(application)), journal_(journal), alarms_(alarms) {}
+Tracker::Tracker(std::string application, JournalWriter& journal, AlarmBook& alarms, const Budgets& budgets)
+    : application_(std::move(application)), journal_(journal), alarms_(alarms), budgets_(budgets) {}
 
 std::unique_ptr<ApplicationState> Tracker::state_of(std::shared_ptr<const ApplicationGraph> graph) const {
   ApplicationState::Options options;
@@ -56,7 +64,7 @@ Result<void> Tracker::set_graph(std::shared_ptr<const ApplicationGraph> graph, S
     return fail(ErrorSource::controller, ErrorKind::unavailable, "the journal can't be written");
   }
   std::unique_ptr<ApplicationState> fresh = state_of(std::move(graph));
-  const auto replayed = store.replay(now - limits::kReplayTime, [&](Store::Entry&& entry) -> Result<void> {
+  const auto replayed = store.replay(now - fresh->memory(), [&](Store::Entry&& entry) -> Result<void> {
     const std::string& application = entry.events ? entry.events->application : entry.decided->application;
     return application == application_ ? replay_into(*fresh, entry) : Result<void>{};
   });
@@ -65,6 +73,16 @@ Result<void> Tracker::set_graph(std::shared_ptr<const ApplicationGraph> graph, S
   askers_.clear();
   state_ = std::move(fresh);
   return {};
+}
+
+std::chrono::milliseconds Tracker::memory() const {
+  const std::lock_guard lock(mutex_);
+  return state_ ? state_->memory() : std::chrono::milliseconds(0);
+}
+
+void Tracker::hold(std::string function) {
+  const std::lock_guard lock(mutex_);
+  held_ = std::move(function);
 }
 
 void Tracker::begin(std::shared_ptr<const ApplicationGraph> graph) {
@@ -138,6 +156,8 @@ void Tracker::ask(const std::shared_ptr<Member>& member, LinkId link, const v1al
   if (!state_ || source.function == ApplicationGraph::kNone) {
     return refuse(asker, "the application graph does not have the function " + member->function);
   }
+  // What is decided is stored, too.
+  if (has_overdrawn(*member, now)) return refuse(asker, "more is told of " + member->function + " than may be stored");
   RequestId fresh{};
   if (!random_bytes(fresh)) return refuse(asker, "the controller's machine has no randomness");
   const std::uint64_t number = ++last_ask_;
@@ -175,7 +195,9 @@ void Tracker::answer(Answer& answer) {
   const auto send = [asker, envelope] { asker.member->answer(asker.link, *envelope); };
   if (!answer.decided) return send();
   // What was used up may not be given again after a restart: stored before it is told.
-  journal_.append(DecidedAsk{application_, answer.decided->time, to_bytes(*answer.decided)}, send,
+  std::string bytes = to_bytes(*answer.decided);
+  charge(*asker.member, bytes.size(), answer.decided->time);
+  journal_.append(DecidedAsk{application_, answer.decided->time, std::move(bytes)}, send,
                   [asker, envelope](const Error& error) {
                     v1alpha1::EntryAnswer refused;
                     refused.set_number(asker.number);
@@ -187,12 +209,19 @@ void Tracker::answer(Answer& answer) {
 
 Tracker::Taken Tracker::take(const std::shared_ptr<Member>& member, v1alpha1::Events&& events, Time now,
                              std::vector<Halted>& halted) {
+  std::string all = events.SerializeAsString();  // before the lock, for which others wait
   const std::lock_guard lock(mutex_);
-  if (journal_.full()) return Taken::later;
-  auto& list = *events.mutable_events();
+  if (journal_.full() || member->function == held_) return Taken::later;
+  if (member->sends_on() || has_overdrawn(*member, now)) {
+    alarms_.raise({application_, "event-flood", member->function, "", now, now, 1,
+                   "guards tell more than may be stored of one, or of all of the function's, and do not wait"});
+    return Taken::too_much;
+  }
+  EventList& list = *events.mutable_events();
   // What was sent again after a reconnect may be on its way already.
   const auto fresh =
       std::ranges::find_if(list, [&](const v1alpha1::Event& event) { return event.sequence() > member->accepted; });
+  const bool known = fresh != list.begin();
   list.erase(list.begin(), fresh);
   if (list.empty()) return Taken::yes;
   std::uint64_t expected = member->accepted;
@@ -203,19 +232,21 @@ Tracker::Taken Tracker::take(const std::shared_ptr<Member>& member, v1alpha1::Ev
   }
   if (state_) state_->advance(now, outcome_);
   deliver(now);
-  v1alpha1::Events piece;
   EventBatch batch = batch_of(*member, now);
-  for (v1alpha1::Event& event : list) {
-    apply(*member, event, batch, now);
-    piece.mutable_events()->Add(std::move(event));
+  int begin = 0;
+  for (int i = 0; i < list.size(); ++i) {
+    apply(*member, list[i], batch, now);
     if (outcome_.answers.empty()) continue;
     // What this one has led to stands before the next in the journal, as it would be found in another order else.
-    store(member, std::move(batch), piece);
+    store(member, std::move(batch), serialised(list, begin, i + 1), now);
     deliver(now);
-    piece.clear_events();
+    begin = i + 1;
     batch = batch_of(*member, now);
   }
-  if (piece.events_size() > 0) store(member, std::move(batch), piece);
+  const bool whole = begin == 0 && !known;
+  if (begin < list.size()) {
+    store(member, std::move(batch), whole ? std::move(all) : serialised(list, begin, list.size()), now);
+  }
   deliver(now);
   tell_halts(halted);
   return Taken::yes;
@@ -230,15 +261,41 @@ EventBatch Tracker::batch_of(const Member& member, Time now) const {
           .latest = now};
 }
 
-void Tracker::store(const std::shared_ptr<Member>& member, EventBatch&& batch, const v1alpha1::Events& events) {
+void Tracker::store(const std::shared_ptr<Member>& member, EventBatch&& batch, std::string events, Time now) {
+  const std::size_t bytes = events.size();
+  const Time due = charge(*member, bytes, now);
   batch.last = member->accepted;
-  batch.events = events.SerializeAsString();
-  journal_.append(std::move(batch), [member, last = member->accepted] {
-    member->stored = last;
-    Envelope envelope;
-    envelope.mutable_events_taken()->set_sequence(last);
-    member->send(envelope);
+  batch.events = std::move(events);
+  member->expect(bytes);
+  journal_.append(std::move(batch), [this, member, last = member->accepted, bytes, due, now] {
+    if (!member->stored(last, bytes, due, now)) return;
+    const std::lock_guard lock(late_mutex_);
+    if (std::ranges::find(late_, member) == late_.end()) late_.push_back(member);
   });
+}
+
+TokenBucket& Tracker::budget_of(const std::string& function, Time now) {
+  const TokenBucket fresh(budgets_.function_per_second, budgets_.function_burst, now);
+  return function_budgets_.try_emplace(function, fresh).first->second;
+}
+
+// When the guard may go on: until then it is not told that what it has sent is stored.
+Time Tracker::charge(Member& member, std::size_t bytes, Time now) {
+  TokenBucket& function = budget_of(member.function, now);
+  const auto count = static_cast<double>(bytes + limits::kStoredRowBytes);
+  member.budget.charge(count, 2 * limits::kGuardDebtBytesMax, now);
+  function.charge(count, 2 * limits::kFunctionDebtBytesMax, now);
+  return now + std::max(member.budget.until(0, now), function.until(0, now));
+}
+
+bool Tracker::has_overdrawn(Member& member, Time now) {
+  return member.budget.available(now) < -limits::kGuardDebtBytesMax ||
+         budget_of(member.function, now).available(now) < -limits::kFunctionDebtBytesMax;
+}
+
+void Tracker::tell_taken(Time now) {
+  const std::lock_guard lock(late_mutex_);
+  std::erase_if(late_, [&](const auto& member) { return !member->tell_taken(now); });
 }
 
 void Tracker::apply(Member& member, const v1alpha1::Event& event, EventBatch& batch, Time now) {
@@ -310,6 +367,7 @@ void Tracker::tell_halts(std::vector<Halted>& halted) {
 }
 
 void Tracker::advance(Time now, std::vector<Halted>& halted) {
+  tell_taken(now);
   const std::lock_guard lock(mutex_);
   if (state_) state_->advance(now, outcome_);
   rates_.advance(now, halts_);

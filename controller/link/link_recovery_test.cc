@@ -13,32 +13,6 @@ using namespace testing;
 using link::LinkState;
 using net::testing::TemporaryFile;
 
-// Reports at a steady rate from a thread of its own, as a busy guard does.
-class Reporter {
- public:
-  Reporter(link::ControllerLink& link, unsigned per_second)
-      : thread_([this, &link, per_second] { run(link, per_second); }) {}
-  ~Reporter() { stop(); }
-  std::uint64_t stop() {
-    stopping_ = true;
-    if (thread_.joinable()) thread_.join();
-    return count_;
-  }
-
- private:
-  void run(link::ControllerLink& link, unsigned per_second) {
-    const auto begun = std::chrono::steady_clock::now();
-    while (!stopping_) {
-      const std::chrono::duration<double> since = std::chrono::steady_clock::now() - begun;
-      while (static_cast<double>(count_) < since.count() * per_second) link.report(event_of(++count_));
-      std::this_thread::sleep_for(1ms);
-    }
-  }
-  std::atomic<bool> stopping_ = false;
-  std::atomic<std::uint64_t> count_ = 0;
-  std::thread thread_;
-};
-
 // Between a guard and its controller: passes bytes on until it is told to stop, as a firewall that drops packets does,
 // or to cut every connection.
 class Network {

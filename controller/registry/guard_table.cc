@@ -111,10 +111,19 @@ std::vector<Guard> GuardTable::lose(Time before) {
   return out;
 }
 
-std::vector<GuardId> GuardTable::forget(Time before) {
+std::vector<GuardId> GuardTable::forget(Time before, std::size_t most) {
   std::vector<GuardId> out;
-  for (const auto& [id, guard] : guards_) {
-    if (!guard.running && guard.seen < before) out.push_back(id);
+  for (const auto& [key, function] : by_function_) {
+    std::vector<std::pair<Time, GuardId>> gone;
+    for (const GuardId& id : function.guards) {
+      const Guard& guard = guards_.at(id);
+      if (!guard.running) gone.emplace_back(guard.seen, id);
+    }
+    const std::size_t known = function.guards.size(), excess = known - std::min(known, most);
+    if (excess > 0) std::ranges::sort(gone);
+    for (std::size_t i = 0; i < gone.size(); ++i) {
+      if (i < excess || gone[i].first < before) out.push_back(gone[i].second);
+    }
   }
   for (const GuardId& id : out) remove(id);
   return out;
@@ -142,16 +151,6 @@ std::vector<const Guard*> GuardTable::all() const {
   std::ranges::sort(out, {}, [](const Guard* guard) {
     return std::tie(guard->row.application, guard->row.function, guard->row.instance, guard->row.id);
   });
-  return out;
-}
-
-std::vector<LinkId> GuardTable::links_of(std::string_view application, std::string_view function) const {
-  std::vector<LinkId> out;
-  const auto found = by_function_.find(FunctionKey(application, function));
-  if (found == by_function_.end()) return out;
-  for (const GuardId& id : found->second.guards) {
-    if (const LinkId link = guards_.at(id).link; link != LinkId{}) out.push_back(link);
-  }
   return out;
 }
 

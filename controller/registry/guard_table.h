@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/limits.h"
 #include "controller/link/links.h"
 #include "controller/store/store.h"
 
@@ -55,12 +56,12 @@ class GuardTable {
   // Those that were not heard of since `before` do not run any more. They keep their ids, so that what they have told
   // is not taken twice when they come back.
   std::vector<Guard> lose(Time before);
-  // Those that do not run, and were not heard of since `before`, are taken out.
-  std::vector<GuardId> forget(Time before);
+  // Those that do not run, and were not heard of since `before`, are taken out; and where more than `most` of a
+  // function are known, those of them that were not heard of for longest.
+  std::vector<GuardId> forget(Time before, std::size_t most = limits::kGuardsRememberedMax);
   std::size_t running(std::string_view application, std::string_view function) const;
   // In the order of applications, functions and instances.
   std::vector<const Guard*> all() const;
-  std::vector<LinkId> links_of(std::string_view application, std::string_view function) const;
 
  private:
   struct Hash {

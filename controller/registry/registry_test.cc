@@ -141,8 +141,8 @@ TEST_F(GuardTableTest, LosesWhoIsSilentButKeepsItsId) {
   EXPECT_EQ(lost[0].row.id, id);
   EXPECT_EQ(table_.find(LinkId{1}), nullptr);
   EXPECT_EQ(table_.running("shop", "resize"), 1U);
-  EXPECT_THAT(table_.links_of("shop", "resize"), ElementsAre(LinkId{2}));
-  EXPECT_THAT(table_.links_of("shop", "thumb"), IsEmpty());
+  ASSERT_NE(table_.find(LinkId{2}), nullptr);
+  EXPECT_EQ(table_.find(LinkId{2})->row.instance, "pod-2");
   EXPECT_THAT(table_.lose(at(4)), IsEmpty()) << "it is lost once";
   EXPECT_FALSE(admit(arrival("pod-1", id), 3, 6, 2).fresh);
   EXPECT_EQ(table_.running("shop", "resize"), 2U);
@@ -169,6 +169,18 @@ TEST_F(GuardTableTest, ForgetsWhoHasBeenGoneForLong) {
   EXPECT_THAT(table_.forget(at(50)), ElementsAre(id)) << "but not one that runs";
   EXPECT_EQ(table_.find(id), nullptr);
   EXPECT_TRUE(admit(arrival("pod-1", id), 3, 60).fresh);
+}
+
+// Whoever has a token can register as one instance after the other.
+TEST_F(GuardTableTest, RemembersNoMoreOfAFunctionThanItMay) {
+  const GuardId first = admit(arrival("pod-1"), 1, 1).guard->row.id;
+  const GuardId second = admit(arrival("pod-2"), 2, 2).guard->row.id;
+  admit(arrival("pod-3"), 3, 3);
+  table_.disconnect(LinkId{2}, true);
+  table_.disconnect(LinkId{1}, true);
+  EXPECT_THAT(table_.forget(at(0), 3), IsEmpty());
+  EXPECT_THAT(table_.forget(at(0), 2), ElementsAre(first)) << "the one that has been gone for longest";
+  EXPECT_THAT(table_.forget(at(0), 0), ElementsAre(second)) << "but not one that runs";
 }
 
 TEST_F(GuardTableTest, KnowsAfterARestartWhoMayComeBack) {

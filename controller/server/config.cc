@@ -47,6 +47,11 @@ class ConfigReader {
             "from 1 to " + std::to_string(kRetentionDaysMax));
       out.retention = std::chrono::days(spec_.retention_days());
     }
+    if (spec_.has_store_bytes_max()) {
+      check(spec_.store_bytes_max() >= limits::kStoreBytesMin, ControllerConfigSpec::kStoreBytesMaxFieldNumber,
+            "the store's size is not valid", "at least " + std::to_string(limits::kStoreBytesMin));
+      out.store_bytes_max = spec_.store_bytes_max();
+    }
     out.certificate_file = spec_.tls().certificate();
     out.key_file = spec_.tls().key();
     read_administrators(out);

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/limits.h"
 #include "controller/admin/admin_api.h"
 #include "controller/api/config.pb.h"
 #include "policy-engine/document/load.h"
@@ -25,6 +26,7 @@ struct Config {
   std::vector<std::string> names = {"localhost", "127.0.0.1", "::1"};
   std::chrono::hours retention{30 * 24};
   std::optional<TokenReviewOptions> kubernetes;  // nothing: service accounts are not believed
+  std::uint64_t store_bytes_max = limits::kStoreBytesMax;
 };
 
 struct ConfigLoad {

@@ -55,6 +55,8 @@ class ApplicationState {
   ApplicationState(std::shared_ptr<const flow::ApplicationGraph> graph, const Options& options);
 
   const flow::ApplicationGraph& graph() const { return ledger_.graph(); }
+  // A replay need not go further back than this.
+  std::chrono::milliseconds memory() const { return ledger_.memory(); }
   std::size_t executions() const { return ledger_.executions(); }
   std::size_t flows() const { return ledger_.flows(); }
   std::size_t waiting() const { return waiting_.size(); }

@@ -20,6 +20,16 @@ constexpr std::uint64_t bit_of(std::uint32_t edge) { return std::uint64_t{1} << 
 Ledger::Ledger(std::shared_ptr<const flow::ApplicationGraph> graph, Bounds bounds, std::uint64_t seed)
     : graph_(std::move(graph)), bounds_(bounds), seed_(seed), edges_(graph_->edges().size()) {}
 
+// From the beginning of an execution until the last of its flows has led to something for the last time, and that has
+// been told.
+std::chrono::milliseconds Ledger::memory() const {
+  std::chrono::milliseconds longest{};
+  for (const flow::ApplicationEdge& edge : graph_->edges()) {
+    longest = std::max(longest, edge.within + edge.redelivery_window);
+  }
+  return kOpenFor + kKnownFor + longest + limits::kReportGrace;
+}
+
 std::uint32_t Ledger::find_execution(const ExecutionId& id) const {
   return by_id_.find(hash_of(id, seed_), [&](std::uint32_t at) { return executions_[at].id == id; });
 }

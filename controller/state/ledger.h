@@ -71,6 +71,8 @@ class Ledger {
   Ledger(std::shared_ptr<const flow::ApplicationGraph> graph, Bounds bounds, std::uint64_t seed);
 
   const flow::ApplicationGraph& graph() const { return *graph_; }
+  // Nothing that happened longer ago than this matters any more.
+  std::chrono::milliseconds memory() const;
   const Execution& execution(std::uint32_t at) const { return executions_[at]; }
   Execution& execution(std::uint32_t at) { return executions_[at]; }
   const Flow& flow(std::uint32_t at) const { return flows_[at]; }

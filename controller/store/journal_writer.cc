@@ -22,27 +22,44 @@ JournalWriter::~JournalWriter() {
 void JournalWriter::append(EventBatch&& batch, Done done) {
   {
     const std::scoped_lock guarded(mutex_);
-    bytes_ += batch.events.size();
-    queue_.push_back({{.events = std::move(batch)}, std::move(done), nullptr});
+    const std::size_t bytes = batch.events.size();
+    bytes_ += bytes;
+    queue_.push_back({{.events = std::move(batch)}, bytes, std::move(done), nullptr});
   }
   changed_.notify_one();
 }
 
 void JournalWriter::append(DecidedAsk&& ask, Done done, Failed failed) {
-  append_asked({.decided = std::move(ask)}, std::move(done), std::move(failed));
+  const std::size_t bytes = ask.decided.size();
+  append_asked({.decided = std::move(ask)}, bytes, std::move(done), std::move(failed));
 }
 
 void JournalWriter::append(GuardRow&& guard, Done done, Failed failed) {
-  append_asked({.guard = std::move(guard)}, std::move(done), std::move(failed));
+  const std::size_t bytes = guard.instance.size();
+  append_asked({.guard = std::move(guard)}, bytes, std::move(done), std::move(failed));
 }
 
-void JournalWriter::append_asked(Store::Entry&& entry, Done done, Failed failed) {
+// While the store cannot be written, one each limits::kStoreRetryDelay finds out whether that is still so.
+bool JournalWriter::takes_asks() const {
+  if (bytes_ > limits::kStoreQueuedBytesMax) return false;
+  return trouble_.empty() || (!asked_ && std::chrono::steady_clock::now() >= try_again_);
+}
+
+void JournalWriter::append_asked(Store::Entry&& entry, std::size_t bytes, Done done, Failed failed) {
+  std::string why;
   {
     const std::scoped_lock guarded(mutex_);
-    queue_.push_back({std::move(entry), std::move(done), std::move(failed)});
-    asked_ = true;
+    if (takes_asks()) {
+      bytes += sizeof(Waiting);
+      bytes_ += bytes;
+      queue_.push_back({std::move(entry), bytes, std::move(done), std::move(failed)});
+      asked_ = true;
+    } else {
+      why = trouble_.empty() ? "too much waits to be stored" : trouble_;
+    }
   }
-  changed_.notify_one();
+  if (why.empty()) return changed_.notify_one();
+  failed({ErrorSource::controller, ErrorKind::unavailable, std::move(why)});
 }
 
 bool JournalWriter::drain(std::chrono::milliseconds at_most) {
@@ -57,17 +74,16 @@ bool JournalWriter::full() const {
 
 bool JournalWriter::working() const {
   const std::scoped_lock guarded(mutex_);
-  return working_;
+  return trouble_.empty();
 }
 
 void JournalWriter::run() {
   std::unique_lock guarded(mutex_);
   while (true) {
-    if (working_) {
+    if (trouble_.empty()) {
       changed_.wait(guarded, [this] { return stopping_ || !queue_.empty(); });
     } else {
-      // An ask does not wait for the disk: it is told what is wrong at once.
-      changed_.wait_for(guarded, limits::kStoreRetryDelay, [this] { return stopping_ || asked_; });
+      changed_.wait_until(guarded, try_again_, [this] { return stopping_ || asked_; });
     }
     if (queue_.empty()) {
       if (stopping_) return;
@@ -94,7 +110,7 @@ void JournalWriter::write(std::vector<Waiting>& turn) {
   entries.reserve(turn.size());
   std::size_t bytes = 0;
   for (Waiting& waiting : turn) {
-    if (waiting.entry.events) bytes += waiting.entry.events->events.size();
+    bytes += waiting.bytes;
     entries.push_back(std::move(waiting.entry));
   }
   const auto written = store_.append(entries);
@@ -104,13 +120,15 @@ void JournalWriter::write(std::vector<Waiting>& turn) {
   } else {
     for (std::size_t i = 0; i < turn.size(); ++i) turn[i].entry = std::move(entries[i]);
     fail_asks(turn, written.error());
+    for (const Waiting& kept : turn) bytes -= kept.bytes;
   }
   bool changed = false;
   {
     const std::scoped_lock guarded(mutex_);
-    changed = working_ != written.has_value();
-    working_ = written.has_value();
-    if (written) bytes_ -= bytes;
+    changed = trouble_.empty() != written.has_value();
+    trouble_ = written ? std::string() : written.error().text;
+    try_again_ = std::chrono::steady_clock::now() + limits::kStoreRetryDelay;
+    bytes_ -= bytes;
   }
   if (changed) on_trouble_(written ? std::string() : written.error().text);
 }

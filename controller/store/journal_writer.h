@@ -18,7 +18,7 @@ class JournalWriter {
  public:
   // Called on the writer's thread when the entry is durable.
   using Done = std::function<void()>;
-  // Why a decided ask could not be stored, on the writer's thread: it must not be answered with what was decided.
+  // Why a decided ask could not be stored: it must not be answered with what was decided.
   using Failed = std::function<void(const Error&)>;
   // `on_trouble` says what is wrong when writing fails, and says an empty text when it works again.
   JournalWriter(Store& store, std::function<void(const std::string&)> on_trouble);
@@ -29,13 +29,14 @@ class JournalWriter {
   // Any thread. Events that cannot be written stay and are tried again each limits::kStoreRetryDelay: nobody is told
   // that they are stored until they are.
   void append(EventBatch&& batch, Done done);
-  // While the store cannot be written it fails at once: fails closed.
+  // While the store cannot be written, or too much waits, it fails at once, on the caller's thread: fails closed.
   void append(DecidedAsk&& ask, Done done, Failed failed);
   // The same: it is not told its id before that is stored.
   void append(GuardRow&& guard, Done done, Failed failed);
   // Waits until all that was appended is stored. False: it could not be, or took longer than `at_most`.
   bool drain(std::chrono::milliseconds at_most);
-  // So much waits (limits::kStoreQueuedBytesMax) that no more events should be taken from guards for now.
+  // So much waits (limits::kStoreQueuedBytesMax) that no more events may be taken from guards until some of it is
+  // written. Asks fail meanwhile.
   bool full() const;
   // Whether the last turn could be written.
   bool working() const;
@@ -43,12 +44,14 @@ class JournalWriter {
  private:
   struct Waiting {
     Store::Entry entry;
+    std::size_t bytes = 0;
     Done done;
     Failed failed;
   };
   void run();
   void write(std::vector<Waiting>& turn);
-  void append_asked(Store::Entry&& entry, Done done, Failed failed);
+  void append_asked(Store::Entry&& entry, std::size_t bytes, Done done, Failed failed);
+  bool takes_asks() const;
   void fail_asks(std::vector<Waiting>& turn, const Error& error);
 
   Store& store_;
@@ -56,11 +59,12 @@ class JournalWriter {
   mutable std::mutex mutex_;
   std::condition_variable changed_, written_;
   std::vector<Waiting> queue_;
-  std::size_t bytes_ = 0;  // of the events that wait
-  bool asked_ = false;     // somebody waits for an answer to one of them
+  std::size_t bytes_ = 0;  // of what waits
+  bool asked_ = false;     // somebody waits for an answer to it
   bool writing_ = false;   // what was in the queue
   bool stopping_ = false;
-  bool working_ = true;
+  std::string trouble_;  // why the last turn could not be written; empty: it could
+  std::chrono::steady_clock::time_point try_again_{};
   std::thread thread_;
 };
 

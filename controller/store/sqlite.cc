@@ -31,7 +31,7 @@ ErrorKind kind_of(int code) {
 std::string_view remedy_for(int code) {
   switch (code & 0xff) {
     case SQLITE_FULL:
-      return "; the disk is full: make room, what waits is written then";
+      return "; the disk is full, or as much is kept as storeBytesMax says: make room, what waits is written then";
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
       return "; put the file back from a backup, or move it away to begin anew";

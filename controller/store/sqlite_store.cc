@@ -14,7 +14,7 @@ namespace sallyport::controller {
 
 namespace {
 
-constexpr int kSchema = 1;
+constexpr int kSchema = 2;
 
 // Times are milliseconds since 1970. What guards have sent and what the controller has answered stand in one table, in
 // the order in which they came: that is what the state is made from again.
@@ -49,7 +49,26 @@ constexpr const char* kTables = R"(
     detail TEXT NOT NULL);
 )";
 
+// What is kept of each function, in bytes of the journal, and where a time begins in it.
+constexpr const char* kShares = R"(
+  CREATE INDEX journal_by_time ON journal (latest);
+  CREATE TABLE shares (
+    application TEXT NOT NULL, function TEXT NOT NULL, bytes INTEGER NOT NULL, PRIMARY KEY (application, function))
+    WITHOUT ROWID;
+  INSERT INTO shares SELECT application, function, sum(length(body)) FROM journal GROUP BY application, function;
+  CREATE TRIGGER journal_grows AFTER INSERT ON journal BEGIN
+    INSERT INTO shares VALUES (new.application, new.function, length(new.body))
+      ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes;
+  END;
+  CREATE TRIGGER journal_shrinks AFTER DELETE ON journal BEGIN
+    UPDATE shares SET bytes = bytes - length(old.body)
+      WHERE application = old.application AND function = old.function;
+  END;
+)";
+
 constexpr std::uint64_t kForgottenAtOnce = 2'000;  // rows, so that no writer waits long
+constexpr std::int64_t kDroppedAtOnce = 500;       // the same, where room is made
+constexpr int kRoomRounds = 4;                     // in one call
 
 std::int64_t number(Time time) { return time.time_since_epoch().count(); }
 Time time_of(std::int64_t number) { return Time(std::chrono::milliseconds(number)); }
@@ -110,7 +129,10 @@ struct SqliteStore::Connection {
     if (found == kSchema) return {};
     auto transaction = Transaction::begin(*database);
     if (!transaction) return std::unexpected(transaction.error());
-    if (auto made = database->execute(kTables); !made) return made;
+    if (found < 1) {
+      if (auto made = database->execute(kTables); !made) return made;
+    }
+    if (auto made = database->execute(kShares); !made) return made;
     const std::string mark = "PRAGMA user_version = " + std::to_string(kSchema);
     if (auto marked = database->execute(mark.c_str()); !marked) return marked;
     return transaction->commit();
@@ -246,12 +268,26 @@ std::optional<EventBatch> batch_of(const Statement& row) {
 
 }  // namespace
 
+Result<Time> SqliteStore::latest() {
+  const std::scoped_lock guarded(read_mutex_);
+  Time out{};
+  auto read = reader_->query(
+      "SELECT max(latest) FROM journal", [](Statement&) {},
+      [&](const Statement& row) {
+        out = time_of(row.integer(0));
+        return true;
+      });
+  if (!read) return std::unexpected(read.error());
+  return out;
+}
+
 Result<void> SqliteStore::replay(Time since, const std::function<Result<void>(Entry&&)>& take) {
   const std::scoped_lock guarded(read_mutex_);
   Result<void> taken;
   auto read = reader_->query(
-      "SELECT " + std::string(kJournalColumns) + " FROM journal WHERE latest >= ? ORDER BY row",
-      [&](Statement& statement) { statement.bind(number(since)); },
+      "SELECT " + std::string(kJournalColumns) +
+          " FROM journal WHERE row >= (SELECT min(row) FROM journal WHERE latest >= ?) AND latest >= ? ORDER BY row",
+      [&](Statement& statement) { statement.bind(number(since)).bind(number(since)); },
       [&](const Statement& row) {
         Entry entry;
         if (row.text(3).empty()) {
@@ -297,16 +333,68 @@ Result<std::uint64_t> SqliteStore::forget(Time before) {
   std::uint64_t forgotten = 0;
   while (true) {
     const std::scoped_lock guarded(write_mutex_);
-    auto done =
-        writer_->run("DELETE FROM journal WHERE row IN (SELECT row FROM journal WHERE latest < ? ORDER BY row LIMIT ?)",
-                     [&](Statement& statement) {
-                       statement.bind(number(before)).bind(static_cast<std::int64_t>(kForgottenAtOnce));
-                     });
+    auto done = writer_->run("DELETE FROM journal WHERE row IN (SELECT row FROM journal WHERE latest < ? LIMIT ?)",
+                             [&](Statement& statement) {
+                               statement.bind(number(before)).bind(static_cast<std::int64_t>(kForgottenAtOnce));
+                             });
     if (!done) return std::unexpected(done.error());
     const auto rows = static_cast<std::uint64_t>(writer_->database->changes());
     forgotten += rows;
-    if (rows < kForgottenAtOnce) return forgotten;
+    if (rows >= kForgottenAtOnce) continue;
+    done = writer_->run("DELETE FROM alarms WHERE last < ?",
+                        [&](Statement& statement) { statement.bind(number(before)); });
+    if (!done) return std::unexpected(done.error());
+    return forgotten;
   }
+}
+
+Result<std::optional<Store::FunctionName>> SqliteStore::make_room(std::uint64_t bytes_max, Time needed_since) {
+  const auto number_of = [this](const std::string& pragma) -> Result<std::uint64_t> {
+    std::uint64_t out = 0;
+    auto read = writer_->query(
+        pragma, [](Statement&) {},
+        [&](const Statement& row) {
+          out = static_cast<std::uint64_t>(row.integer(0));
+          return true;
+        });
+    if (!read) return std::unexpected(read.error());
+    return out;
+  };
+  for (int round = 0; round < kRoomRounds; ++round) {
+    const std::scoped_lock guarded(write_mutex_);
+    const auto page = number_of("PRAGMA page_size");
+    if (!page) return std::unexpected(page.error());
+    // What is full is full: beyond this a write fails as on a full disk.
+    const auto most = number_of("PRAGMA max_page_count = " + std::to_string(bytes_max / *page));
+    const auto pages = number_of("PRAGMA page_count");
+    const auto free = number_of("PRAGMA freelist_count");
+    if (!most) return std::unexpected(most.error());
+    if (!pages) return std::unexpected(pages.error());
+    if (!free) return std::unexpected(free.error());
+    if ((*pages - *free) * *page <= bytes_max / 10 * 9) return std::nullopt;
+
+    const auto drop = [&](std::string_view application, std::string_view function) {
+      return writer_->run(
+          "DELETE FROM journal WHERE row IN (SELECT row FROM journal WHERE application = ? AND function = ? AND "
+          "latest < ? ORDER BY latest LIMIT ?)",
+          [&](Statement& statement) {
+            statement.bind(application).bind(function).bind(number(needed_since)).bind(kDroppedAtOnce);
+          });
+    };
+    FunctionName largest;
+    auto read = writer_->query(
+        "SELECT application, function FROM shares WHERE function != '' ORDER BY bytes DESC LIMIT 1", [](Statement&) {},
+        [&](const Statement& row) {
+          largest = {std::string(row.text(0)), std::string(row.text(1))};
+          return true;
+        });
+    if (!read) return std::unexpected(read.error());
+    // What was decided for its application is for the replay alone.
+    if (auto done = drop(largest.application, {}); !done) return std::unexpected(done.error());
+    if (auto done = drop(largest.application, largest.function); !done) return std::unexpected(done.error());
+    if (writer_->database->changes() == 0) return largest;
+  }
+  return std::nullopt;
 }
 
 Result<void> SqliteStore::put_guard(const GuardRow& guard) {

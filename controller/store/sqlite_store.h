@@ -21,10 +21,12 @@ class SqliteStore final : public Store {
   ~SqliteStore() override;
 
   Result<void> append(std::span<const Entry> entries) override;
+  Result<Time> latest() override;
   Result<void> replay(Time since, const std::function<Result<void>(Entry&&)>& take) override;
   Result<void> search(const EventQuery& query,
                       const std::function<bool(std::uint64_t row, EventBatch&&)>& take) override;
   Result<std::uint64_t> forget(Time before) override;
+  Result<std::optional<FunctionName>> make_room(std::uint64_t bytes_max, Time needed_since) override;
   Result<void> put_guard(const GuardRow& guard) override;
   Result<std::vector<GuardRow>> guards() override;
   Result<void> forget_guard(const GuardId& id) override;

@@ -152,6 +152,73 @@ TEST_F(SqliteStoreTest, ForgetsWhatIsOld) {
   EXPECT_THAT(replayed(), SizeIs(500));
 }
 
+TEST_F(SqliteStoreTest, WithoutRoomTheFunctionWithMostLosesItsOldest) {
+  constexpr std::uint64_t kMost = 8 << 20;
+  put_guard(1);
+  put_guard(2, "thumb");
+  const auto large = [&](unsigned char guard, std::uint64_t number, const std::string& function) {
+    Store::Entry entry = batch(guard, number, number, static_cast<std::int64_t>(number), function);
+    entry.events->events = std::string(4'000, 'x');
+    return entry;
+  };
+  std::vector<Store::Entry> entries;
+  for (std::uint64_t i = 1; i <= 100; ++i) entries.push_back(large(2, i, "thumb"));
+  for (std::uint64_t i = 1; i <= 3'000; ++i) entries.push_back(large(1, i, "resize"));
+  entries.push_back({.decided = DecidedAsk{"shop", at(1), "old"}});
+  entries.push_back({.decided = DecidedAsk{"shop", at(5'000), "new"}});
+  append(std::move(entries));
+  const auto room = store().make_room(kMost, at(2'500));
+  ASSERT_TRUE(room) << room.error().text;
+  EXPECT_FALSE(room->has_value());
+  const auto kept = found({.application = "shop", .function = "resize"});
+  EXPECT_THAT(kept, SizeIs(testing::AllOf(testing::Gt(1'000U), testing::Lt(2'000U)))) << "as many as there is room for";
+  EXPECT_EQ(kept.back(), "1:3000-3000");
+  EXPECT_THAT(found({.application = "shop", .function = "thumb"}), SizeIs(100));
+  EXPECT_THAT(replayed(), testing::AllOf(testing::Contains("decided new"), Not(testing::Contains("decided old"))));
+
+  // Of what is needed nothing goes; the next larger than there is room for is refused as by a full disk.
+  restarted();
+  const auto full = store().make_room(kMost / 2, at(0));
+  ASSERT_TRUE(full) << full.error().text;
+  ASSERT_TRUE(full->has_value());
+  EXPECT_EQ((*full)->application + "/" + (*full)->function, "shop/resize");
+  std::vector<Store::Entry> more;
+  for (std::uint64_t i = 3'001; i <= 5'000; ++i) more.push_back(large(1, i, "resize"));
+  const auto refused = store().append(more);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::limit);
+  EXPECT_THAT(refused.error().text, HasSubstr("storeBytesMax"));
+  EXPECT_EQ(found({.application = "shop", .function = "resize"}), kept);
+}
+
+// One that was made before sizes were counted.
+TEST_F(SqliteStoreTest, TakesOverWhatAnEarlierVersionHasKept) {
+  put_guard(1);
+  append({batch(1, 1, 2, 1'000), batch(1, 3, 3, 2'000)});
+  store_.reset();
+  auto database = Database::open(folder_ + "/controller.db");
+  ASSERT_TRUE(database);
+  ASSERT_TRUE(
+      (*database)->execute("DROP TRIGGER journal_grows; DROP TRIGGER journal_shrinks; DROP TABLE shares;"
+                           "DROP INDEX journal_by_time; PRAGMA user_version = 1"));
+  database->reset();
+  EXPECT_THAT(replayed(), ElementsAre("1:1-2", "1:3-3"));
+  const auto room = store().make_room(1, at(1'500));
+  ASSERT_TRUE(room) << room.error().text;
+  EXPECT_TRUE(room->has_value()) << "one is needed";
+  EXPECT_THAT(replayed(), ElementsAre("1:3-3"));
+}
+
+TEST_F(SqliteStoreTest, ForgetsAlarmsWithTheEventsOfTheirTime) {
+  ASSERT_TRUE(store().raise({"shop", "denied", "resize", "a", at(1'000), at(2'000), 1, "old"}, milliseconds(10)));
+  ASSERT_TRUE(store().raise({"shop", "denied", "resize", "a", at(5'000), at(5'000), 1, "new"}, milliseconds(10)));
+  ASSERT_TRUE(store().forget(at(3'000)));
+  const auto alarms = store().alarms("shop", at(0));
+  ASSERT_TRUE(alarms);
+  ASSERT_THAT(*alarms, SizeIs(1));
+  EXPECT_EQ((*alarms)[0].text, "new");
+}
+
 TEST_F(SqliteStoreTest, KeepsEveryVersionOfADocumentAndRefusesOneThatIsNotBasedOnTheNewest) {
   Document policy{"shop", "resize", DocumentKind::policy, 0, "one", "ann", at(1)};
   EXPECT_EQ(*store().put_document(policy, 0), 1U);

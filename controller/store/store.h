@@ -120,13 +120,26 @@ class Store {
     std::optional<GuardRow> guard = std::nullopt;  // as put_guard()
   };
   virtual Result<void> append(std::span<const Entry> entries) = 0;
+  // The latest time of them; a store that does not know it says the first of all.
+  virtual Result<Time> latest() { return Time{}; }
   // The events and decided asks that append() was given, from `since` on, in its order.
   virtual Result<void> replay(Time since, const std::function<Result<void>(Entry&&)>& take) = 0;
   // Batches in which there may be what is wanted, with their rows, until `take` returns false.
   virtual Result<void> search(const EventQuery& query,
                               const std::function<bool(std::uint64_t row, EventBatch&&)>& take) = 0;
-  // Forgets events and decided asks before `before`, some at a time; how many batches.
+  // Forgets events, decided asks and alarms before `before`, some at a time; how many batches.
   virtual Result<std::uint64_t> forget(Time before) = 0;
+  // Keeps the store below `bytes_max`: the function of which most is kept loses its oldest events, but none of
+  // `needed_since` or later. Nothing can be stored beyond `bytes_max`, so a function that has none to lose is named,
+  // for no more to be taken of it. A store that is bounded by other means has nothing to do.
+  struct FunctionName {
+    std::string application, function;
+  };
+  virtual Result<std::optional<FunctionName>> make_room(std::uint64_t bytes_max, Time needed_since) {
+    static_cast<void>(bytes_max);
+    static_cast<void>(needed_since);
+    return std::nullopt;
+  }
 
   virtual Result<void> put_guard(const GuardRow& guard) = 0;
   virtual Result<std::vector<GuardRow>> guards() = 0;

@@ -195,6 +195,7 @@ def test_every_call_of_the_description_is_there(shop):
     ("apiVersion: sallyport.dev/v1alpha1\nkind: EgressPolicy\nspec: {data: x}\n", "kind: ControllerConfig"),
     ("apiVersion: sallyport.dev/v1alpha1\nkind: ControllerConfig\nspec: {data: x, threads: 0}\n", "from 1 to 64"),
     ("apiVersion: sallyport.dev/v1alpha1\nkind: ControllerConfig\nspec: {data: x, retentionDays: 0}\n", "from 1 to"),
+    ("apiVersion: sallyport.dev/v1alpha1\nkind: ControllerConfig\nspec: {data: x, storeBytesMax: 9}\n", "at least 67108864"),
     ("apiVersion: sallyport.dev/v1alpha1\nkind: ControllerConfig\nspec:\n  data: x\n  administrators:\n"
      "  - {name: a b, tokenFile: t}\n", ":6:12: error: the administrator's name 'a b' is not valid"),
     ("apiVersion: sallyport.dev/v1alpha1\nkind: ControllerConfig\nspec: {}\n", "--data DIR"),
