@@ -23,13 +23,14 @@ def free_ports(count):
 
 
 class Controller:
-    def __init__(self, folder, flags=(), config=None):
+    def __init__(self, folder, flags=(), config=None, env=None):
         self.folder = pathlib.Path(folder)
         self.data = self.folder / "data"
         self.port, self.admin_port, self.metrics_port = free_ports(3)
         self.url = f"wss://127.0.0.1:{self.port}"
         self.admin_url = f"https://127.0.0.1:{self.admin_port}"
         self.flags = list(map(str, flags))
+        self.env = {**os.environ, **(env or {})}
         self.log = self.folder / "controller.log"
         if config is not None:
             (self.folder / "controller.yaml").write_text(config)
@@ -42,7 +43,7 @@ class Controller:
             self.process = subprocess.Popen(
                 [BIN / "sallyport-controller", "--data", self.data, "--listen", f"127.0.0.1:{self.port}",
                  "--admin-listen", f"127.0.0.1:{self.admin_port}", "--metrics-listen", f"127.0.0.1:{self.metrics_port}",
-                 *self.flags], stderr=log)
+                 *self.flags], stderr=log, env=self.env)
         last = time.monotonic() + START_TIMEOUT_S
         while not self.ready():
             assert self.process.poll() is None, self.said()
