@@ -3,6 +3,7 @@
 #include <openssl/crypto.h>
 
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <mutex>
@@ -137,6 +138,24 @@ AdminAnswer health(const Controller& controller, const LinkServer& links, const 
   return out;
 }
 
+// Shows the certificate that there is now, if it is another than the one that is shown. What can't be used changes
+// nothing. False: nothing was changed.
+bool show_again(const Config& config, OwnIdentity& shown, LinkServer& links, AdminServer& admin) {
+  Result<OwnIdentity> identity = identity_of(config);
+  if (identity && identity->certificates_pem == shown.certificates_pem && identity->key_pem == shown.key_pem) return false;
+  Result<void> taken = identity ? links.show(identity->certificates_pem, identity->key_pem)
+                                : Result<void>(std::unexpected(identity.error()));
+  if (taken) taken = admin.show(identity->certificates_pem, identity->key_pem);
+  if (!taken) {
+    say("the certificate before goes on to be shown: " + taken.error().text);
+    return false;
+  }
+  say("shows another certificate from now on");
+  OPENSSL_cleanse(shown.key_pem.data(), shown.key_pem.size());
+  shown = std::move(*identity);
+  return true;
+}
+
 std::string joined(const std::vector<std::string>& texts) {
   std::string out;
   for (const std::string& text : texts) out += (out.empty() ? "" : ", ") + text;
@@ -149,6 +168,7 @@ int serve(const Config& config) {
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   if (Result<void> hardened = harden_process(); !hardened) return complain(kExitFailed, hardened.error().text);
   credentials::prepare_secure_memory();
@@ -206,8 +226,16 @@ int serve(const Config& config) {
       (identity->ca_file.empty() ? "" : "; its CA is " + identity->ca_file) +
       "; the first administrator's token is in " + config.data + "/admin-token");
 
-  int received = 0;
-  sigwait(&signals, &received);
+  OwnIdentity shown = *identity;
+  auto made = std::chrono::steady_clock::now();
+  constexpr timespec kLookEvery{limits::kIdentityLookInterval.count(), 0};
+  for (int received = 0; received != SIGTERM && received != SIGINT;) {
+    received = sigtimedwait(&signals, nullptr, &kLookEvery);
+    const bool old = std::chrono::steady_clock::now() - made > limits::kControllerLeafLifetime / 2;
+    // One from files is as good as they are; of its own CA there is another when it gets old.
+    if (received != SIGHUP && config.certificate_file.empty() && !old) continue;
+    if (show_again(config, shown, **links, **admin)) made = std::chrono::steady_clock::now();
+  }
   say("ends");
   return 0;
 }

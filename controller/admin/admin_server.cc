@@ -217,6 +217,15 @@ Result<std::unique_ptr<AdminServer>> AdminServer::start(Options options, std::ve
 
 AdminServer::AdminServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
+Result<void> AdminServer::show(const std::string& certificates_pem, const std::string& key_pem) {
+  auto identity = ServerIdentity::load(impl_->lib.get(), certificates_pem, key_pem);
+  if (!identity) return std::unexpected(std::move(identity.error()));
+  impl_->loop.post([raw = impl_.get(), fresh = std::make_shared<ServerIdentity>(std::move(*identity))] {
+    raw->identity = std::move(*fresh);
+  });
+  return {};
+}
+
 AdminServer::~AdminServer() {
   impl_->loop.stop();
   impl_->thread.join();

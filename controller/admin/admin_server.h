@@ -46,6 +46,9 @@ class AdminServer {
     std::function<void(const std::string&)> on_trouble = {};
   };
   static Result<std::unique_ptr<AdminServer>> start(Options options, std::vector<UniqueFd> listening);
+  // Another certificate, for connections from now on; it had one at the start. Fails, and leaves the one before, as
+  // start() does. On the thread that started it.
+  Result<void> show(const std::string& certificates_pem, const std::string& key_pem);
   // On the thread that started it, as OpenSSL keeps for each thread what it needs of a context.
   ~AdminServer();
 

@@ -129,6 +129,13 @@ void LinkLoop::start(UniqueFd listening) {
   });
 }
 
+Result<void> LinkLoop::show(const std::string& certificates_pem, const std::string& key_pem) {
+  auto identity = ServerIdentity::load(lib_.get(), certificates_pem, key_pem);
+  if (!identity) return std::unexpected(std::move(identity.error()));
+  loop_.post([this, fresh = std::make_shared<ServerIdentity>(std::move(*identity))] { identity_ = std::move(*fresh); });
+  return {};
+}
+
 void LinkLoop::ask_to_stop() {
   if (!thread_.joinable()) return;
   loop_.post([this] { loop_.spawn(drain(*this)); });

@@ -32,6 +32,8 @@ class LinkLoop {
   LinkLoop& operator=(const LinkLoop&) = delete;
 
   void start(UniqueFd listening);
+  // Shown to who connects from now on. On the thread that created it.
+  Result<void> show(const std::string& certificates_pem, const std::string& key_pem);
   // Two steps, so that several end at the same time.
   void ask_to_stop();
   void join();

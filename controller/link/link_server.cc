@@ -35,6 +35,13 @@ LinkServer::~LinkServer() {
   for (const auto& loop : loops_) loop->join();
 }
 
+Result<void> LinkServer::show(const std::string& certificates_pem, const std::string& key_pem) {
+  for (const auto& loop : loops_) {
+    if (auto shown = loop->show(certificates_pem, key_pem); !shown) return shown;
+  }
+  return {};
+}
+
 LinkLoop* LinkServer::loop_of(LinkId link) {
   const std::uint64_t index = LinkLoop::index_of(link);
   return index < loops_.size() ? loops_[index].get() : nullptr;

@@ -49,6 +49,10 @@ class LinkServer final : public Links {
   // the thread that started it, as OpenSSL keeps for each thread what it needs of a context.
   ~LinkServer() override;
 
+  // Another certificate, for connections from now on. Fails, and leaves the one before, as start() does. On the thread
+  // that started it.
+  Result<void> show(const std::string& certificates_pem, const std::string& key_pem);
+
   const LinkCounts& counts() const { return *counts_; }
 
   bool send(LinkId link, const v1alpha1::Envelope& envelope) override;

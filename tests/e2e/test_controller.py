@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import socket
 import ssl
 import stat
@@ -14,10 +15,20 @@ import time
 import pytest
 import yaml
 
+import certificates
 from controller import BIN, Controller
 
 pytestmark = pytest.mark.skipif(not os.environ.get("SALLYPORT_BIN"),
                                 reason="SALLYPORT_BIN does not name the folder of the built programs")
+
+
+
+def eventually(condition, what, timeout=10):
+    last = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < last, what
+        time.sleep(0.1)
+
 
 POLICY = """\
 apiVersion: sallyport.dev/v1alpha1
@@ -286,3 +297,55 @@ def test_a_new_tag_key_verifies_before_it_makes_tags(shop):
             break
         time.sleep(0.5)
     assert [each["makes"] for each in keys] == [True, False]
+
+
+def shown_by(port, ca):
+    context = ssl.create_default_context(cafile=ca)
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as stream:
+        with context.wrap_socket(stream, server_hostname="127.0.0.1") as tls:
+            return tls.getpeercert()["serialNumber"]
+
+
+def test_a_certificate_that_is_replaced_is_shown_without_a_restart(tmp_path):
+    authority = certificates.Authority(tmp_path, "company")
+
+    def issue(name):
+        certificate, key = authority.issue(name, ["127.0.0.1"], names="IP:127.0.0.1")
+        (tmp_path / "tls.key").write_bytes(key.read_bytes())
+        (tmp_path / "tls.pem").write_bytes(certificate.read_bytes())
+
+    issue("first")
+    controller = Controller(tmp_path, config=f"""\
+apiVersion: sallyport.dev/v1alpha1
+kind: ControllerConfig
+spec:
+  tls: {{certificate: {tmp_path}/tls.pem, key: {tmp_path}/tls.key}}
+""")
+    ports = controller.port, controller.admin_port
+
+    def serials():
+        return {shown_by(port, authority.certificate) for port in ports}
+
+    first = serials()
+    assert len(first) == 1
+    (tmp_path / "tls.pem").write_text("no certificate")
+    controller.process.send_signal(signal.SIGHUP)
+    eventually(lambda: "the certificate before goes on to be shown" in controller.said(), "it is not said")
+    assert serials() == first
+    issue("second")
+    controller.process.send_signal(signal.SIGHUP)
+    eventually(lambda: len(serials()) == 1 and serials() != first, "the first is still shown")
+    second = serials()
+    issue("third")
+    eventually(lambda: len(serials()) == 1 and serials() != second, "it has not looked", timeout=20)
+    assert controller.stop() == 0, controller.said()
+
+
+def test_its_own_certificate_is_made_anew_when_it_is_told(tmp_path):
+    controller = Controller(tmp_path)
+    ca = controller.data / "ca.pem"
+    first = shown_by(controller.port, ca)
+    controller.process.send_signal(signal.SIGHUP)
+    eventually(lambda: shown_by(controller.port, ca) != first, "it is the same")
+    assert shown_by(controller.admin_port, ca) != first
+    assert controller.stop() == 0, controller.said()
