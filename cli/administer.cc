@@ -333,17 +333,71 @@ class Administration {
     return complain("there is no limit " + wanted + " in " + flags_->application + "; sallyport limit list shows them");
   }
 
+  static void print_guards(const api::GuardList& all) {
+    Table table({"GUARD", "APPLICATION", "FUNCTION", "INSTANCE", "STATE", "SEEN", "EXECUTIONS", "NOT TAKEN"});
+    for (const auto& each : all.guards()) {
+      table.add({each.id().substr(0, 12), each.application(), each.function(), each.instance(), each.state(),
+                 text_of(each.seen()), std::to_string(each.executions_open()), or_dash(each.refusal())});
+    }
+    table.print();
+  }
+
   int list_guards() const {
     std::string target = "/v1/guards";
     if (!flags_->application.empty()) target += "?application=" + percent_encoded(flags_->application);
-    return show<api::GuardList>(target, [](const api::GuardList& all) {
-      Table table({"GUARD", "APPLICATION", "FUNCTION", "INSTANCE", "STATE", "SEEN", "EXECUTIONS", "NOT TAKEN"});
+    return show<api::GuardList>(target, print_guards);
+  }
+
+  // Those whose id begins so. With -o json the list of all guards, as it is.
+  int show_guard() const {
+    bool found = false;
+    const int status = show<api::GuardList>("/v1/guards", [&](const api::GuardList& all) {
       for (const auto& each : all.guards()) {
-        table.add({each.id().substr(0, 12), each.application(), each.function(), each.instance(), each.state(),
-                   text_of(each.seen()), std::to_string(each.executions_open()), or_dash(each.refusal())});
+        if (!each.id().starts_with(flags_->name)) continue;
+        found = true;
+        Table table({"GUARD", each.id()});
+        table.add({"application", each.application()});
+        table.add({"function", each.function()});
+        table.add({"instance", each.instance()});
+        table.add({"credential", each.credential()});
+        table.add({"registered", text_of(each.registered())});
+        table.add({"seen", text_of(each.seen())});
+        table.add({"state", each.state()});
+        table.add({"generation", std::to_string(each.generation())});
+        table.add({"not taken", or_dash(each.refusal())});
+        table.add({"executions", std::to_string(each.executions_open())});
+        table.print();
       }
-      table.print();
     });
+    if (status != 0 || found || flags_->output == "json") return status;
+    return complain("there is no guard " + flags_->name + "; sallyport guard list shows them");
+  }
+
+  // With -o json its guards alone.
+  int show_function() const {
+    const auto application = call({.target = of_application()});
+    if (const int wrong = judge(application); wrong != 0) return wrong;
+    api::ApplicationView view;
+    if (!read(application->body, view)) return complain("the controller's answer can't be read");
+    const auto found = std::ranges::find(view.functions(), flags_->function, &api::FunctionView::name);
+    if (found == view.functions().end()) {
+      return complain("there is no function " + flags_->function + " in " + flags_->application +
+                      "; sallyport function list shows them");
+    }
+    if (flags_->output != "json") {
+      const auto version = [](bool there, std::uint32_t number) { return there ? std::to_string(number) : "-"; };
+      Table table({"FUNCTION", found->name()});
+      table.add({"policy", version(found->has_policy_version(), found->policy_version())});
+      table.add({"mode", or_dash(found->mode())});
+      table.add({"flow graph", version(found->has_graph_version(), found->graph_version())});
+      table.add({"instances", std::to_string(found->instances())});
+      table.add({"at most", version(found->has_instances_max(), found->instances_max())});
+      table.print();
+      std::printf("\n");
+    }
+    return show<api::GuardList>("/v1/guards?application=" + percent_encoded(flags_->application) +
+                                    "&function=" + percent_encoded(flags_->function),
+                                print_guards);
   }
 
   int list_alarms() const {
@@ -507,6 +561,8 @@ class Commands {
     CLI::App* guard = group("guard", "The guards that a controller knows");
     CLI::App* guards = command(*guard, "list", "List them", [](const Administration& to) { return to.list_guards(); });
     guards->add_option("-a,--application", flags_->application, "Only of this application")->type_name("NAME");
+    CLI::App* one = command(*guard, "show", "Show one", [](const Administration& to) { return to.show_guard(); });
+    one->add_option("ID", flags_->name, "Its id, or how that begins")->required();
     CLI::App* alarm = group("alarm", "What a person should look at");
     CLI::App* alarms =
         command(*alarm, "list", "List alarms", [](const Administration& to) { return to.list_alarms(); });
@@ -639,6 +695,8 @@ class Commands {
     CLI::App* function = group("function", "Functions of an application");
     need_application(
         command(*function, "list", "List them", [](const Administration& to) { return to.list_functions(); }));
+    need_function(command(*function, "show", "Show one, and its guards",
+                          [](const Administration& to) { return to.show_function(); }));
     const auto need = [this](CLI::App* command) { need_function(command); };
     add_document(*function, "-graph", "the function's flow graph", need,
                  [](const Administration& to) { return to.of_function("/graph"); });
