@@ -135,6 +135,7 @@ class Assembly {
   std::map<std::string, learning::Grouping> groupings_;
   std::map<std::string, std::vector<Symbol>> symbols_;
   std::uint64_t executions_ = 0;
+  std::uint64_t steps_ = 0;
 };
 
 void Assembly::pair_messages() {
@@ -274,7 +275,12 @@ Result<void> Assembly::add_causes(const std::string& name, const std::vector<Spa
   const bool told =
       std::ranges::find(options_.after, name, &std::pair<std::string, std::string>::first) != options_.after.end();
   if (told && candidates.empty()) return refuse("no function sends what --after says of '" + name + "'");
-  const Causes causes = learning::find_causes(candidates, executions);
+  const Causes causes = learning::find_causes(candidates, executions, steps_);
+  if (causes.exhausted) {
+    return fail(ErrorSource::policy, ErrorKind::limit,
+                "too many different requests come before '" + name +
+                    "' to tell which leads to it: learn from fewer executions, or say it with --after");
+  }
   if (!causes.unclear.empty()) {
     return refuse("it is not clear what leads to '" + name + "': " + text_of(causes.unclear[0], symbols, candidates) +
                   ", or " + text_of(causes.unclear[1], symbols, candidates) +

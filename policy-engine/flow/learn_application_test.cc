@@ -9,7 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "base/limits.h"
 #include "policy-engine/flow/application_graph_document.h"
+#include "policy-engine/flow/learning/causes.h"
 
 namespace sallyport::flow {
 namespace {
@@ -304,6 +306,17 @@ TEST(LearnApplication, WhatAFunctionDoesBeforeItsFirstMessageIsNoExecution) {
   }
   traces.push_back(At("store", -900).sends(1, "GET", "config.example.com", "/"));
   EXPECT_THAT(functions(learn(traces)), Not(HasSubstr("- name: store\n    entry: true")));
+}
+
+TEST(LearnApplication, WhatTakesTooLongIsNotDecided) {
+  const std::vector<learning::Span> flows = {{10, 20}, {110, 120}}, executions = {{15, 30}, {115, 130}};
+  const std::vector<learning::Candidate> candidates(3, {.function = 0, .names_it = false, .flows = flows});
+  std::uint64_t steps = 0;
+  EXPECT_EQ(learning::find_causes(candidates, executions, steps).unclear.size(), 2U);
+  EXPECT_GT(steps, 0U);
+  steps = limits::kLearnStepsMax - 2;
+  const learning::Causes causes = learning::find_causes(candidates, executions, steps);
+  EXPECT_TRUE(causes.exhausted && causes.found.empty() && causes.unclear.empty());
 }
 
 // Whatever traces there are: a graph that accepts them, or an error.

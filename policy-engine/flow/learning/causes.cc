@@ -12,6 +12,7 @@ namespace sallyport::flow::learning {
 namespace {
 
 constexpr std::size_t kTogetherMax = 3;            // candidates that together have one flow for each execution
+constexpr double kSetsMax = 20'000'000;            // of so many candidates: where there are more, none of them is tried
 constexpr std::size_t kRivalsMax = 16;             // explanations that are kept: two are enough for it to be unclear
 constexpr double kShortest = 1'000;                // nanoseconds: what is faster says no more
 const double kClearly = std::log(10);              // of how likely two explanations are
@@ -28,19 +29,23 @@ struct Explanation {
 
 class Search {
  public:
-  Search(std::span<const Candidate> candidates, std::span<const Span> executions)
-      : candidates_(candidates), executions_(executions) {}
+  Search(std::span<const Candidate> candidates, std::span<const Span> executions, std::uint64_t& steps)
+      : candidates_(candidates), executions_(executions), steps_(steps) {}
 
   Causes run() {
+    double sets = 1;
     for (std::size_t size = 1; size <= kTogetherMax; ++size) {
+      sets *= static_cast<double>(candidates_.size()) / static_cast<double>(size);
+      if (sets > kSetsMax) break;
       gather_exact({}, 0, executions_.size(), size);
-      if (!found_.empty()) return choose();
+      if (!found_.empty() || spent()) return choose();
     }
-    for (std::size_t i = 0; i < candidates_.size(); ++i) take(latest(i));
+    for (std::size_t i = 0; i < candidates_.size() && !spent(); ++i) take(latest(i));
     return choose();
   }
 
  private:
+  bool spent() const { return steps_ >= limits::kLearnStepsMax; }
   const Span& span_of(const Flow& flow) const { return candidates_[flow.first].flows[flow.second]; }
   std::int64_t delay(std::size_t execution, const Flow& flow) const {
     return executions_[execution].began - span_of(flow).began;
@@ -55,11 +60,10 @@ class Search {
     if (found_.size() < kRivalsMax) found_.push_back(std::move(*explanation));
   }
 
-  // All sets of `size` from `first` on that together with `set` have `left` flows more. Where there are too many to
-  // try, the rest is left out: then fewer are exact, and what is found is wider.
+  // All sets of `size` from `first` on that together with `set` have `left` flows more.
   void gather_exact(const Set& set, std::size_t first, std::size_t left, std::size_t size) {
     if (size == 0) return left == 0 ? take(exact(set)) : void();
-    for (std::size_t i = first; i < candidates_.size() && steps_ < limits::kLearnStepsMax; ++i) {
+    for (std::size_t i = first; i < candidates_.size() && !spent(); ++i) {
       ++steps_;
       if (candidates_[i].flows.empty() || candidates_[i].flows.size() > left) continue;
       Set with = set;
@@ -84,8 +88,9 @@ class Search {
   }
 
   // Each execution comes of the last flow before it. Nothing: one has none.
-  std::optional<Explanation> latest(std::size_t candidate) const {
-    const std::vector<Span>& flows = candidates_[candidate].flows;
+  std::optional<Explanation> latest(std::size_t candidate) {
+    const std::span<const Span> flows = candidates_[candidate].flows;
+    steps_ += flows.size() + executions_.size();
     Explanation out{.candidates = {candidate}, .flows = {}};
     for (const Span& execution : executions_) {
       const auto behind = std::ranges::lower_bound(flows, execution.began, {}, &Span::began);
@@ -144,6 +149,8 @@ class Search {
 
   Causes choose() const {
     Causes out;
+    out.exhausted = spent();
+    if (out.exhausted) return out;
     if (found_.size() > 1) {
       out.unclear = {found_[0].candidates, found_[1].candidates};
     } else if (!found_.empty()) {
@@ -170,7 +177,7 @@ class Search {
   const std::span<const Candidate> candidates_;
   const std::span<const Span> executions_;
   std::vector<Explanation> found_;
-  std::uint64_t steps_ = 0;
+  std::uint64_t& steps_;
 };
 
 }  // namespace
@@ -181,8 +188,8 @@ std::uint64_t Cause::led_to() const {
   return out;
 }
 
-Causes find_causes(std::span<const Candidate> candidates, std::span<const Span> executions) {
-  return Search(candidates, executions).run();
+Causes find_causes(std::span<const Candidate> candidates, std::span<const Span> executions, std::uint64_t& steps) {
+  return Search(candidates, executions, steps).run();
 }
 
 }  // namespace sallyport::flow::learning
