@@ -6,6 +6,7 @@
 //   events  guards that report as fast as they can, to a handler that counts
 //   updates one Update to many guards, until the last of them has it
 //   idle    the memory of connections that are silent
+//   state   the memory of executions that are tracked, of the whole controller alone
 //
 // With --controller the server is the whole controller with a store on the disk, not a handler that only answers and
 // counts: then asks are decided by an application's state, and events are stored before they are acknowledged.
@@ -133,6 +134,9 @@ spec:
   - {name: mail, after: [{function: checkout, through: "PUT queue.example.com/{any}"}]}
 )";
 
+// What is measured is how much the controller can take, and not how much it lets one guard tell.
+constexpr controller::Tracker::Budgets kNoBounds = {1e12, 1e12, 1e12, 1e12};
+
 // The controller, and an application in it whose join token is left in a file.
 class WholeController {
  public:
@@ -140,7 +144,8 @@ class WholeController {
     auto opened = controller::SqliteStore::open(folder);
     if (!opened) die(opened.error().text);
     store_ = std::move(*opened);
-    auto started = controller::Controller::start(*store_, {.beat = std::chrono::seconds(60)});
+    auto started =
+        controller::Controller::start(*store_, {.beat = std::chrono::seconds(60), .budgets = kNoBounds, .say = {}});
     if (!started) die(started.error().text);
     controller_ = std::move(*started);
     if (!controller_->create_application("shop", "load")) die("no application");
@@ -360,8 +365,14 @@ class Registered {
   net::testing::ContextPtr context_;
 };
 
-Task<void> ask_by_hand(net::Loop& loop, RawGuard& guard, unsigned at_once, std::uint64_t& answers,
-                       SteadyClock::time_point until, std::size_t& running) {
+// How long a guard asks.
+struct Enough {
+  std::uint64_t asks;
+  SteadyClock::time_point until;
+};
+
+Task<void> ask_by_hand(net::Loop& loop, RawGuard& guard, unsigned at_once, std::uint64_t& answers, Enough enough,
+                       std::size_t& running) {
   Envelope ask;
   ask.mutable_entry_ask()->mutable_inbound()->set_path(std::string(kPayloadBytes, 'x'));
   const auto send = [&] {
@@ -370,6 +381,7 @@ Task<void> ask_by_hand(net::Loop& loop, RawGuard& guard, unsigned at_once, std::
   };
   for (unsigned i = 0; i < at_once; ++i) send();
   unsigned under_way = at_once;
+  std::uint64_t sent = at_once;
   while (under_way > 0) {
     const auto answer = co_await guard.receive(loop.in(30s));
     if (!answer) die(answer.error().text);
@@ -377,8 +389,9 @@ Task<void> ask_by_hand(net::Loop& loop, RawGuard& guard, unsigned at_once, std::
     if (!answer->entry_answer().allowed()) die(answer->entry_answer().refusal());
     ++answers;
     --under_way;
-    if (SteadyClock::now() >= until) continue;
+    if (SteadyClock::now() >= enough.until || sent >= enough.asks) continue;
     send();
+    ++sent;
     ++under_way;
   }
   if (--running == 0) loop.stop();
@@ -395,7 +408,7 @@ Calls at_once(const Identity& identity, std::size_t count, unsigned each, double
   const auto begun = SteadyClock::now();
   const auto until = begun + std::chrono::duration_cast<SteadyClock::duration>(std::chrono::duration<double>(seconds));
   for (const auto& guard : crowd.guards) {
-    crowd.loop.spawn(ask_by_hand(crowd.loop, *guard, each, answers, until, running));
+    crowd.loop.spawn(ask_by_hand(crowd.loop, *guard, each, answers, {UINT64_MAX, until}, running));
   }
   crowd.loop.run();
   Calls calls;
@@ -452,10 +465,9 @@ void measure_asks(const std::string& folder) {
   };
   for (int round = 0; round < kRounds; ++round) {
     note(ours, one_after_the_other(identity, 2), at_once(identity, kGuards, kEach, 2));
-    if (has_grpc() && !whole_controller) note(theirs, grpc(1, 1), grpc(kGuards, kEach));
+    if (has_grpc()) note(theirs, grpc(1, 1), grpc(kGuards, kEach));
   }
   tell("asks", ours);
-  if (whole_controller) return;
   if (has_grpc()) {
     tell("grpc", theirs);
   } else {
@@ -479,8 +491,32 @@ controller::v1alpha1::Event denied_exchange() {
   return event;
 }
 
+// What a guard tells of the executions of its function: their beginning, a flow that leads to another, their end.
+controller::v1alpha1::Event told_of(std::uint64_t number, const controller::v1alpha1::Event& exchange) {
+  std::string id(16, 'e');
+  const std::uint64_t execution = number / 3;
+  std::memcpy(id.data(), &execution, sizeof execution);
+  controller::v1alpha1::Event event;
+  if (number % 3 == 0) {
+    event.mutable_execution_began()->set_execution(id);
+    event.mutable_execution_began()->set_request_id(id);
+    event.mutable_execution_began()->mutable_inbound()->set_method("POST");
+    event.mutable_execution_began()->mutable_inbound()->set_path("/v1/orders");
+  } else if (number % 3 == 1) {
+    event = exchange;
+    event.mutable_exchange()->set_id(number);
+    event.mutable_exchange()->set_status(200);
+    event.mutable_exchange()->set_execution(id);
+    event.mutable_exchange()->set_request_id(id);
+  } else {
+    event.mutable_execution_ended()->set_execution(id);
+    event.mutable_execution_ended()->set_request_id(id);
+  }
+  return event;
+}
+
 void measure_events() {
-  constexpr std::uint64_t kEvents = 500'000;
+  constexpr std::uint64_t kEvents = 480'000;
   constexpr std::size_t kGuards = 4;
   const Identity identity;
   const net::testing::TemporaryFile root(identity.root_pem);
@@ -489,16 +525,21 @@ void measure_events() {
   for (std::size_t i = 0; i < kGuards; ++i) guards.push_back(guard(server, root.path()));
   controller::v1alpha1::Event event = denied_exchange();
   // Many denials are one alarm, and not what a controller gets most of.
-  if (whole_controller) event.mutable_exchange()->set_decision(controller::v1alpha1::DECISION_ALLOW);
+  if (whole_controller) {
+    event.mutable_exchange()->set_decision(controller::v1alpha1::DECISION_ALLOW);
+    event.mutable_exchange()->mutable_operation()->set_method("PUT");
+    event.mutable_exchange()->mutable_operation()->set_host("queue.example.com");
+  }
+  std::uint64_t told = 0;
   std::vector<Figure> figures{{"per_second_and_server_core", false, {}}, {"per_second", false, {}}};
   for (int round = 0; round < kRounds; ++round) {
     const double cpu = server.child().cpu_seconds();
     const auto begun = SteadyClock::now();
     for (std::uint64_t i = 0; i < kEvents; ++i) {
-      link::ControllerLink& link = *guards[i % kGuards];
+      link::ControllerLink& link = *guards[i / 3 % kGuards];
       // Not faster than they are taken: the spool is for other times.
-      while (i % 10'000 < kGuards && link.figures().events_waiting > 20'000) std::this_thread::sleep_for(1ms);
-      link.report(event);
+      while (i % 10'000 < 3 * kGuards && link.figures().events_waiting > 20'000) std::this_thread::sleep_for(1ms);
+      link.report(whole_controller ? told_of(told++, event) : event);
     }
     for (const auto& link : guards) {
       if (!link->flush(60s) || link->figures().events_lost > 0) die("not all events were taken");
@@ -560,6 +601,29 @@ void measure_updates(std::size_t wanted) {
   ::_exit(0);  // taking the connections down measures nothing
 }
 
+// Executions that have been allowed, and have not ended.
+void measure_state(std::size_t wanted) {
+  constexpr std::size_t kGuards = 64, kAtOnce = 16;
+  const Identity identity;
+  const Server server(identity);
+  Registered crowd(server);
+  crowd.join(kGuards);
+  const double before = server.child().resident_mib();
+  std::uint64_t answers = 0;
+  std::size_t running = kGuards;
+  const Enough enough{wanted / kGuards, SteadyClock::time_point::max()};
+  for (const auto& guard : crowd.guards) {
+    crowd.loop.spawn(ask_by_hand(crowd.loop, *guard, kAtOnce, answers, enough, running));
+  }
+  crowd.loop.run();
+  const double after = server.child().resident_mib();
+  print("state", {{"executions", static_cast<double>(answers)},
+                  {"server_mib", after},
+                  {"bytes_each", (after - before) * (1 << 20) / static_cast<double>(answers)}});
+  std::fflush(stdout);
+  ::_exit(0);
+}
+
 void measure_idle(std::size_t wanted) {
   const std::size_t count = raise_descriptors(wanted);
   const Identity identity;
@@ -611,11 +675,14 @@ int main(int argc, char** argv) {
     measure_updates(argc > 2 ? number(argv[2]) : 5'000);
   } else if (what == "idle") {
     measure_idle(argc > 2 ? number(argv[2]) : 20'000);
+  } else if (what == "state" && whole_controller) {
+    measure_state(argc > 2 ? number(argv[2]) : 1'000'000);
   } else if (what == "serve" && argc == 6) {
     serve(argv[2], argv[3], argv[4], argv[5]);
   } else {
     std::fprintf(stderr,
-                 "usage: sallyport-link-load asks | events | updates [GUARDS] | idle [GUARDS] [--controller]\n");
+                 "usage: sallyport-link-load asks | events | updates [GUARDS] | idle [GUARDS] [--controller]\n"
+                 "       sallyport-link-load state [EXECUTIONS] --controller\n");
     return 2;
   }
   return 0;
