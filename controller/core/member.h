@@ -2,10 +2,10 @@
 // A guard that is registered, for as long as it is known: over its reconnects.
 
 #include <cstdint>
-#include <deque>
 #include <mutex>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/limits.h"
 #include "controller/link/links.h"
@@ -56,11 +56,13 @@ class Member {
     const std::lock_guard lock(mutex_);
     on_way_ += bytes;
   }
-  // They are stored, of which the guard is told at `due`. True: there are some of which it is to be told later.
+  // They are stored, of which the guard is told at `due`. True: from now on tell_taken() is to be called, until that
+  // says that nothing is left to be told.
   bool stored(std::uint64_t sequence, std::size_t bytes, Time due, Time now) {
     const std::lock_guard lock(mutex_);
+    const bool waited = !waiting_.empty();
     waiting_.push_back({sequence, bytes, due});
-    return tell(now);
+    return tell(now) && !waited;
   }
   bool tell_taken(Time now) {
     const std::lock_guard lock(mutex_);
@@ -102,12 +104,14 @@ class Member {
     Time due;
   };
   bool tell(Time now) {
-    const std::uint64_t before = taken_;
-    for (; !waiting_.empty() && waiting_.front().due <= now; waiting_.pop_front()) {
-      taken_ = waiting_.front().sequence;
-      on_way_ -= waiting_.front().bytes;
+    auto due = waiting_.begin();
+    for (; due != waiting_.end() && due->due <= now; ++due) {
+      taken_ = due->sequence;
+      on_way_ -= due->bytes;
     }
-    if (taken_ != before && way_ != nullptr && welcome_) {
+    const bool news = due != waiting_.begin();
+    waiting_.erase(waiting_.begin(), due);
+    if (news && way_ != nullptr && welcome_) {
       v1alpha1::Envelope envelope;
       envelope.mutable_events_taken()->set_sequence(taken_);
       way_->send(link_, envelope);
@@ -120,8 +124,8 @@ class Member {
   LinkId link_{};
   bool welcome_ = false;
   std::uint64_t taken_;
-  std::deque<Stored> waiting_;  // until it is told
-  std::size_t on_way_ = 0;      // bytes of events that have come, and of which it is not told yet
+  std::vector<Stored> waiting_;  // until it is told
+  std::size_t on_way_ = 0;       // bytes of events that have come, and of which it is not told yet
 };
 
 }  // namespace sallyport::controller

@@ -124,7 +124,7 @@ void Tracker::set_limits(std::span<const ApplicationSettings::Limit> limits, Tim
     RateTable::Rule& rule = rules.emplace_back(RateTable::Rule{limit, {}});
     for (const std::string& function : functions) rule.functions.push_back(number_of(function));
   }
-  rates_.set(std::span<const RateTable::Rule>(rules), now);
+  rates_.set(rules, now);
 }
 
 std::vector<v1alpha1::Halt> Tracker::halts_of(const Member& member, Time now) {
@@ -270,7 +270,7 @@ void Tracker::store(const std::shared_ptr<Member>& member, EventBatch&& batch, s
   journal_.append(std::move(batch), [this, member, last = member->accepted, bytes, due, now] {
     if (!member->stored(last, bytes, due, now)) return;
     const std::lock_guard lock(late_mutex_);
-    if (std::ranges::find(late_, member) == late_.end()) late_.push_back(member);
+    late_.push_back(member);
   });
 }
 

@@ -39,12 +39,6 @@ RateTable::Limit RateTable::limit_of(const v1alpha1::Limit& source) {
   return limit;
 }
 
-void RateTable::set(std::span<const v1alpha1::Limit> limits, Time now) {
-  std::vector<Rule> rules;
-  for (const v1alpha1::Limit& limit : limits) rules.push_back({limit, {}});
-  set(std::span<const Rule>(rules), now);
-}
-
 void RateTable::set(std::span<const Rule> rules, Time now) {
   limits_.clear();
   for (const Rule& rule : rules) limits_.emplace_back(limit_of(rule.limit)).functions = rule.functions;

@@ -44,14 +44,12 @@ class RateTable {
     std::chrono::milliseconds retry_after{};
   };
 
-  // From now on these are in force. A limit that was there under its name and with its scope keeps its buckets. Those
-  // that say nothing that can be kept (a rate that is no number, a pattern that is none) grant nothing.
-  void set(std::span<const v1alpha1::Limit> limits, Time now);
-  // The same where each counts the requests of some functions alone; of all, where it names none.
   struct Rule {
     v1alpha1::Limit limit;
-    std::vector<std::uint32_t> functions;
+    std::vector<std::uint32_t> functions;  // whose requests it counts; empty: of all
   };
+  // From now on these are in force. A limit that was there under its name and with its scope keeps its buckets. Those
+  // that say nothing that can be kept (a rate that is no number, a pattern that is none) grant nothing.
   void set(std::span<const Rule> rules, Time now);
 
   // Nothing is granted of a limit that there is not.

@@ -29,7 +29,11 @@ v1alpha1::Limit limit_of(const std::string& name, double per_second, double burs
 
 class RateTableTest : public testing::Test {
  protected:
-  void set(std::vector<v1alpha1::Limit> limits) { table_.set(std::span<const v1alpha1::Limit>(limits), now_); }
+  void set(const std::vector<v1alpha1::Limit>& limits) {
+    std::vector<RateTable::Rule> rules;
+    for (const v1alpha1::Limit& limit : limits) rules.push_back({limit, {}});
+    table_.set(rules, now_);
+  }
   std::uint32_t lease(const std::string& limit, std::uint32_t wanted, std::uint64_t guard = 1,
                       std::uint32_t function = 0) {
     return table_.lease(limit, source(guard, function), wanted, now_).granted;
