@@ -24,7 +24,7 @@ enum class Reason {
   foreign_credential,     // the function sent a credential of its own where the binding refuses that
   placeholder_misuse,     // a placeholder somewhere else than its binding says
   loop,                   // the guard's own listener as destination
-  tag_invalid,            // a message to the function bears a tag that proves nothing
+  tag_invalid,            // a message bears a tag that proves nothing, or is an event that can bear none
   tag_mismatch,           // the answer of another function is not to what this one was asked
   caller_not_allowed,     // a message to the function from somebody whom `inbound` does not name
   rate_limited,           // more often than a limit of the policy says: 429

@@ -368,4 +368,31 @@ Result<JsonValue> parse_json(std::string_view text) {
   return JsonValue(text.substr(first, end - first));
 }
 
+Result<std::string> with_member(std::string_view text, std::string_view name, std::optional<std::string_view> value) {
+  const Result<JsonValue> checked = parse_json(text);
+  if (!checked) return std::unexpected(checked.error());
+  if (checked->kind() != JsonValue::Kind::object) {
+    return fail(ErrorSource::downstream, ErrorKind::malformed, "the JSON of the body is no object");
+  }
+  const std::string alike = folded(name);
+  std::string out = "{";
+  out.reserve(text.size() + name.size() + (value ? value->size() : 0) + 8);
+  std::size_t at = skip_space(text, skip_space(text, 0) + 1);
+  while (text[at] == '"') {
+    const std::size_t key_end = string_end(text, at);
+    const std::size_t end = value_end(text, skip_space(text, skip_space(text, key_end) + 1));
+    if (folded(decoded(text.substr(at, key_end - at))) != alike) {
+      if (out.size() > 1) out += ',';
+      out += text.substr(at, end - at);
+    }
+    at = skip_space(text, end);
+    if (text[at] == ',') at = skip_space(text, at + 1);
+  }
+  if (value) {
+    if (out.size() > 1) out += ',';
+    out.append(1, '"').append(name).append("\":\"").append(*value).append(1, '"');
+  }
+  return out + "}";
+}
+
 }  // namespace sallyport::action

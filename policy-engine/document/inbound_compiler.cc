@@ -116,7 +116,7 @@ void compile_callers(const api::Inbound& source, const Places& places, Diagnosti
 
 }  // namespace
 
-std::unique_ptr<const Tags> given_tags(const Application& application, Place place, Diagnostics& diagnostics) {
+std::unique_ptr<Tags> given_tags(const Application& application, Place place, Diagnostics& diagnostics) {
   auto made = std::make_unique<Tags>();
   made->application = application.name;
   for (const credentials::Secret& key : application.keys) {
@@ -145,7 +145,9 @@ std::unique_ptr<const Tags> compile_tags(const api::Tags& source, const Places& 
     return made;
   }
   if (places.broken(source.key())) return made;
-  if (application != nullptr && !application->keys.empty()) return given_tags(*application, named, diagnostics);
+  if (application != nullptr && !application->keys.empty()) made = given_tags(*application, named, diagnostics);
+  made->cloud_events = source.cloud_events();
+  if (application != nullptr && !application->keys.empty()) return made;
   if (!source.has_key()) {
     miss_key(source, places, diagnostics, secrets);
     return made;

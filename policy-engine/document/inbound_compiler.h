@@ -20,6 +20,6 @@ std::unique_ptr<const Tags> compile_tags(const policy::v1alpha1::Tags& source, c
                                          const Application* application);
 
 // Of the application's keys. One that can't be used is an error, at `place`: nothing would work, and nobody know why.
-std::unique_ptr<const Tags> given_tags(const Application& application, Place place, Diagnostics& diagnostics);
+std::unique_ptr<Tags> given_tags(const Application& application, Place place, Diagnostics& diagnostics);
 
 }  // namespace sallyport::document

@@ -123,6 +123,7 @@ struct Tags {
   std::string application;
   // The first of each makes tags, all verify them. Empty where no key could be read: no tag can be made or believed.
   std::vector<tag::Key> requests, answers;
+  bool cloud_events = false;  // tags also travel as an extension of CloudEvents
 };
 
 // One entry of spec.limits.

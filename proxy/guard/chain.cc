@@ -93,7 +93,9 @@ bool same_field(std::string_view a, std::string_view b) {
   return std::ranges::equal(a, b, {}, folded, folded);
 }
 
-bool is_ours(std::string_view name) { return name.size() > 10 && same_field(name.substr(0, 10), "sallyport-"); }
+bool is_ours(std::string_view name) {
+  return (name.size() > 10 && same_field(name.substr(0, 10), "sallyport-")) || same_field(name, tag::kEventField);
+}
 
 bool must_not_leave(std::string_view name) {
   static constexpr std::string_view kOverrides[] = {"x-http-method-override", "x-http-method", "x-method-override",
@@ -101,6 +103,7 @@ bool must_not_leave(std::string_view name) {
   switch (name.empty() ? 0 : name[0] | 0x20) {
     case 'x':
       return std::ranges::any_of(kOverrides, [name](std::string_view one) { return same_field(name, one); });
+    case 'c':
     case 's':  // tags and the guard's own fields can't be forged by the function
       return is_ours(name);
     default:
@@ -260,7 +263,7 @@ void clean_response(request::ResponseHead& head) {
     std::string_view name = head.headers[i].name;
     char first = name.empty() ? '\0' : static_cast<char>(name[0] | 0x20);
     if (first == 'a' && request::name_equals(name, "alt-svc")) head.headers.erase_at(i);
-    if (first == 's' && is_ours(name)) head.headers.erase_at(i);
+    if ((first == 's' || first == 'c') && is_ours(name)) head.headers.erase_at(i);
   }
 }
 

@@ -23,7 +23,7 @@ void grow(std::string& text, std::size_t capacity) {
 std::unexpected<Error> too_long() {
   return fail(ErrorSource::policy, ErrorKind::limit,
               "the body is longer than " + std::to_string(limits::kActionBodyBytesMax) +
-                  " bytes, and the policy looks for the action in it");
+                  " bytes, and the policy needs to look at all of it");
 }
 
 }  // namespace
@@ -73,6 +73,14 @@ Result<void> HeldRequest::append(std::string_view data) {
   }
   body_ += data;
   return {};
+}
+
+Result<void> HeldRequest::replace(std::string_view body) {
+  std::string old;
+  old.swap(body_);
+  Result<void> kept = append(body);
+  OPENSSL_cleanse(old.data(), old.size());
+  return kept;
 }
 
 net::Task<Result<void>> HeldRequest::read(http::Exchange& exchange, net::Deadline deadline) {

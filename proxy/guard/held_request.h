@@ -1,6 +1,6 @@
 #pragma once
-// A request that waits here until all of its body has come, because its API action stands in it. Only for endpoints
-// whose policy asks for that; what was held is what is then sent.
+// A request that waits here until all of its body has come, because its API action stands in it, or a tag. Only where
+// the policy asks for that; what was held is what is then sent.
 
 #include <cstddef>
 #include <memory>
@@ -36,6 +36,10 @@ class HeldRequest {
   // that waits for 100 gets one, and the server is not asked for another. Errors: of the policy (a
   // body over limits::kActionBodyBytesMax), unavailable (no room for another held request), and those of reading.
   net::Task<Result<void>> read(http::Exchange& exchange, net::Deadline deadline);
+
+  // Another body in the place of the one that is held. Errors: as those of read() that are about its size; there is none
+  // then. `body` is not of this object.
+  Result<void> replace(std::string_view body);
 
   bool held() const { return held_; }
   std::string_view body() const { return body_; }

@@ -2,6 +2,7 @@
 
 #include "base/limits.h"
 #include "base/random.h"
+#include "proxy/guard/cloud_event.h"
 #include "proxy/guard/denial.h"
 #include "proxy/guard/entry.h"
 #include "proxy/guard/inbound.h"
@@ -102,9 +103,10 @@ class Service final : public InFlight {
       co_await run_runtime(connection);
       co_return;
     }
-    if (!refused && has_content() && needs_body(route_, exchange_.head())) {
+    const bool for_action = !refused && has_content() && needs_body(route_, exchange_.head());
+    if (!refused && has_content() && (for_action || bears_tag_in_body())) {
       describe({Outcome::error, Reason::none, {}});
-      const bool held = co_await hold(connection);
+      const bool held = co_await hold(connection, for_action ? Reason::malformed_action : Reason::tag_invalid);
       if (!held) co_return;
     }
     Verdict verdict =
@@ -120,14 +122,18 @@ class Service final : public InFlight {
     }
     decided_ = verdict.outcome;
     record_.outcome = Outcome::error;  // until an answer has been relayed
-    if (!tag_request()) {
-      describe({Outcome::deny, Reason::credential_unavailable,
-                "the request is for another function of the application, and no tag can be made for it: its key could "
-                "not be read"});
+    if (std::optional<Verdict> untaggable = tag_request()) {
+      describe(*untaggable);
       co_await answer_denial();
       co_return;
     }
     co_await forward(connection);
+  }
+
+  // Of an event in structured mode, to another function of the application.
+  bool bears_tag_in_body() const {
+    return route_.reading != nullptr && !route_.reading->function.empty() && tags_travel_in_events(*route_.policy) &&
+           event_form(exchange_.head().headers) == EventForm::structured;
   }
 
   // Whether a limit lets the request through. Before the flow graph, which must not go on with what is not sent. What
@@ -177,21 +183,37 @@ class Service final : public InFlight {
   }
 
   // A request to another function of the application says which of its own requests it is part of. What it belongs to
-  // is not claimed where it is not known. False: it must not go without.
-  bool tag_request() {
-    if (route_.endpoint == nullptr || route_.endpoint->function.empty() || route_.rule < 0) return true;
+  // is not claimed where it is not known. With a denial it must not go, as it cannot bear one: in every mode.
+  std::optional<Verdict> tag_request() {
+    if (route_.endpoint == nullptr || route_.endpoint->function.empty() || route_.rule < 0) return std::nullopt;
     tag::RequestId request{};
     const bool known = flow_.attribution() == Attribution::only || flow_.attribution() == Attribution::trace_context;
     if (known) request = flow_.application_request();
-    if (!known && !random_bytes(request)) return false;
-    std::optional<std::string> text =
-        make_tag(*route_.policy, worker_.guard_id(), TagUse::request, request, seconds_now());
-    if (!text) return false;
+    std::optional<std::string> text;
+    if (known || random_bytes(request)) {
+      text = make_tag(*route_.policy, worker_.guard_id(), TagUse::request, request, seconds_now());
+    }
+    if (!text) {
+      return Verdict{Outcome::deny, Reason::credential_unavailable,
+                     "the request is for another function of the application, and no tag can be made for it: its key "
+                     "could not be read"};
+    }
+    if (tags_travel_in_events(*route_.policy)) {
+      if (const Result<void> put = tag_event(*text); !put) {
+        return Verdict{Outcome::deny, Reason::tag_invalid, put.error().text};
+      }
+    }
     exchange_.head().headers.add_owned(tag::kField, std::move(*text));
     tagged_ = request;
     record_.request = request;
     record_.to_function = route_.endpoint->function;
-    return true;
+    return std::nullopt;
+  }
+
+  Result<void> tag_event(const std::string& text) {
+    auto body = put_into_event(exchange_.head().headers, held_.body(), text);
+    if (!body) return std::unexpected(body.error());
+    return *body ? held_.replace(**body) : Result<void>();
   }
 
   // The answer to a request that bore a tag. False: it was refused.
@@ -261,6 +283,10 @@ class Service final : public InFlight {
     CallerDecision caller;
     const auto* refusal = route_.policy->refusal();
     if (!refused && !probe_ && refusal != nullptr) refused = Verdict{Outcome::deny, refusal->reason, refusal->text};
+    if (!refused && !probe_ && tags_travel_in_events(*route_.policy)) {
+      const bool read = co_await read_event(connection, refused);
+      if (!read) co_return;
+    }
     if (!refused && !probe_) caller = decide_caller(*route_.policy, exchange_.head().headers, seconds_now());
     if (caller.refused) refused = std::move(caller.refused);
     describe(refused ? *refused : Verdict{Outcome::error, Reason::none, {}});
@@ -277,6 +303,28 @@ class Service final : public InFlight {
     clean_inbound(exchange_.head());
     if (!probe_) trace_id_ = settle_trace(exchange_.head().headers, route_.policy->inbound().fresh_traces_sampled);
     co_await forward(connection);
+  }
+
+  // The tag of a message that is an event. With a verdict in `refused` it has one that proves nothing. False: the
+  // exchange is over.
+  net::Task<bool> read_event(ConnectionLease* connection, std::optional<Verdict>& refused) {
+    request::HeaderList& headers = exchange_.head().headers;
+    if (event_form(headers) == EventForm::structured && has_content()) {
+      describe({Outcome::error, Reason::none, {}});
+      const bool held = co_await hold(connection, Reason::tag_invalid);
+      if (!held) co_return false;
+    }
+    auto body = take_from_event(headers, held_.body());
+    Result<void> taken;
+    if (!body) {
+      taken = std::unexpected(body.error());
+    } else if (*body) {
+      taken = held_.replace(**body);
+    }
+    if (taken) co_return true;
+    const bool enforce = route_.policy->mode() == document::Mode::enforce;
+    refused = Verdict{enforce ? Outcome::deny : Outcome::would_deny, Reason::tag_invalid, taken.error().text};
+    co_return true;
   }
 
   // Whoever showed a tag gets to see one. An answer without is as good as that of a server in between.
@@ -433,16 +481,17 @@ class Service final : public InFlight {
     co_return placed;
   }
 
-  // Waits for all of the body, in which the action is looked for. False: the exchange is over.
-  net::Task<bool> hold(ConnectionLease* connection) {
+  // Waits for all of the body, in which the action is looked for, or the tag. False: the exchange is over, and of a body
+  // that is too long the record has this reason.
+  net::Task<bool> hold(ConnectionLease* connection, Reason reason) {
     const bool placed = co_await take_place(connection);
     if (!placed) co_return false;
     Result<void> read = co_await held_.read(exchange_, worker_.loop().in(limits::kActionBodyTimeout));
     if (read) co_return true;
     exchange_.close_after();
-    Verdict verdict{Outcome::deny, Reason::malformed_action, read.error().text};
-    attribute(verdict);
-    if (read.error().source == ErrorSource::policy) {  // fails closed: the action may stand behind what was read
+    Verdict verdict{Outcome::deny, reason, read.error().text};
+    if (facts_.inbound == nullptr) attribute(verdict);
+    if (read.error().source == ErrorSource::policy) {  // fails closed: what is looked for may stand behind what was read
       describe(verdict);
       co_await answer_denial();
     } else {

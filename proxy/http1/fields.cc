@@ -95,6 +95,7 @@ bool is_end_to_end(std::string_view name) {
       "x-goog-api-key",
       "api-key",
       "retry-after",
+      "ce-sallyporttag",
   };
   static constexpr std::string_view kPrefixes[] = {"content-", "x-amz-", "x-forwarded-", "if-", "sec-", "sallyport-"};
   return any_equals(kNames, name) ||
@@ -105,7 +106,7 @@ TrailerUse trailer_use(std::string_view name) {
   static constexpr std::string_view kDropped[] = {
       "trailer", "authorization", "www-authenticate", "cookie", "set-cookie",      "cache-control", "max-forwards",
       "range",   "age",           "expires",          "date",   "location",        "retry-after",   "vary",
-      "pragma",  "authority",     "forwarded",        "via",    "accept-encoding",
+      "pragma",  "authority",     "forwarded",        "via",    "accept-encoding", "ce-sallyporttag", "ce_sallyporttag",
   };
   static constexpr std::string_view kDroppedPrefixes[] = {
       "content-",      "if-",           "proxy-",        "x-forwarded-",  "sallyport-", "sallyport_",
