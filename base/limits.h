@@ -256,7 +256,7 @@ inline constexpr std::size_t kServiceAccountsMax = 64;  // of a function
 inline constexpr std::size_t kAdminConnectionsMax = 64;
 inline constexpr seconds kControllerRootLifetime{825LL * 24 * 3'600};  // of its own CA
 inline constexpr seconds kControllerLeafLifetime{397LL * 24 * 3'600};  // made anew at each start
-inline constexpr seconds kIdentityLookInterval{10};  // for a certificate that has been replaced
+inline constexpr seconds kIdentityLookInterval{10};                    // for a certificate that has been replaced
 inline constexpr seconds kControllerCallTimeout{30};
 inline constexpr seconds kAdminIdleTimeout{30};
 inline constexpr seconds kAdminBodyTimeout{30};

@@ -142,7 +142,8 @@ AdminAnswer health(const Controller& controller, const LinkServer& links, const 
 // nothing. False: nothing was changed.
 bool show_again(const Config& config, OwnIdentity& shown, LinkServer& links, AdminServer& admin) {
   Result<OwnIdentity> identity = identity_of(config);
-  if (identity && identity->certificates_pem == shown.certificates_pem && identity->key_pem == shown.key_pem) return false;
+  if (identity && identity->certificates_pem == shown.certificates_pem && identity->key_pem == shown.key_pem)
+    return false;
   Result<void> taken = identity ? links.show(identity->certificates_pem, identity->key_pem)
                                 : Result<void>(std::unexpected(identity.error()));
   if (taken) taken = admin.show(identity->certificates_pem, identity->key_pem);

@@ -181,7 +181,7 @@ class Controller final : public LinkHandler {
   mutable std::shared_mutex sessions_mutex_;
   std::unordered_map<LinkId, Session> sessions_;
   std::unordered_set<LinkId> reviewed_;  // links whose token Kubernetes is being asked about
-  JournalWriter journal_;  // behind what it tells, when it has written, that it has
+  JournalWriter journal_;                // behind what it tells, when it has written, that it has
 
   std::mutex clock_mutex_;
   std::condition_variable clock_changed_;

@@ -39,9 +39,9 @@ class JsonValue {
 // comments, no lone surrogates. ErrorKind::malformed, with the byte.
 Result<JsonValue> parse_json(std::string_view text);
 
-// The text of an object with that one member, a string, behind its others; with nothing in `value` without any. What some
-// readers take for a member of that name is taken out, too. `name` and `value` have nothing that JSON would escape.
-// Errors: as parse_json(), and ErrorKind::malformed where the text is no object.
+// The text of an object with that one member, a string, behind its others; with nothing in `value` without any. What
+// some readers take for a member of that name is taken out, too. `name` and `value` have nothing that JSON would
+// escape. Errors: as parse_json(), and ErrorKind::malformed where the text is no object.
 Result<std::string> with_member(std::string_view text, std::string_view name, std::optional<std::string_view> value);
 
 }  // namespace sallyport::action

@@ -31,8 +31,8 @@ using RequestId = std::array<unsigned char, 16>;
 using KeyId = std::array<unsigned char, 4>;
 
 inline constexpr std::string_view kField = "Sallyport-Tag";
-// The same as an extension of CloudEvents (its names have lower-case letters and digits, 20 at most), and the field that
-// it is in their binary mode.
+// The same as an extension of CloudEvents (its names have lower-case letters and digits, 20 at most), and the field
+// that it is in their binary mode.
 inline constexpr std::string_view kEventAttribute = "sallyporttag";
 inline constexpr std::string_view kEventField = "ce-sallyporttag";
 inline constexpr std::size_t kKeyBytes = 32;

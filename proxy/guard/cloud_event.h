@@ -1,6 +1,6 @@
 #pragma once
-// The tag in a CloudEvent (CloudEvents 1.0.2, HTTP protocol binding 1.0.2), where the policy's `tags` say that it travels
-// there, too: in binary mode the field ce-sallyporttag, in structured mode a member of the JSON.
+// The tag in a CloudEvent (CloudEvents 1.0.2, HTTP protocol binding 1.0.2), where the policy's `tags` say that it
+// travels there, too: in binary mode the field ce-sallyporttag, in structured mode a member of the JSON.
 
 #include <cstdint>
 #include <optional>

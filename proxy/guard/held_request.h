@@ -37,8 +37,8 @@ class HeldRequest {
   // body over limits::kActionBodyBytesMax), unavailable (no room for another held request), and those of reading.
   net::Task<Result<void>> read(http::Exchange& exchange, net::Deadline deadline);
 
-  // Another body in the place of the one that is held. Errors: as those of read() that are about its size; there is none
-  // then. `body` is not of this object.
+  // Another body in the place of the one that is held. Errors: as those of read() that are about its size; there is
+  // none then. `body` is not of this object.
   Result<void> replace(std::string_view body);
 
   bool held() const { return held_; }

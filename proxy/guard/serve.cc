@@ -481,8 +481,8 @@ class Service final : public InFlight {
     co_return placed;
   }
 
-  // Waits for all of the body, in which the action is looked for, or the tag. False: the exchange is over, and of a body
-  // that is too long the record has this reason.
+  // Waits for all of the body, in which the action is looked for, or the tag. False: the exchange is over, and of a
+  // body that is too long the record has this reason.
   net::Task<bool> hold(ConnectionLease* connection, Reason reason) {
     const bool placed = co_await take_place(connection);
     if (!placed) co_return false;
@@ -491,7 +491,8 @@ class Service final : public InFlight {
     exchange_.close_after();
     Verdict verdict{Outcome::deny, reason, read.error().text};
     if (facts_.inbound == nullptr) attribute(verdict);
-    if (read.error().source == ErrorSource::policy) {  // fails closed: what is looked for may stand behind what was read
+    if (read.error().source ==
+        ErrorSource::policy) {  // fails closed: what is looked for may stand behind what was read
       describe(verdict);
       co_await answer_denial();
     } else {

@@ -104,8 +104,8 @@ bool is_end_to_end(std::string_view name) {
 
 TrailerUse trailer_use(std::string_view name) {
   static constexpr std::string_view kDropped[] = {
-      "trailer", "authorization", "www-authenticate", "cookie", "set-cookie",      "cache-control", "max-forwards",
-      "range",   "age",           "expires",          "date",   "location",        "retry-after",   "vary",
+      "trailer", "authorization", "www-authenticate", "cookie", "set-cookie",      "cache-control",   "max-forwards",
+      "range",   "age",           "expires",          "date",   "location",        "retry-after",     "vary",
       "pragma",  "authority",     "forwarded",        "via",    "accept-encoding", "ce-sallyporttag", "ce_sallyporttag",
   };
   static constexpr std::string_view kDroppedPrefixes[] = {
