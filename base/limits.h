@@ -123,9 +123,12 @@ inline constexpr unsigned kTicketsUntakenMax = 32;         // TLS sessions given
 inline constexpr unsigned kTicketsUntakenEvery = 8;        // only every so many connections get one
 inline constexpr seconds kRootLifetime{365 * 24 * 3'600};  // bounds a long run: its root dies with it
 inline constexpr std::size_t kCaPemBytesMax = 1 << 20;
-inline constexpr std::size_t kCaChainMax = 8;                 // certificates in an external CA's file
-inline constexpr std::size_t kTrustBundleBytesMax = 8 << 20;  // the system's roots are about 0.2 MiB
-inline constexpr int kLocalRootFilesMax = 256;                // people's additions to the system's roots
+inline constexpr std::size_t kCertificateRequestBytesMax = 2'048;
+inline constexpr std::size_t kPermittedHostsBytesMax = 32'768;  // of names in one CA certificate: clients take chains
+                                                                // of 100 KiB at most, and each handshake carries it
+inline constexpr std::size_t kCaChainMax = 8;                   // certificates in an external CA's file
+inline constexpr std::size_t kTrustBundleBytesMax = 8 << 20;    // the system's roots are about 0.2 MiB
+inline constexpr int kLocalRootFilesMax = 256;                  // people's additions to the system's roots
 
 // Records.
 inline constexpr std::size_t kRecordsQueuedMax = 65'536;  // then exchanges wait: none goes unrecorded
@@ -242,6 +245,13 @@ inline constexpr milliseconds kTagKeySettle{10'000};  // that a new key is verif
 inline constexpr std::size_t kInstanceBytesMax = 128;
 inline constexpr std::size_t kApplicationsMax = 1'024;
 inline constexpr milliseconds kControllerTick{200};
+inline constexpr seconds kTenantCaLifetime{825LL * 24 * 3'600};  // of an application's own CA
+inline constexpr seconds kTenantCaSettle{24 * 3'600};            // that a new one is trusted before it signs
+inline constexpr std::size_t kTenantCasMax = 4;                  // of one application, at once
+inline constexpr seconds kGuardCertificateLifetime{24 * 3'600};  // the default, and the most
+inline constexpr seconds kGuardCertificateLifetimeMin{5};
+inline constexpr milliseconds kGuardCertificateInterval{5'000};  // between two that one guard is given
+inline constexpr std::uint32_t kGuardCertificateBurst = 10;
 
 // Reviews of service account tokens.
 inline constexpr std::size_t kTokenReviewsMax = 8'192;  // that are asked for, or wait for that
@@ -327,6 +337,7 @@ inline constexpr std::size_t kMemberSecretsMax = 1'024;    // of an Update
 inline constexpr std::size_t kMemberTagKeysMax = 16;       // of an Update
 inline constexpr std::size_t kRefusalBytesMax = 2'048;     // of the text that says why an Update is not in force
 inline constexpr std::size_t kJoinTokenBytesMax = 16'384;  // also of a service account's
+inline constexpr seconds kCertificateRetryMin{5}, kCertificateRetryMax{300};  // until it is asked for one again
 inline constexpr milliseconds kFinalEventsTimeout{3'000};  // for the controller to take the last events
 
 }  // namespace sallyport::limits

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "ca/certificate_form.h"
+#include "ca/certificate_request.h"
 
 namespace sallyport::ca {
 namespace {
@@ -179,33 +180,63 @@ Result<Authority> Authority::assemble(OSSL_LIB_CTX* lib, EvpPkeyPtr key, std::ve
   }
   authority.authority_key_id_ = authority_key_id(certificates.front().get());
   if (!authority.authority_key_id_) return openssl_failure("reading the CA's key identifier");
+  authority.permitted_ = permitted_hosts(certificates.front().get());
   authority.path_ = std::move(certificates);
   return authority;
 }
 
-Result<Authority> Authority::issue_intermediate(std::string_view name, std::span<const std::string> permitted_dns,
-                                                std::chrono::seconds lifetime, TimePoint now) const {
+Result<X509Ptr> Authority::make_intermediate(EVP_PKEY* key, std::string_view name, const PermittedHosts& permitted,
+                                             std::chrono::seconds lifetime, TimePoint now) const {
   if (auto error = why_not_now(now)) return std::unexpected(std::move(*error));
   if (auto error = why_no_name(name)) return std::unexpected(std::move(*error));
-  for (const std::string& host : permitted_dns) {
-    if (!is_dns_name(host)) return not_a_host(host);
-  }
   if (X509_get_pathlen(certificate()) == 0) {
     return fail(ErrorSource::internal, ErrorKind::refused,
                 subject_text(certificate()) + " may not issue other CAs: its pathLenConstraint is 0");
   }
-  auto key = make_p256_key(lib_);
-  if (!key) return std::unexpected(key.error());
   X509Ptr below = new_certificate(lib_);
   const CaForm form{name, backdated(now), std::min(not_after_, now + lifetime), 0};
-  if (!below || !fill_ca(below.get(), key->get(), lib_, form) || !name_issuer(below.get()) ||
-      (!permitted_dns.empty() && !add_name_constraints(below.get(), permitted_dns)) || !sign(below.get())) {
+  if (!below || !fill_ca(below.get(), key, lib_, form) || !name_issuer(below.get()) ||
+      (permitted && !add_name_constraints(below.get(), *permitted)) || !sign(below.get())) {
     return openssl_failure("issuing an intermediate CA");
   }
+  return below;
+}
+
+Result<Authority> Authority::issue_intermediate(std::string_view name, std::span<const std::string> permitted_dns,
+                                                std::chrono::seconds lifetime, TimePoint now) const {
+  for (const std::string& host : permitted_dns) {
+    if (!is_dns_name(host)) return not_a_host(host);
+  }
+  auto key = make_p256_key(lib_);
+  if (!key) return std::unexpected(key.error());
+  PermittedHosts permitted;
+  if (!permitted_dns.empty()) permitted.emplace(permitted_dns.begin(), permitted_dns.end());
+  auto below = make_intermediate(key->get(), name, permitted, lifetime, now);
+  if (!below) return std::unexpected(below.error());
   std::vector<X509Ptr> path;
-  path.push_back(std::move(below));
+  path.push_back(std::move(*below));
   for (const X509Ptr& above : path_) path.push_back(share(above.get()));
   return assemble(lib_, std::move(*key), std::move(path));
+}
+
+Result<X509Ptr> Authority::sign_intermediate(std::string_view request, std::string_view name,
+                                             const PermittedHosts& permitted, std::chrono::seconds lifetime,
+                                             TimePoint now) const {
+  std::size_t bytes = 0;
+  for (const std::string& host : permitted ? *permitted : std::vector<std::string>()) {
+    if (!is_certificate_host(host)) return not_a_host(host);
+    bytes += host.size();
+  }
+  // Fails closed: one that permits more is no answer, and what a handshake carries clients bound.
+  if (bytes > limits::kPermittedHostsBytesMax) {
+    return fail(ErrorSource::internal, ErrorKind::limit,
+                "there are too many hosts for one certificate: their names have " + std::to_string(bytes) +
+                    " bytes, and " + std::to_string(limits::kPermittedHostsBytesMax) +
+                    " may be; wildcards stand for many");
+  }
+  const auto key = key_of_request(lib_, request);
+  if (!key) return std::unexpected(key.error());
+  return make_intermediate(key->get(), name, permitted, lifetime, now);
 }
 
 Result<X509Ptr> Authority::issue_leaf(std::span<const std::string_view> hosts, EVP_PKEY* key,

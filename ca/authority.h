@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "base/limits.h"
 #include "ca/openssl_ptr.h"
+#include "ca/permitted_hosts.h"
 
 namespace sallyport::ca {
 
@@ -50,6 +51,11 @@ class Authority {
   // clients would mind is in authority_problems() (ca/profile.h).
   static Result<Authority> load(OSSL_LIB_CTX* lib, PemFile certificate, PemFile key, TimePoint now);
 
+  // A CA whose key is here already, with the certificates that others have made for it.
+  static Result<Authority> of_key(OSSL_LIB_CTX* lib, PemFile certificate, EvpPkeyPtr key, TimePoint now);
+  // The same for this one's key, in its context: certificates that are newer.
+  Result<Authority> with_certificates(PemFile certificate, TimePoint now) const;
+
   // The same CA for another context; for its own, a second owner of the same objects.
   Result<Authority> clone_into(OSSL_LIB_CTX* lib) const;
 
@@ -58,11 +64,17 @@ class Authority {
   Result<Authority> issue_intermediate(std::string_view name, std::span<const std::string> permitted_dns,
                                        std::chrono::seconds lifetime, TimePoint now) const;
 
+  // An intermediate CA for the key of a PKCS #10 request, of which nothing else counts: pathlen 0, and critical name
+  // constraints to `permitted`. ErrorKind::limit: these are more than limits::kPermittedHostsBytesMax.
+  Result<X509Ptr> sign_intermediate(std::string_view request, std::string_view name, const PermittedHosts& permitted,
+                                    std::chrono::seconds lifetime, TimePoint now) const;
+
   // A server certificate for `hosts` (1 to limits::kLeafNamesMax canonical names or IP literals without brackets) and
   // the public half of `key`: empty subject, critical SAN, critical CA:FALSE, digitalSignature (and keyEncipherment for
   // an RSA key), serverAuth, AKI equal to this CA's stored SKI, no SKI of its own, a random serial of 16 octets.
   // Backdated by limits::kCertificateBackdating; ends after `lifetime` or with the CA or its chain, whichever comes
-  // first. Wildcards and anything that is not a host are refused; so is everything once the CA has expired.
+  // first. Wildcards and anything that is not a host are refused; so is everything once the CA has expired. Whether
+  // clients will take it is permitted()'s to say.
   Result<X509Ptr> issue_leaf(std::span<const std::string_view> hosts, EVP_PKEY* key, std::chrono::seconds lifetime,
                              TimePoint now) const;
 
@@ -72,7 +84,8 @@ class Authority {
   std::span<const X509Ptr> path() const { return path_; }  // this CA, then what leads to its root; never empty
   X509* certificate() const { return path_.front().get(); }
   OSSL_LIB_CTX* lib() const { return lib_; }
-  TimePoint not_after() const { return not_after_; }  // the earliest of this certificate and its chain
+  TimePoint not_after() const { return not_after_; }              // the earliest of this certificate and its chain
+  const PermittedHosts& permitted() const { return permitted_; }  // by this certificate
 
   // What clients must trust: the root of the chain, or this certificate when no root was given.
   const std::string& trust_pem() const { return trust_pem_; }
@@ -85,6 +98,9 @@ class Authority {
   Authority() = default;
   static Result<Authority> assemble(OSSL_LIB_CTX* lib, EvpPkeyPtr key, std::vector<X509Ptr> certificates);
   friend class LeafCache;
+
+  Result<X509Ptr> make_intermediate(EVP_PKEY* key, std::string_view name, const PermittedHosts& permitted,
+                                    std::chrono::seconds lifetime, TimePoint now) const;
 
   // A leaf in all but its names, dates and serial, which complete_leaf writes into it for each that it makes: building
   // one anew, or copying it, costs twice as much, as encoding and decoding the public key is what is dear.
@@ -103,6 +119,7 @@ class Authority {
   X509ExtensionPtr authority_key_id_;
   std::string trust_pem_;
   std::string certificate_pem_;
+  PermittedHosts permitted_;
   TimePoint not_before_{};
   TimePoint not_after_{};
 };

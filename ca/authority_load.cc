@@ -52,6 +52,12 @@ std::optional<Error> why_no_chain(std::span<const X509Ptr> certificates, std::st
   return std::nullopt;
 }
 
+std::unexpected<Error> not_its_key(std::string_view key, std::string_view certificate_path, X509* certificate) {
+  ERR_clear_error();
+  return refuse_file(key, "this private key does not belong to the certificate in " + std::string(certificate_path) +
+                              " (" + subject_text(certificate) + ")");
+}
+
 }  // namespace
 
 Result<Authority> Authority::load(OSSL_LIB_CTX* lib, PemFile certificate, PemFile key, TimePoint now) {
@@ -61,12 +67,23 @@ Result<Authority> Authority::load(OSSL_LIB_CTX* lib, PemFile certificate, PemFil
   auto private_key = read_key(lib, key);
   if (!private_key) return std::unexpected(private_key.error());
   if (X509_check_private_key(certificates->front().get(), private_key->get()) != 1) {
-    ERR_clear_error();
-    return refuse_file(key.path, "this private key does not belong to the certificate in " +
-                                     std::string(certificate.path) + " (" + subject_text(certificates->front().get()) +
-                                     ")");
+    return not_its_key(key.path, certificate.path, certificates->front().get());
   }
   return assemble(lib, std::move(*private_key), std::move(*certificates));
+}
+
+Result<Authority> Authority::of_key(OSSL_LIB_CTX* lib, PemFile certificate, EvpPkeyPtr key, TimePoint now) {
+  auto certificates = read_certificates(lib, certificate);
+  if (!certificates) return std::unexpected(certificates.error());
+  if (auto error = why_no_chain(*certificates, certificate.path, now)) return std::unexpected(std::move(*error));
+  if (X509_check_private_key(certificates->front().get(), key.get()) != 1) {
+    return not_its_key("the key", certificate.path, certificates->front().get());
+  }
+  return assemble(lib, std::move(key), std::move(*certificates));
+}
+
+Result<Authority> Authority::with_certificates(PemFile certificate, TimePoint now) const {
+  return of_key(lib_, certificate, share(key_.get()), now);
 }
 
 }  // namespace sallyport::ca

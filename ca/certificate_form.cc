@@ -20,6 +20,10 @@ using GeneralSubtreePtr = OpensslPtr<GENERAL_SUBTREE, GENERAL_SUBTREE_free>;
 using GeneralNamesPtr = OpensslPtr<GENERAL_NAMES, GENERAL_NAMES_free>;
 using Ia5StringPtr = OpensslPtr<ASN1_IA5STRING, ASN1_IA5STRING_free>;
 
+// A name that nobody has (RFC 6761 section 6.4), where none is permitted: not every verifier takes an empty excluded
+// one for all names.
+constexpr std::string_view kNobody = "sallyport.invalid";
+
 bool add(X509* certificate, int nid, void* value, bool critical) {
   return X509_add1_ext_i2d(certificate, nid, value, critical ? 1 : 0, X509V3_ADD_APPEND) == 1;
 }
@@ -73,6 +77,24 @@ std::optional<IpBytes> parse_ip(std::string_view text) {
     return std::nullopt;
   }
   return ip;
+}
+
+// An address and its mask, which leaves nothing open.
+GeneralNamePtr ip_subtree(const IpBytes& ip) {
+  std::array<unsigned char, 32> bytes;
+  bytes.fill(0xFF);
+  std::copy_n(ip.bytes.begin(), ip.size, bytes.begin());
+  return ip_name(std::span(bytes).first(2 * ip.size));
+}
+
+// The text of such an address; empty of any other subtree.
+std::string one_address(std::span<const unsigned char> subtree) {
+  const std::size_t size = subtree.size() / 2;
+  if (subtree.size() != 8 && subtree.size() != 32) return {};
+  if (!std::ranges::all_of(subtree.subspan(size), [](unsigned char byte) { return byte == 0xFF; })) return {};
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  const char* done = inet_ntop(size == 4 ? AF_INET : AF_INET6, subtree.data(), text.data(), text.size());
+  return done == nullptr ? std::string() : std::string(done);
 }
 
 bool is_label(std::string_view label) {
@@ -153,17 +175,43 @@ bool add_subject_key_id(X509* certificate) {
   return id && add(certificate, NID_subject_key_identifier, id.get(), false);
 }
 
-bool add_name_constraints(X509* certificate, std::span<const std::string> permitted_dns) {
+bool add_name_constraints(X509* certificate, std::span<const std::string> hosts) {
   const NameConstraintsPtr constraints(NAME_CONSTRAINTS_new());
   if (!constraints) return false;
-  for (const std::string& name : permitted_dns) {
-    if (!add_subtree(&constraints->permittedSubtrees, dns_name(name))) return false;
+  bool names = false, v4 = false, v6 = false;
+  for (const std::string& host : hosts) {
+    const std::optional<IpBytes> ip = parse_ip(host);
+    (ip ? ip->size == 4 ? v4 : v6 : names) = true;
+    if (!add_subtree(&constraints->permittedSubtrees, ip ? ip_subtree(*ip) : dns_name(host))) return false;
   }
+  if (!names && !add_subtree(&constraints->permittedSubtrees, dns_name(kNobody))) return false;
   // An address and its mask, both zero: every address of that family.
   const std::array<unsigned char, 32> zeros{};
-  return add_subtree(&constraints->excludedSubtrees, ip_name(std::span(zeros).first(8))) &&
-         add_subtree(&constraints->excludedSubtrees, ip_name(zeros)) &&
+  return (v4 || add_subtree(&constraints->excludedSubtrees, ip_name(std::span(zeros).first(8)))) &&
+         (v6 || add_subtree(&constraints->excludedSubtrees, ip_name(zeros))) &&
          add(certificate, NID_name_constraints, constraints.get(), true);
+}
+
+PermittedHosts permitted_hosts(X509* certificate) {
+  const NameConstraintsPtr constraints(
+      static_cast<NAME_CONSTRAINTS*>(X509_get_ext_d2i(certificate, NID_name_constraints, nullptr, nullptr)));
+  if (!constraints) return std::nullopt;
+  std::vector<std::string> hosts;
+  for (int i = 0; i < sk_GENERAL_SUBTREE_num(constraints->permittedSubtrees); ++i) {
+    const GENERAL_NAME* base = sk_GENERAL_SUBTREE_value(constraints->permittedSubtrees, i)->base;
+    if (base->type != GEN_DNS && base->type != GEN_IPADD) continue;
+    const ASN1_STRING* text = base->type == GEN_DNS ? base->d.dNSName : base->d.iPAddress;
+    const unsigned char* bytes = ASN1_STRING_get0_data(text);
+    const auto size = static_cast<std::size_t>(ASN1_STRING_length(text));
+    if (base->type == GEN_DNS) {
+      hosts.emplace_back(reinterpret_cast<const char*>(bytes), size);
+      if (hosts.back() == kNobody) hosts.pop_back();
+    } else if (const std::string address = one_address(std::span(bytes, size)); !address.empty()) {
+      hosts.push_back(address);
+    }
+  }
+  std::ranges::sort(hosts);
+  return hosts;
 }
 
 bool add_subject_alt_names(X509* certificate, std::span<const std::string_view> hosts) {

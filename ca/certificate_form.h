@@ -10,6 +10,7 @@
 
 #include "ca/authority.h"
 #include "ca/openssl_ptr.h"
+#include "ca/permitted_hosts.h"
 
 namespace sallyport::ca {
 
@@ -26,9 +27,11 @@ bool add_key_usage(X509* certificate, std::span<const int> bits);  // bit number
 bool add_server_auth(X509* certificate);
 // The leftmost 160 bits of the SHA-256 of the public key (RFC 7093 section 2, method 1).
 bool add_subject_key_id(X509* certificate);
-// Permits `permitted_dns` and what is below, and excludes every IP address: a name form that is not mentioned would be
-// unconstrained (RFC 5280 section 4.2.1.10).
-bool add_name_constraints(X509* certificate, std::span<const std::string> permitted_dns);
+// Permits these names with what is below them, and these IP addresses, and nothing else of either: a name form that is
+// not mentioned would be unconstrained (RFC 5280 section 4.2.1.10).
+bool add_name_constraints(X509* certificate, std::span<const std::string> hosts);
+// What add_name_constraints has said. Of another's constraints: what they permit, without what they exclude.
+PermittedHosts permitted_hosts(X509* certificate);
 bool add_subject_alt_names(X509* certificate, std::span<const std::string_view> hosts);
 
 // The extension that leaves and intermediates below `issuer` carry: its stored SKI, byte for byte, as verifiers compare
