@@ -37,7 +37,7 @@ constexpr std::chrono::milliseconds kFollowEvery{500};
 
 struct Flags {
   std::string url, ca_file, token_file, data, output = "table";
-  std::string application, function, name, file, ends_after, decision, kind, execution, since, until;
+  std::string application, function, name, file, key_file, ends_after, decision, kind, execution, since, until;
   std::uint64_t version = 0;
   bool follow = false;
 };
@@ -413,6 +413,31 @@ class Administration {
     });
   }
 
+  int get_ca() const {
+    const auto reply = call({.target = of_application("/ca")});
+    if (const int wrong = judge(reply); wrong != 0) return wrong;
+    std::fwrite(reply->body.data(), 1, reply->body.size(), stdout);
+    return 0;
+  }
+  // Without files the controller makes one.
+  int put_ca() const {
+    if (flags_->file.empty() != flags_->key_file.empty()) return complain("FILE and --key go together");
+    std::string body;
+    for (const std::string* file : {&flags_->file, &flags_->key_file}) {
+      if (file->empty()) continue;
+      auto text = read_file(*file, limits::kCaPemBytesMax);
+      if (!text) return complain(text.error().text);
+      body += *text + "\n";
+    }
+    const auto reply = call({.method = "PUT",
+                             .target = of_application("/ca"),
+                             .body = std::move(body),
+                             .content_type = "application/x-pem-file"});
+    if (const int wrong = judge(reply); wrong != 0) return wrong;
+    std::printf("the new CA is trusted now, and signs in a day: give functions what app get-ca prints until then\n");
+    return 0;
+  }
+
   int list_audit() const {
     std::string target = "/v1/audit";
     if (!flags_->since.empty()) target += "?since=" + percent_encoded(flags_->since);
@@ -684,6 +709,14 @@ class Commands {
                 [](const Administration& to) { return to.print_traces(); });
     need_application(traces);
     traces->add_option("-f,--function", flags_->function, "Only of this function")->type_name("NAME");
+    need_application(command(*app, "get-ca", "Print what its functions have to trust (PEM)",
+                             [](const Administration& to) { return to.get_ca(); }));
+    CLI::App* put_ca = command(*app, "put-ca", "Give it another CA, below which its guards' certificates are made",
+                               [](const Administration& to) { return to.put_ca(); });
+    need_application(put_ca);
+    put_ca->add_option("FILE", flags_->file,
+                       "The CA's certificate and what leads to its root (PEM); default: a new one");
+    put_ca->add_option("--key", flags_->key_file, "Its private key (PEM)")->type_name("FILE");
     const auto need = [this](CLI::App* command) { need_application(command); };
     add_document(*app, "-graph", "the application graph", need,
                  [](const Administration& to) { return to.of_application("/graph"); });

@@ -181,6 +181,15 @@ struct AdminApi::Call {
     return json(out);
   }
 
+  AdminAnswer get_ca() const {
+    const auto pem = controller.trusted(application());
+    if (!pem) return problem(pem.error());
+    return {.content_type = "application/x-pem-file", .body = *pem};
+  }
+
+  // Certificates and key stand in one body; where that is empty the controller makes them.
+  AdminAnswer put_ca() const { return done(controller.put_ca(application(), request.body, request.body, who)); }
+
   AdminAnswer make_token() const {
     v1alpha1::TokenRequest wanted;
     if (!request.body.empty()) {
@@ -394,6 +403,8 @@ const std::vector<AdminApi::Route>& AdminApi::routes() {
          [](const Call& call) { return done(call.controller.rotate_tag_key(call.application(), call.who)); },
          true},
         {"GET", {"v1", "applications", "{}", "limits"}, [](const Call& call) { return call.list_limits(); }},
+        {"GET", {"v1", "applications", "{}", "ca"}, [](const Call& call) { return call.get_ca(); }},
+        {"PUT", {"v1", "applications", "{}", "ca"}, [](const Call& call) { return call.put_ca(); }, true},
         {"GET", {"v1", "applications", "{}", "tokens"}, [](const Call& call) { return call.list_tokens(); }},
         {"POST", {"v1", "applications", "{}", "tokens"}, [](const Call& call) { return call.make_token(); }, true},
         {"DELETE",

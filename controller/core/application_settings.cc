@@ -76,12 +76,10 @@ class SettingsChecker {
       check_accounts(function);
     }
     for (const api::SharedLimit& limit : spec.limits()) check_limit(limit);
-    if (!spec.has_lifetime()) return;
-    const auto lifetime = flow::parse_time_span(spec.lifetime());
-    if (!lifetime) {
-      diagnostics_.error(places_.of(spec, api::ApplicationSpec::kLifetimeFieldNumber),
-                         "the lifetime " + quoted(spec.lifetime()) + " is not valid", lifetime.error().text);
-    }
+    if (spec.has_lifetime()) check_lifetime(api::ApplicationSpec::kLifetimeFieldNumber, spec.lifetime(), {});
+    if (!spec.has_certificate_lifetime()) return;
+    check_lifetime(api::ApplicationSpec::kCertificateLifetimeFieldNumber, spec.certificate_lifetime(),
+                   limits::kGuardCertificateLifetimeMin);
   }
 
  private:
@@ -118,6 +116,13 @@ class SettingsChecker {
     }
   }
 
+  void check_lifetime(int field, const std::string& text, std::chrono::seconds least) {
+    const auto lifetime = flow::parse_time_span(text);
+    if (lifetime && *lifetime >= least) return;
+    diagnostics_.error(places_.of(document_.spec(), field), "the lifetime " + quoted(text) + " is not valid",
+                       lifetime ? "at least " + std::to_string(least.count()) + "s" : lifetime.error().text);
+  }
+
   void check_limit(const api::SharedLimit& limit) {
     check_name(limit, api::SharedLimit::kNameFieldNumber, limit.name(), limits_, "limit");
     if (places_.broken(limit)) return;
@@ -146,6 +151,10 @@ class SettingsChecker {
 }  // namespace
 
 ApplicationSettings::ApplicationSettings(const v1alpha1::Application& document) : document_(document) {
+  if (document.spec().has_certificate_lifetime()) {
+    const auto span = flow::parse_time_span(document.spec().certificate_lifetime());
+    if (span) certificate_lifetime_ = std::chrono::ceil<std::chrono::seconds>(*span);
+  }
   if (!document.spec().has_lifetime()) return;
   const auto lifetime = flow::parse_time_span(document.spec().lifetime());
   // Rounded up: nothing would be as long as the process lives.

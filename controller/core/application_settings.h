@@ -1,11 +1,13 @@
 #pragma once
 // The settings of an application (controller/api/application.proto), read and checked.
 
+#include <chrono>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/limits.h"
 #include "controller/api/application.pb.h"
 #include "controller/api/link.pb.h"
 #include "policy-engine/document/load.h"
@@ -35,10 +37,12 @@ class ApplicationSettings {
   };
   std::vector<Limit> limits() const;
   std::uint32_t lifetime_s() const { return lifetime_s_; }
+  std::chrono::seconds certificate_lifetime() const { return certificate_lifetime_; }
 
  private:
   v1alpha1::Application document_;
   std::uint32_t lifetime_s_ = 0;
+  std::chrono::seconds certificate_lifetime_ = limits::kGuardCertificateLifetime;
 };
 
 struct ApplicationSettingsLoad {

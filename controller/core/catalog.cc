@@ -8,6 +8,7 @@
 
 #include "base/limits.h"
 #include "policy-engine/document/diagnostics.h"
+#include "policy-engine/document/intercepted_hosts.h"
 #include "policy-engine/document/message_reader.h"
 #include "policy-engine/document/yaml_tree.h"
 #include "policy-engine/flow/application_graph_document.h"
@@ -38,6 +39,17 @@ void check_function(std::vector<Diagnostic>& diagnostics, const std::string& fil
                     const std::string& function) {
   if (named == function) return;
   complain(diagnostics, file, "it is of the function " + quoted(named), "this one is " + quoted(function));
+}
+
+// Its guards would be given no certificate for them.
+void check_hosts(std::vector<Diagnostic>& diagnostics, const std::string& file, const ca::PermittedHosts& hosts) {
+  std::size_t bytes = 0;
+  for (const std::string& host : hosts.value_or(std::vector<std::string>())) bytes += host.size();
+  if (bytes <= limits::kPermittedHostsBytesMax) return;
+  complain(diagnostics, file,
+           "its hosts are too many for the certificate of one guard: their names have " + std::to_string(bytes) +
+               " bytes, and " + std::to_string(limits::kPermittedHostsBytesMax) + " may be",
+           "write \"*.example.com\" for many hosts of one domain");
 }
 
 // In the place of a policy, for a function that has none: fails closed.
@@ -82,6 +94,7 @@ struct Catalog::Read {
   std::vector<Diagnostic> diagnostics;
   std::optional<EgressPolicy> policy;
   std::optional<document::Mode> mode;
+  ca::PermittedHosts hosts = std::vector<std::string>();
   std::optional<flow::v1alpha1::FlowGraph> graph;
   flow::ApplicationGraphLoad application_graph;
   std::optional<ApplicationSettings> settings;
@@ -110,6 +123,8 @@ Catalog::Read Catalog::read(const Document& document, const std::string& name) c
       if (!loaded.snapshot) break;
       check_function(out.diagnostics, name, loaded.snapshot->function(), document.function);
       out.mode = loaded.snapshot->mode();
+      out.hosts = document::intercepted_hosts(*loaded.snapshot);
+      check_hosts(out.diagnostics, name, out.hosts);
       document::Diagnostics ignored(name);  // they have been said
       document::Places places;
       if (const auto tree = document::parse_yaml(document.text, ignored)) {
@@ -172,6 +187,7 @@ std::vector<Diagnostic> Catalog::put(const Document& document, const std::string
       function.policy = std::move(read_one.policy);
       function.versions.policy = function.policy ? document.version : 0;
       function.versions.mode = read_one.mode;
+      function.hosts = std::move(read_one.hosts);
       break;
     }
     case DocumentKind::graph: {
@@ -259,6 +275,17 @@ Catalog::Versions Catalog::versions_of(std::string_view function) const {
 bool Catalog::believes(std::string_view function, std::string_view account) const {
   const std::lock_guard lock(mutex_);
   return settings_.believes(function, account);
+}
+
+ca::PermittedHosts Catalog::permitted_hosts(std::string_view function) const {
+  const std::lock_guard lock(mutex_);
+  const Function* const known = find(function);
+  return known == nullptr ? std::vector<std::string>() : known->hosts;
+}
+
+std::chrono::seconds Catalog::certificate_lifetime() const {
+  const std::lock_guard lock(mutex_);
+  return settings_.certificate_lifetime();
 }
 
 std::uint32_t Catalog::instances_max(std::string_view function) const {

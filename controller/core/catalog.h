@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "ca/permitted_hosts.h"
 #include "controller/api/link.pb.h"
 #include "controller/core/application_settings.h"
 #include "controller/store/store.h"
@@ -54,6 +55,9 @@ class Catalog {
   Versions versions_of(std::string_view function) const;
   // Whether pods of the service account are instances of the function.
   bool believes(std::string_view function, std::string_view account) const;
+  // What a guard's certificate is to be for; without a policy no host.
+  ca::PermittedHosts permitted_hosts(std::string_view function) const;
+  std::chrono::seconds certificate_lifetime() const;
   // 0: as many as there are.
   std::uint32_t instances_max(std::string_view function) const;
 
@@ -63,6 +67,7 @@ class Catalog {
  private:
   struct Function {
     std::optional<policy::v1alpha1::EgressPolicy> policy;
+    ca::PermittedHosts hosts = std::vector<std::string>();  // of the policy
     std::optional<flow::v1alpha1::FlowGraph> graph;
     Versions versions;
   };

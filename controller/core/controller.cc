@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 #include <utility>
 
+#include "base/hex.h"
 #include "base/random.h"
 #include "policy-engine/document/diagnostics.h"
 #include "policy-engine/document/names.h"
@@ -42,6 +44,12 @@ std::string what_of(const Document& document) {
   std::string out = document.application;
   if (!document.function.empty()) out += "/" + document.function;
   return out + " " + std::string(to_string(document.kind));
+}
+
+Result<ca::Authority> make_ca(const std::string& application, Time now) {
+  return ca::Authority::create_root(
+      nullptr, {.name = ("Sallyport CA of " + application).substr(0, 64), .lifetime = limits::kTenantCaLifetime},
+      std::chrono::floor<std::chrono::seconds>(now));
 }
 
 bool has_errors(const std::vector<document::Diagnostic>& diagnostics) {
@@ -102,7 +110,19 @@ Result<void> Controller::load() {
   if (!keys) return std::unexpected(keys.error());
   if (!tokens) return std::unexpected(tokens.error());
   if (!guards) return std::unexpected(guards.error());
-  for (SecretRow& row : *secrets) add_application(row.application).catalog.put_secret(row.name, std::move(row.value));
+  std::set<std::string> with_ca;
+  for (SecretRow& row : *secrets) {
+    Application& application = add_application(row.application);
+    if (!tenant_ca_number(row.name)) {
+      application.catalog.put_secret(row.name, std::move(row.value));
+      continue;
+    }
+    with_ca.insert(row.application);
+    // One that has expired, or is damaged: its guards are given nothing of it, and serve nobody. Fails closed.
+    auto authority = read_tenant_ca(row, now);
+    if (authority) application.ca.put(std::move(*authority));
+    if (!authority) say(authority.error().text);
+  }
   for (TagKeyRow& row : *keys) {
     Catalog& catalog = add_application(row.application).catalog;
     catalog.put_tag_key(std::move(row));
@@ -122,6 +142,10 @@ Result<void> Controller::load() {
   for (const auto& [name, application] : applications_) {
     application->tracker.set_limits(application->catalog.limits(), now);
     application->tracker.begin(application->catalog.application_graph());
+    if (with_ca.contains(name)) continue;
+    auto made = make_ca(name, now);
+    if (!made) return std::unexpected(made.error());
+    if (auto kept = keep_ca(*application, std::move(*made)); !kept) return kept;
   }
   return store_.replay(now - memory(), [this](Store::Entry&& entry) -> Result<void> {
     Application* const application = find(entry.events ? entry.events->application : entry.decided->application);
@@ -267,20 +291,48 @@ void Controller::admit(Links& way, LinkId link, const v1alpha1::Register& wanted
     return guards_.disconnect(link);
   }
   member->connect(way, link);
-  if (!fresh) return welcome(member, *application);
+  const auto certificate = certify(*application, *member, wanted.certificate_request());
+  if (!fresh) return welcome(member, *application, certificate);
   journal_.append(
-      std::move(row), [this, member, application] { welcome(member, *application); },
+      std::move(row), [this, member, application, certificate] { welcome(member, *application, certificate); },
       [member](const Error& error) {
         member->close(refused(v1alpha1::REFUSED_REASON_OVERLOADED, "it can't be stored: " + error.text));
       });
 }
 
-void Controller::welcome(const std::shared_ptr<Member>& member, Application& application) {
+// An intermediate for the guard's own function, whatever it asks for. Nothing: it wants none.
+std::optional<v1alpha1::Renewed> Controller::certify(Application& application, Member& member,
+                                                     const std::string& request) {
+  if (request.empty()) return std::nullopt;
+  const Time now = clock_.now();
+  v1alpha1::Renewed out;
+  const std::string id = to_hex(std::span(member.id).first(8));
+  const auto given =
+      member.certificates.take(now.time_since_epoch()).count() > 0
+          ? fail(ErrorSource::controller, ErrorKind::limit, "it asks for certificates too often")
+          : application.ca.sign(
+                {request, "guard " + id + " of " + member.application + "/" + member.function,
+                 application.catalog.permitted_hosts(member.function), application.catalog.certificate_lifetime()},
+                now);
+  if (given) {
+    out.set_certificates(given->certificates);
+    out.mutable_certificate_ends()->set_seconds(given->ends.time_since_epoch().count());
+    out.set_trusted(application.ca.trusted());
+  } else {
+    out.set_refusal(given.error().text);
+    raise(member.application, "certificate-refused", member.function, "", given.error().text);
+  }
+  return out;
+}
+
+void Controller::welcome(const std::shared_ptr<Member>& member, Application& application,
+                         const std::optional<v1alpha1::Renewed>& certificate) {
   Envelope envelope;
   v1alpha1::Registered& registered = *envelope.mutable_registered();
   registered.set_guard_id(std::string(reinterpret_cast<const char*>(member->id.data()), member->id.size()));
   registered.set_events_taken(member->taken());
   registered.set_beat_ms(static_cast<std::uint32_t>(options_.beat.count()));
+  if (certificate) *registered.mutable_certificate() = *certificate;
   const std::lock_guard lock(application.given_mutex);
   member->welcome(envelope);
   member->send(*give(application, member->function, false).envelope);
@@ -318,8 +370,10 @@ void Controller::received(LinkId link, Envelope&& envelope) {
     case Envelope::kGoodbye:
       return say_goodbye(link);
     case Envelope::kRenew: {
+      const auto certificate = certify(*found->application, *member, envelope.renew().certificate_request());
+      if (!certificate) return;
       Envelope answer;
-      answer.mutable_renewed()->set_refusal("this controller issues no certificates");
+      *answer.mutable_renewed() = *certificate;
       return member->answer(link, answer);
     }
     default:
@@ -472,7 +526,51 @@ Result<void> Controller::create_application(const std::string& name, const std::
   if (!version) return std::unexpected(version.error());
   add_application(name);
   if (auto audited = audit(who, "create", name); !audited) return audited;
-  return put_new_key(name);
+  if (auto key = put_new_key(name); !key) return key;
+  auto made = make_ca(name, clock_.now());
+  if (!made) return std::unexpected(made.error());
+  return keep_ca(*find(name), std::move(*made));
+}
+
+// The first signs at once: nothing can have been made below another.
+Result<void> Controller::keep_ca(Application& application, ca::Authority authority) {
+  const std::uint64_t newest = application.ca.newest();
+  const Time now = clock_.now();
+  StoredTenantCa ca{newest + 1, std::move(authority), newest == 0 ? now : now + limits::kTenantCaSettle};
+  auto row = write_tenant_ca(application.catalog.application(), ca);
+  if (!row) return std::unexpected(row.error());
+  if (auto put = store_.put_secret(*row); !put) return put;
+  application.ca.put(std::move(ca));
+  return {};
+}
+
+Result<void> Controller::put_ca(const std::string& application, std::string_view certificates, std::string_view key,
+                                const std::string& who) {
+  const std::lock_guard lock(admin_mutex_);
+  const auto known = need(application);
+  if (!known) return std::unexpected(known.error());
+  if ((*known)->ca.size() >= limits::kTenantCasMax) {
+    return fail(ErrorSource::controller, ErrorKind::limit,
+                "there are " + std::to_string(limits::kTenantCasMax) +
+                    " CAs already; those that were replaced go once nothing below them is good any more");
+  }
+  const Time now = clock_.now();
+  auto authority = certificates.empty() && key.empty()
+                       ? make_ca(application, now)
+                       : ca::Authority::load(nullptr, {"the certificate", certificates}, {"the key", key},
+                                             std::chrono::floor<std::chrono::seconds>(now));
+  if (!authority) return std::unexpected(authority.error());
+  if (X509_get_pathlen(authority->certificate()) == 0) {
+    return invalid("guards get CAs of their own below this one, and its pathLenConstraint of 0 allows none");
+  }
+  if (auto audited = audit(who, "put another CA for", application); !audited) return audited;
+  return keep_ca(**known, std::move(*authority));
+}
+
+Result<std::string> Controller::trusted(const std::string& application) const {
+  const auto known = need(application);
+  if (!known) return std::unexpected(known.error());
+  return (*known)->ca.trusted();
 }
 
 Result<void> Controller::put_new_key(const std::string& name) {
@@ -751,6 +849,7 @@ void Controller::advance(Time now) {
   look_after_guards(now);
   look_after_keys(now);
   look_after_store(now);
+  look_after_cas(now);
 }
 
 void Controller::look_after_guards(Time now) {
@@ -806,6 +905,15 @@ void Controller::look_after_store(Time now) {
   raise((*full)->application, "store-full", (*full)->function, "",
         "the store is full of its last events: no more of them are taken until the oldest may go; raise storeBytesMax, "
         "or let it send less");
+}
+
+void Controller::look_after_cas(Time now) {
+  for (const std::string& name : applications()) {
+    Application& application = *find(name);
+    for (const std::uint64_t number : application.ca.over(now)) {
+      if (store_.drop_secret(name, tenant_ca_name(number))) application.ca.drop(number);
+    }
+  }
 }
 
 void Controller::raise(const std::string& application, std::string_view kind, const std::string& function,

@@ -23,6 +23,7 @@
 #include "controller/core/catalog.h"
 #include "controller/core/clock.h"
 #include "controller/core/member.h"
+#include "controller/core/tenant_ca.h"
 #include "controller/core/tracker.h"
 #include "controller/link/links.h"
 #include "controller/registry/guard_table.h"
@@ -93,6 +94,12 @@ class Controller final : public LinkHandler {
   };
   std::vector<TagKeyFigures> tag_keys(const std::string& application) const;
   Result<void> rotate_tag_key(const std::string& application, const std::string& who);
+  // What the application's functions have to trust, in PEM.
+  Result<std::string> trusted(const std::string& application) const;
+  // Another CA for it, which signs in limits::kTenantCaSettle; the one before is trusted until nothing of it is good.
+  // Both empty: one is made. PEM: its certificate and what leads to its root, and its key.
+  Result<void> put_ca(const std::string& application, std::string_view certificates, std::string_view key,
+                      const std::string& who);
   Result<MadeToken> make_token(const std::string& application, const std::string& function, std::optional<Time> ends,
                                const std::string& who);
   // A token that nobody but this process knows, for a guard in it: it is not stored.
@@ -116,6 +123,7 @@ class Controller final : public LinkHandler {
     Application(const std::string& name, JournalWriter& journal, AlarmBook& alarms, const Tracker::Budgets& budgets)
         : catalog(name), tracker(name, journal, alarms, budgets) {}
     Catalog catalog;
+    TenantCa ca;
     Tracker tracker;
     std::mutex given_mutex;  // held while it is sent: nobody gets an older one after a newer one
     std::map<std::string, Given, std::less<>> given;
@@ -136,7 +144,9 @@ class Controller final : public LinkHandler {
   void review(Links& way, LinkId link, v1alpha1::Register&& wanted);
   Result<std::string> judge(const Result<ReviewedToken>& token, const v1alpha1::Register& wanted) const;
   void admit(Links& way, LinkId link, const v1alpha1::Register& wanted, const std::string& subject);
-  void welcome(const std::shared_ptr<Member>& member, Application& application);
+  std::optional<v1alpha1::Renewed> certify(Application& application, Member& member, const std::string& request);
+  void welcome(const std::shared_ptr<Member>& member, Application& application,
+               const std::optional<v1alpha1::Renewed>& certificate);
   void take_events(const Session& session, v1alpha1::Events&& events);
   void note_update(const Session& session, LinkId link, const v1alpha1::UpdateTaken& taken);
   void note_beat(LinkId link, const v1alpha1::Beat& beat);
@@ -155,8 +165,10 @@ class Controller final : public LinkHandler {
   void look_after_keys(Time now);
   void look_after_store(Time now);
   std::chrono::milliseconds memory() const;
+  void look_after_cas(Time now);
   Result<Put> put_checked(Document document, std::uint64_t after, const std::string& who);
   Result<void> put_new_key(const std::string& application);
+  Result<void> keep_ca(Application& application, ca::Authority authority);
   void drop_guards_of(const std::string& subject);
   Result<void> audit(const std::string& who, const std::string& what, const std::string& about,
                      const std::string& detail = {});

@@ -11,6 +11,7 @@
 #include "controller/link/links.h"
 #include "controller/state/token_bucket.h"
 #include "controller/store/store.h"
+#include "policy-engine/rate/gcra.h"
 
 namespace sallyport::controller {
 
@@ -31,6 +32,8 @@ class Member {
   // Under its tracker's lock: the last of its events that is on its way to the store, and the bytes that may go there.
   std::uint64_t accepted;
   TokenBucket budget;
+  // How often it is given a certificate.
+  rate::Gcra certificates{{limits::kGuardCertificateInterval, limits::kGuardCertificateBurst}};
 
   // Any thread, all of it. `way` outlives the link, whose end is told before that of `way`.
   void connect(Links& way, LinkId link) {
