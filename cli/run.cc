@@ -116,7 +116,11 @@ std::optional<document::Mode> mode_of(const Flags& flags) {
   return std::nullopt;
 }
 
-Result<ca::Authority> authority_of(OSSL_LIB_CTX* lib, const Flags& flags) {
+// Whether the guard's CA is one that another process's controller signs.
+bool given_by_controller(const Flags& flags) { return flags.join.given() && flags.ca_cert.empty(); }
+
+Result<ca::Authority> authority_of(OSSL_LIB_CTX* lib, const Flags& flags, guard::Membership* membership) {
+  if (given_by_controller(flags)) return membership->authority();
   const ca::TimePoint now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
   if (flags.ca_cert.empty()) return ca::Authority::create_root(lib, {.name = "Sallyport root of one run"}, now);
   Result<std::string> certificate = read_file(flags.ca_cert, limits::kTrustBundleBytesMax);
@@ -374,7 +378,7 @@ struct Member {
   LocalMember local;
 };
 
-Result<Member> become_member(const Flags& flags, guard::GuardOptions& options) {
+Result<Member> become_member(const Flags& flags, guard::GuardOptions& options, OSSL_LIB_CTX* lib) {
   Member out;
   if (!flags.data.empty()) {
     const auto say = [quiet = flags.quiet](const std::string& text) {
@@ -387,7 +391,8 @@ Result<Member> become_member(const Flags& flags, guard::GuardOptions& options) {
     options.membership = out.local.membership;
     options.function = out.local.of.function;
   } else if (flags.join.given()) {
-    Result<std::unique_ptr<guard::Joined>> joined = guard::Joined::begin(flags.join, options.context);
+    Result<std::unique_ptr<guard::Joined>> joined =
+        guard::Joined::begin(flags.join, options.context, flags.ca_cert.empty() ? lib : nullptr);
     if (!joined) return std::unexpected(joined.error());
     out.joined = std::move(*joined);
     options.membership = &out.joined->membership();
@@ -406,7 +411,11 @@ int guard_command(const Flags& flags, run::GuardedCommand& command, const std::f
   }
   guard::GuardOptions options = options_of(flags);
   const UniqueFd pinned = pin(flags.policy, options.context);
-  const Result<Member> member = become_member(flags, options);
+  // Not OpenSSL's default context, which would cost as much again: nothing else needs that one.
+  ca::LibCtxPtr lib(OSSL_LIB_CTX_new());
+  if (!lib) return complain(kExitGuardFailed, "out of memory for OpenSSL; nothing was run");
+  net::provide_key_schedule(lib);
+  const Result<Member> member = become_member(flags, options, lib.get());
   if (!member) {
     const bool wrong = member.error().kind == ErrorKind::invalid;
     return complain(wrong ? kExitUsage : kExitGuardFailed, member.error().text + "; nothing was run");
@@ -420,14 +429,10 @@ int guard_command(const Flags& flags, run::GuardedCommand& command, const std::f
   if (!policy.snapshot) return complain(kExitUsage, "the policy can't be used; nothing was run");
   if (const auto wrong = held_by_the_command("the flow graph ", policy.graph_file)) return complain(kExitUsage, *wrong);
   const UniqueFd pinned_graph = pin(policy.graph_file, options.context);
-  // Not OpenSSL's default context, which would cost as much again: nothing else needs that one.
-  ca::LibCtxPtr lib(OSSL_LIB_CTX_new());
-  if (!lib) return complain(kExitGuardFailed, "out of memory for OpenSSL; nothing was run");
-  net::provide_key_schedule(lib);
-  Result<ca::Authority> authority = authority_of(lib.get(), flags);
+  Result<ca::Authority> authority = authority_of(lib.get(), flags, options.membership);
   if (!authority) return complain(kExitUsage, authority.error().text);
-  Result<Surroundings> surroundings =
-      Surroundings::make(directory, authority->trust_pem(), policy, !flags.runtime_api.empty());
+  const std::string trusted = given_by_controller(flags) ? options.membership->trusted() : authority->trust_pem();
+  Result<Surroundings> surroundings = Surroundings::make(directory, trusted, policy, !flags.runtime_api.empty());
   if (!surroundings) return complain(kExitGuardFailed, surroundings.error().text);
   if (!flags.quiet) {
     for (const std::string& warning : surroundings->warnings) complain(0, "warning: " + warning);

@@ -71,11 +71,16 @@ int serve(const Flags& flags) {
   if (Result<void> hardened = harden_process(); !hardened) return complain(kExitGuardFailed, hardened.error().text);
   credentials::prepare_secure_memory();
 
+  // Not OpenSSL's default context, which would cost as much again: nothing else needs that one.
+  ca::LibCtxPtr lib(OSSL_LIB_CTX_new());
+  if (!lib) return complain(kExitGuardFailed, "out of memory for OpenSSL");
+  net::provide_key_schedule(lib);
   guard::GuardOptions options;
   options.context.image_digest = flags.image_digest;
   std::unique_ptr<guard::Joined> joined;
   if (flags.join.given()) {
-    Result<std::unique_ptr<guard::Joined>> begun = guard::Joined::begin(flags.join, options.context);
+    Result<std::unique_ptr<guard::Joined>> begun =
+        guard::Joined::begin(flags.join, options.context, flags.ca_cert.empty() ? lib.get() : nullptr);
     if (!begun) return complain(exit_code_of(begun.error()), begun.error().text);
     joined = std::move(*begun);
     options.membership = &joined->membership();
@@ -87,11 +92,8 @@ int serve(const Flags& flags) {
   if (!policy) return complain(kExitGuardFailed, policy.error().text);
   for (const document::Diagnostic& diagnostic : policy->diagnostics) complain(0, diagnostic.to_string());
   if (!policy->snapshot) return complain(kExitUsage, "the policy can't be used");
-  // Not OpenSSL's default context, which would cost as much again: nothing else needs that one.
-  ca::LibCtxPtr lib(OSSL_LIB_CTX_new());
-  if (!lib) return complain(kExitGuardFailed, "out of memory for OpenSSL");
-  net::provide_key_schedule(lib);
-  Result<ca::Authority> authority = load_authority(lib.get(), flags);
+  Result<ca::Authority> authority =
+      flags.ca_cert.empty() ? joined->membership().authority() : load_authority(lib.get(), flags);
   if (!authority) return complain(kExitUsage, authority.error().text);
   options.policy_file = flags.policy;
   options.record_file = flags.record;
@@ -143,8 +145,9 @@ int main(int argc, char** argv) {
          "--inbound", flags.inbound,
          "Address for messages to a port of the function; each is an execution (docs/executions.md); repeatable")
       ->type_name("ADDRESS:PORT=PORT");
-  app.add_option("--ca-cert", flags.ca_cert, "CA certificate (PEM)")->type_name("FILE")->required();
-  app.add_option("--ca-key", flags.ca_key, "Its private key (PEM)")->type_name("FILE")->required();
+  app.add_option("--ca-cert", flags.ca_cert, "CA certificate (PEM); default with --controller: one that it signs")
+      ->type_name("FILE");
+  app.add_option("--ca-key", flags.ca_key, "Its private key (PEM)")->type_name("FILE");
   app.add_option("--admin", flags.admin, "Serve /metrics, /healthz and /readyz on this unix socket")
       ->type_name("SOCKET");
   app.add_option("--record", flags.record, "Append one JSON line per exchange")->type_name("FILE");
@@ -173,6 +176,13 @@ int main(int argc, char** argv) {
   }
   if (flags.policy.empty() && !flags.join.given()) {
     return sallyport::complain(sallyport::kExitUsage, "--policy FILE or --controller wss://HOST:PORT is required");
+  }
+  if (flags.ca_cert.empty() != flags.ca_key.empty()) {
+    return sallyport::complain(sallyport::kExitUsage, "--ca-cert and --ca-key go together");
+  }
+  if (flags.ca_cert.empty() && !flags.join.given()) {
+    return sallyport::complain(sallyport::kExitUsage,
+                               "--ca-cert FILE and --ca-key FILE are required without --controller");
   }
   if (flags.listen.empty() && flags.proxy_listen.empty()) {
     return sallyport::complain(sallyport::kExitUsage, "--listen or --proxy-listen is required");

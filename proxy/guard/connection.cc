@@ -17,6 +17,9 @@ namespace {
 using document::ConnectionAction;
 using document::Mode;
 
+// A fatal alert, before any key is agreed on (RFC 8446 sections 5.1 and 6).
+constexpr std::string_view kAccessDenied("\x15\x03\x03\x00\x02\x02\x31", 7);
+
 // Where the connection was going, and under which name the guard knows that address.
 struct Arrival {
   net::OriginalDst destination;
@@ -385,7 +388,17 @@ net::Task<std::optional<ConnectionFacts>> open_tls(Worker& worker, ConnectionLea
                           Reason::none);
     co_return std::nullopt;
   }
-  // A host that is denied is terminated too, so that the client gets to read why.
+  // A host that is denied is terminated too, so that the client gets to read why; where it would take no certificate of
+  // the guard's, an alert is what it can be told.
+  if (!worker.may_answer_for(host.name)) {
+    const bool denied = decision.action == ConnectionAction::deny;
+    const document::RequestDecision refusal{false, denied ? decision.reason : Reason::internal, decision.endpoint, -1};
+    report(worker, {arrival.destination, host}, Outcome::deny, refusal.reason,
+           policy->explain(refusal, {request::Scheme::https, host.name, arrival.destination.port}, "", ""));
+    [[maybe_unused]] const Result<void> told =
+        co_await stream.write_all(kAccessDenied, worker.loop().in(limits::kHandshakeTimeout));
+    co_return std::nullopt;
+  }
   bool secured = co_await terminate_tls(worker, arrival, host, stream, opening);
   if (!secured) co_return std::nullopt;
   co_return ConnectionFacts{request::Scheme::https, host, arrival.destination.port};

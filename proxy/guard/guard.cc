@@ -194,7 +194,10 @@ Result<void> Guard::start() {
   }
   if (options_.membership != nullptr) {
     options_.membership->start([this](const InForce& now) { put_in_force(now); },
-                               [this](const std::string& text) { say(text); });
+                               [this](const std::string& text) { say(text); },
+                               [this](const std::shared_ptr<const std::string>& pem) {
+                                 for (auto& worker : workers_) worker->set_certificates(pem);
+                               });
     metrics_.policy_loaded(true);
   }
   if (!options_.admin_socket.empty()) {

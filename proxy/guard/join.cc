@@ -68,14 +68,16 @@ Result<std::string> instance_of(const JoinFlags& flags) {
   return to_hex(bytes);
 }
 
-link::Registration registration(const JoinFlags& flags, std::string instance, std::string image_digest, Token token) {
-  return [application = flags.application, function = flags.function, instance = std::move(instance),
+link::Registration registration(const JoinFlags& flags, std::string instance, std::string image_digest, Token token,
+                                Membership& membership) {
+  return [&membership, application = flags.application, function = flags.function, instance = std::move(instance),
           digest = std::move(image_digest), token = std::move(token)]() -> Result<link_api::Register> {
     link_api::Register out;
     out.set_application(application);
     out.set_function(function);
     out.set_instance(instance);
     out.set_image_digest(digest);
+    out.set_certificate_request(membership.certificate_request());
     const Result<void> read = token.put_into(out);
     if (!read) return std::unexpected(read.error());
     return out;
@@ -136,7 +138,7 @@ std::optional<std::string> objection_to_names(const JoinFlags& flags) {
   return std::nullopt;
 }
 
-Result<std::unique_ptr<Joined>> Joined::begin(const JoinFlags& flags, const PolicyContext& context) {
+Result<std::unique_ptr<Joined>> Joined::begin(const JoinFlags& flags, const PolicyContext& context, OSSL_LIB_CTX* lib) {
   Result<link::RemoteOptions> options = link::parse_controller_url(flags.controller);
   if (!options) return std::unexpected(options.error());
   options->ca_file = flags.controller_ca;
@@ -146,10 +148,19 @@ Result<std::unique_ptr<Joined>> Joined::begin(const JoinFlags& flags, const Poli
   }
   Result<std::string> instance = instance_of(flags);
   if (!instance) return std::unexpected(instance.error());
-  std::unique_ptr<Joined> joined(new Joined({{flags.application, flags.function}, context, flags.controller}));
+  std::optional<MemberCertificate> certificate;
+  if (lib != nullptr) {
+    Result<MemberCertificate> made = MemberCertificate::create(lib);
+    if (!made) return std::unexpected(made.error());
+    certificate = std::move(*made);
+  }
+  std::unique_ptr<Joined> joined(
+      new Joined({{flags.application, flags.function}, context, flags.controller}, std::move(certificate)));
+  Membership& membership = joined->membership_;
   auto link = link::RemoteLink::start(
-      std::move(*options), registration(flags, std::move(*instance), context.image_digest, std::move(*token)),
-      joined->membership_.handlers());
+      std::move(*options),
+      registration(flags, std::move(*instance), context.image_digest, std::move(*token), membership),
+      membership.handlers());
   if (!link) return std::unexpected(link.error());
   joined->link_ = std::move(*link);
   joined->membership_.attach(*joined->link_);

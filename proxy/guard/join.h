@@ -32,14 +32,17 @@ std::optional<std::string> objection_to_names(const JoinFlags& flags);
 
 class Joined {
  public:
-  // Connects in the background. `image_digest` may be empty. ErrorKind::invalid: the flags can't be used, or the token
-  // can't be read now. The token of a file is read anew for each connection, as it may be replaced meanwhile.
-  static Result<std::unique_ptr<Joined>> begin(const JoinFlags& flags, const PolicyContext& context);
+  // Connects in the background. With `lib`, which outlives this, the guard's certificate comes from the controller;
+  // null: it has a CA of its own. ErrorKind::invalid: the flags can't be used, or the token can't be read now. The
+  // token of a file is read anew for each connection, as it may be replaced meanwhile.
+  static Result<std::unique_ptr<Joined>> begin(const JoinFlags& flags, const PolicyContext& context,
+                                               OSSL_LIB_CTX* lib = nullptr);
 
   Membership& membership() { return membership_; }
 
  private:
-  explicit Joined(Membership::Options options) : membership_(std::move(options)) {}
+  Joined(Membership::Options options, std::optional<MemberCertificate> certificate)
+      : membership_(std::move(options), std::move(certificate)) {}
   Membership membership_;  // outlives the link, whose handlers it has
   std::unique_ptr<link::RemoteLink> link_;
 };

@@ -5,6 +5,7 @@
 
 #include "base/limits.h"
 #include "policy-engine/document/diagnostics.h"
+#include "policy-engine/document/intercepted_hosts.h"
 #include "proxy/guard/event.h"
 
 namespace sallyport::guard {
@@ -24,6 +25,9 @@ std::string text_of(const link::LinkStatus& status) {
   return status.text;
 }
 
+// Certificates are of the machine's clock, whatever that does.
+ca::TimePoint today() { return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now()); }
+
 }  // namespace
 
 link::LinkHandlers Membership::handlers() {
@@ -35,6 +39,13 @@ link::LinkHandlers Membership::handlers() {
     changed_.notify_all();
   };
   handlers.on_halt = [this](const link_api::Halt& halt) { on_halt(halt); };
+  handlers.on_renewed = [this](const link_api::Renewed& renewed) {
+    const std::lock_guard lock(mutex_);
+    if (!certificate_) return;
+    certificate_->offer(renewed);
+    certificate_came_ = true;
+    changed_.notify_all();
+  };
   handlers.on_state = [this](const link::LinkStatus& status) { on_state(status); };
   return handlers;
 }
@@ -52,6 +63,11 @@ void Membership::on_state(const link::LinkStatus& status) {
 void Membership::on_registered(const link_api::Registered& message) {
   const std::lock_guard lock(mutex_);
   std::copy_n(message.guard_id().begin(), std::min(message.guard_id().size(), guard_id_.size()), guard_id_.begin());
+  if (certificate_ && message.has_certificate()) {
+    certificate_->offer(message.certificate());
+    certificate_came_ = true;
+    changed_.notify_all();
+  }
   // A RESUME may have got lost with the connection. Where leases are needed none is granted before it; the others'
   // halts are said again if they still hold.
   if (!known_.terms) return;
@@ -111,6 +127,10 @@ UpdateLoad Membership::read(link_api::Update&& update) {
 
 Error Membership::none_came() const {
   std::string why = refusal_.empty() ? text_of(link_->status()) : "its policy can't be used: " + refusal_;
+  if (held_) {
+    why = "it has given no certificate for this function" +
+          (certificate_->refusal().empty() ? "" : ": " + certificate_->refusal());
+  }
   return {ErrorSource::controller, ErrorKind::unavailable, "the controller " + options_.controller + ": " + why};
 }
 
@@ -118,24 +138,42 @@ Result<PolicyFile> Membership::first_policy(std::chrono::milliseconds at_most) {
   const net::Deadline last = net::Clock::now() + at_most;
   std::unique_lock lock(mutex_);
   while (true) {
-    const bool came = changed_.wait_until(
-        lock, last, [this] { return pending_.has_value() || link_->status().state == link::LinkState::refused; });
-    if (!came || !pending_) return std::unexpected(none_came());
-    link_api::Update update = std::move(*std::exchange(pending_, std::nullopt));
-    const std::uint64_t generation = update.generation();
-    lock.unlock();
-    UpdateLoad load = read(std::move(update));
-    if (!load.refusal.empty()) link_->update_taken(generation, load.refusal);
-    lock.lock();
-    refusal_ = load.refusal;
-    if (!load.refusal.empty()) continue;
-    known_ = {load.policy.snapshot, load.policy.graph, load.terms};
-    return std::move(load.policy);
+    read_pending(lock);
+    look_after_certificate(lock);
+    if (held_is_ready()) {
+      UpdateLoad load = std::move(*std::exchange(held_, std::nullopt));
+      known_ = {load.policy.snapshot, load.policy.graph, load.terms};
+      return std::move(load.policy);
+    }
+    const bool came = changed_.wait_until(lock, certificate_ ? std::min(last, next_look()) : last, [this] {
+      return pending_ || certificate_came_ || link_->status().state == link::LinkState::refused;
+    });
+    const bool news = pending_ || certificate_came_;
+    if (!news && (came || net::Clock::now() >= last)) return std::unexpected(none_came());
   }
 }
 
-void Membership::start(Put put, Say say) {
+Result<ca::Authority> Membership::authority() const {
+  const std::lock_guard lock(mutex_);
+  const ca::Authority& given = *certificate_->authority();
+  return given.clone_into(given.lib());
+}
+
+std::string Membership::trusted() const {
+  const std::lock_guard lock(mutex_);
+  return certificate_->trusted();
+}
+
+std::string Membership::certificate_request() {
+  const std::lock_guard lock(mutex_);
+  if (!certificate_ || today() < certificate_->ask_at()) return {};
+  certificate_->asked(today());
+  return certificate_->request();
+}
+
+void Membership::start(Put put, Say say, PutCertificate put_certificate) {
   put_ = std::move(put);
+  put_certificate_ = std::move(put_certificate);
   say_ = std::move(say);
   link_->update_taken(terms()->generation, {});
   thread_ = std::thread([this] { run(); });
@@ -157,39 +195,94 @@ std::optional<net::Deadline> Membership::expires_at() const {
   return ends ? std::optional(*lost_since_ + known_.terms->lifetime) : std::nullopt;
 }
 
+// Under the lock. The machine's clock may be set meanwhile, and nobody tells of it.
+net::Deadline Membership::next_look() const {
+  constexpr auto kMost = std::chrono::seconds(60);
+  if (!certificate_) return net::Clock::now() + std::chrono::hours(24);
+  const ca::TimePoint now = today();
+  ca::TimePoint next = certificate_->ask_at();
+  if (const auto* authority = certificate_->authority(); authority != nullptr && now < authority->not_after()) {
+    next = std::min(next, authority->not_after());
+  }
+  return net::Clock::now() + std::clamp<std::chrono::seconds>(next - now, std::chrono::seconds(1), kMost);
+}
+
 void Membership::run() {
   std::unique_lock lock(mutex_);
   while (!stopping_) {
+    read_pending(lock);
+    look_after_certificate(lock);
     const auto due = expires_at();
     const bool back = expired_ && !lost_since_;
     const bool over = due && net::Clock::now() >= *due;
-    if (pending_) {
-      link_api::Update update = std::move(*std::exchange(pending_, std::nullopt));
+    if (held_is_ready()) {
+      UpdateLoad load = std::move(*std::exchange(held_, std::nullopt));
       lock.unlock();
-      take(std::move(update));
+      take(std::move(load));
       lock.lock();
     } else if (back || over) {
       lock.unlock();
       put(over);
       lock.lock();
-    } else if (due) {
-      changed_.wait_until(lock, *due);
-    } else {
-      changed_.wait(lock);
+    } else if (!pending_ && !certificate_came_ && !stopping_) {
+      changed_.wait_until(lock, due ? std::min(*due, next_look()) : next_look());
     }
   }
 }
 
-void Membership::take(link_api::Update update) {
-  const std::uint64_t generation = update.generation();
-  UpdateLoad load = read(std::move(update));
-  for (const document::Diagnostic& diagnostic : load.policy.diagnostics) say_(diagnostic.to_string());
-  if (!load.refusal.empty()) {
-    say_("the controller's policy, generation " + std::to_string(generation) +
-         ", was refused; the one before stays in force");
-    link_->update_taken(generation, std::move(load.refusal));
-    return;
+// Lets go of the lock while it reads.
+void Membership::read_pending(std::unique_lock<std::mutex>& lock) {
+  while (pending_) {
+    link_api::Update update = std::move(*std::exchange(pending_, std::nullopt));
+    const std::uint64_t generation = update.generation();
+    lock.unlock();
+    UpdateLoad load = read(std::move(update));
+    if (say_) {
+      for (const document::Diagnostic& diagnostic : load.policy.diagnostics) say_(diagnostic.to_string());
+    }
+    if (!load.refusal.empty()) {
+      if (say_) {
+        say_("the controller's policy, generation " + std::to_string(generation) +
+             ", was refused; the one before stays in force");
+      }
+      link_->update_taken(generation, load.refusal);
+    }
+    lock.lock();
+    refusal_ = load.refusal;
+    if (!load.refusal.empty()) continue;
+    if (certificate_) certificate_->want(document::intercepted_hosts(*load.policy.snapshot), today());
+    held_ = std::move(load);
   }
+}
+
+// Lets go of the lock to hand a certificate out, which is before the policy that it is for.
+void Membership::look_after_certificate(std::unique_lock<std::mutex>& lock) {
+  if (!certificate_) return;
+  const ca::TimePoint now = today();
+  const bool came = std::exchange(certificate_came_, false);
+  std::shared_ptr<const std::string> put;
+  if (certificate_->settle(now))
+    put = std::make_shared<const std::string>(certificate_->authority()->certificate_pem());
+  const std::string refusal = came ? certificate_->refusal() : "";
+  // The policy before stays in force, and the controller is told why.
+  const std::uint64_t waits = !refusal.empty() && held_ ? held_->terms->generation : 0;
+  const bool over = certificate_->expired(now);
+  const bool ended = over && !std::exchange(certificate_over_, over);
+  if (!over) certificate_over_ = false;
+  // Without a connection the next Register asks.
+  if (now >= certificate_->ask_at() && link_->renew(certificate_->request())) certificate_->asked(now);
+  lock.unlock();
+  if (put && put_certificate_) put_certificate_(std::move(put));
+  if (waits != 0) link_->update_taken(waits, "it waits for a certificate that is for its hosts: " + refusal);
+  if (say_ && !refusal.empty()) say_("the controller " + options_.controller + " gives no certificate: " + refusal);
+  if (say_ && ended) say_("the guard's certificate has expired: nothing is served over TLS until there is a new one");
+  lock.lock();
+}
+
+bool Membership::held_is_ready() const { return held_ && (!certificate_ || certificate_->fits()); }
+
+void Membership::take(UpdateLoad&& load) {
+  const std::uint64_t generation = load.terms->generation;
   {
     const std::lock_guard lock(mutex_);
     known_ = {load.policy.snapshot, load.policy.graph, load.terms};

@@ -13,6 +13,7 @@
 
 #include "policy-engine/tag/tag.h"
 #include "proxy/guard/execution_table.h"
+#include "proxy/guard/member_certificate.h"
 #include "proxy/guard/update.h"
 #include "proxy/link/controller_link.h"
 
@@ -33,9 +34,12 @@ class Membership {
     std::string controller;  // how errors name it
   };
   using Put = std::function<void(const InForce&)>;
+  using PutCertificate = std::function<void(std::shared_ptr<const std::string> pem)>;  // with what leads to its root
   using Say = std::function<void(const std::string& text)>;
 
-  explicit Membership(Options options) : options_(std::move(options)) {}
+  // Without a certificate the guard has a CA of its own, and none is asked for.
+  explicit Membership(Options options, std::optional<MemberCertificate> certificate = std::nullopt)
+      : options_(std::move(options)), certificate_(std::move(certificate)) {}
   Membership(const Membership&) = delete;
   Membership& operator=(const Membership&) = delete;
   ~Membership() { stop(); }
@@ -45,11 +49,17 @@ class Membership {
   link::LinkHandlers handlers();
   void attach(link::ControllerLink& link) { link_ = &link; }
 
-  // Waits for the first policy that can be used. ErrorSource::controller: which controller, and why there is none.
+  // Waits for the first policy that can be used, and for a certificate that is for its hosts. ErrorSource::controller:
+  // which controller, and why there is none.
   Result<PolicyFile> first_policy(std::chrono::milliseconds at_most);
+  // After that, and before start(): the CA that the controller has given, in the context of its key, and what functions
+  // have to trust.
+  Result<ca::Authority> authority() const;
+  std::string trusted() const;
   // From now on: what comes is put in force, or refused, on a thread of the membership's, and so is the end of its
-  // lifetime. Until stop(), which returns when that thread has ended.
-  void start(Put put, Say say);
+  // lifetime. A policy is put in force once there is a certificate for its hosts. Until stop(), which returns when that
+  // thread has ended.
+  void start(Put put, Say say, PutCertificate put_certificate = {});
   void stop();
 
   link::ControllerLink& link() { return *link_; }
@@ -59,6 +69,8 @@ class Membership {
   tag::GuardId guard_id() const;
 
   // Any thread.
+  // For a Register; empty: the guard has a certificate that need not be renewed yet, or wants none.
+  std::string certificate_request();
   struct Began {
     ExecutionId execution{};
     ExecutionId request{};
@@ -81,8 +93,12 @@ class Membership {
   std::shared_ptr<HaltSwitch> halt_of(const std::string& limit);
   UpdateLoad read(link_api::Update&& update);
   void run();
-  void take(link_api::Update update);
+  void read_pending(std::unique_lock<std::mutex>& lock);
+  void look_after_certificate(std::unique_lock<std::mutex>& lock);
+  bool held_is_ready() const;
+  void take(UpdateLoad&& load);
   void put(bool expired);
+  net::Deadline next_look() const;
   std::optional<net::Deadline> expires_at() const;
   void forget_halts();
   Error none_came() const;
@@ -90,11 +106,15 @@ class Membership {
   const Options options_;
   link::ControllerLink* link_ = nullptr;
   Put put_;
+  PutCertificate put_certificate_;
   Say say_;
 
   mutable std::mutex mutex_;  // of all below
   std::condition_variable changed_;
   std::optional<link_api::Update> pending_;  // the last that has come
+  std::optional<UpdateLoad> held_;           // the last that can be used; it waits for a certificate for its hosts
+  std::optional<MemberCertificate> certificate_;
+  bool certificate_came_ = false, certificate_over_ = false;
   std::optional<net::Deadline> lost_since_;
   bool stopping_ = false;
   bool expired_ = false;

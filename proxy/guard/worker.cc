@@ -84,7 +84,7 @@ Result<net::SslPtr> Worker::accept_tls(const std::string& host, std::uint16_t po
   Result<const ca::Leaf*> leaf =
       leaves_->get(host, std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now()));
   if (!leaf) return std::unexpected(leaf.error());
-  counters_.leaves_minted.store(leaves_->mints(), std::memory_order_relaxed);
+  counters_.leaves_minted.store(minted_before_ + leaves_->mints(), std::memory_order_relaxed);
   const std::string server = ServerProtocols::key(host, port);
   const bool http1 = shared_upstreams_->protocols().wants_http1(server, loop_.now());
   return server_tls_->accept_for(**leaf, host, http1);
@@ -243,6 +243,18 @@ void Worker::set_policy(std::shared_ptr<const document::Snapshot> policy, std::s
     upstream_->policy_changed(policy_);
     shared_upstreams_->policy_changed(policy_);
     for (InFlight* in_flight : in_flight_) in_flight->policy_changed(*policy_);
+  });
+}
+
+void Worker::set_certificates(std::shared_ptr<const std::string> pem) {
+  loop_.post([this, pem = std::move(pem)] {
+    const auto now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+    auto authority = leaves_->authority().with_certificates({"the controller's certificate", *pem}, now);
+    if (!authority) return;  // read once already: out of memory. What there is ends in time, and fails closed then
+    auto leaves = ca::LeafCache::create(std::move(*authority));
+    if (!leaves) return;
+    minted_before_ += leaves_->mints();
+    *leaves_ = std::move(*leaves);
   });
 }
 

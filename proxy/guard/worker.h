@@ -109,6 +109,10 @@ class Worker {
   // Any thread.
   void set_policy(std::shared_ptr<const document::Snapshot> policy, std::shared_ptr<const Terms> terms);
 
+  // Any thread: certificates that are newer, for the key of the authority that it was made with. Leaves of the ones
+  // before are not shown any more.
+  void set_certificates(std::shared_ptr<const std::string> pem);
+
   net::Loop& loop() { return loop_; }
   const std::shared_ptr<const document::Snapshot>& policy() const { return policy_; }
   net::UpstreamPool& upstream() { return *upstream_; }
@@ -134,7 +138,10 @@ class Worker {
 
   // TLS towards the function under this name: a leaf from the cache, or a new one. HTTP/2 is not chosen with a client
   // that takes HTTP/1, too, where the server is known to want that.
+  // Fails closed: no leaf can be made now, or none that clients would take.
   Result<net::SslPtr> accept_tls(const std::string& host, std::uint16_t port);
+  // Whether clients take a leaf for this name: the CA may be for some hosts only.
+  bool may_answer_for(std::string_view host) const { return ca::permits(leaves_->authority().permitted(), host); }
   void tls_accepted(const SSL* ssl) { server_tls_->completed(ssl); }
 
   void enter(InFlight& in_flight);
@@ -190,6 +197,7 @@ class Worker {
   std::unique_ptr<net::SocketStock> sockets_;
   ca::LibCtxPtr lib_;  // null: of the authority
   std::unique_ptr<ca::LeafCache> leaves_;
+  std::uint64_t minted_before_ = 0;  // below certificates that were replaced
   std::unique_ptr<net::ServerTls> server_tls_;
   std::unique_ptr<net::Resolver> resolver_;
   std::unique_ptr<net::UpstreamTls> upstream_tls_;

@@ -54,6 +54,9 @@ class ScriptedController final : public controller::LinkHandler {
     answer.mutable_registered()->set_guard_id(guard_id);
     answer.mutable_registered()->set_events_taken(events.empty() ? 0 : events.back().sequence());
     answer.mutable_registered()->set_beat_ms(100);
+    if (on_certificate && !wanted.certificate_request().empty()) {
+      *answer.mutable_registered()->mutable_certificate() = on_certificate(wanted.certificate_request());
+    }
     way.send(link, answer);
     if (update.generation() > 0) send(update);
   }
@@ -79,6 +82,11 @@ class ScriptedController final : public controller::LinkHandler {
       decided->set_number(envelope.lease_ask().number());
       *answer.mutable_lease() = std::move(*decided);
       way_->send(link, answer);
+    } else if (envelope.has_renew()) {
+      ++renewals;
+      if (!on_certificate) return;
+      *answer.mutable_renewed() = on_certificate(envelope.renew().certificate_request());
+      way_->send(link, answer);
     } else if (envelope.has_update_taken()) {
       taken.push_back(envelope.update_taken());
     } else if (envelope.has_beat()) {
@@ -103,6 +111,12 @@ class ScriptedController final : public controller::LinkHandler {
   void come_back() {
     const std::lock_guard lock(mutex);
     gone = false;
+  }
+  void give(const link_api::Renewed& certificate) {
+    const std::lock_guard lock(mutex);
+    link_api::Envelope envelope;
+    *envelope.mutable_renewed() = certificate;
+    if (way_ != nullptr) way_->send(link_, envelope);
   }
   void push(const link_api::Update& next) {
     const std::lock_guard lock(mutex);
@@ -140,6 +154,8 @@ class ScriptedController final : public controller::LinkHandler {
   link_api::Update update;
   Ask on_ask;
   LeaseOf on_lease;
+  std::function<link_api::Renewed(const std::string& request)> on_certificate;
+  std::atomic<std::size_t> renewals = 0;
   bool gone = false;
   std::uint64_t open = 0;
   std::vector<link_api::Register> registers;
@@ -160,16 +176,17 @@ class ScriptedController final : public controller::LinkHandler {
 
 // A guard's membership of the application "shop", as the function "checkout".
 struct Member {
-  explicit Member(ScriptedController& controller)
-      : membership({{"shop", "checkout"}, {}, "wss://controller.test:7443"}) {
+  explicit Member(ScriptedController& controller, std::optional<MemberCertificate> certificate = std::nullopt)
+      : membership({{"shop", "checkout"}, {}, "wss://controller.test:7443"}, std::move(certificate)) {
     link = std::make_unique<controller::LocalLink>(
         controller,
-        [] {
+        [this] {
           link_api::Register wanted;
           wanted.set_join_token("token");
           wanted.set_application("shop");
           wanted.set_function("checkout");
           wanted.set_instance("one");
+          wanted.set_certificate_request(membership.certificate_request());
           return Result<link_api::Register>(wanted);
         },
         membership.handlers());

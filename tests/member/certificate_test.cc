@@ -1,0 +1,236 @@
+// Where the guard's certificate comes from its controller: what waits for it, and what becomes of the ones before.
+#include <gmock/gmock.h>
+
+#include "ca/certificate_request.h"
+#include "proxy/guard/member_certificate.h"
+#include "proxy/guard/membership.h"
+#include "tests/member/scripted_application.h"
+
+namespace sallyport::guard {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::eventually;
+using ::testing::HasSubstr;
+using testing::Member;
+using testing::ScriptedController;
+
+ca::TimePoint today() { return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now()); }
+
+// An Update whose policy is for these hosts.
+link_api::Update update_for(std::uint64_t generation, const std::vector<std::string>& hosts) {
+  link_api::Update update = testing::update_of(generation);
+  for (const std::string& host : hosts) {
+    auto& endpoint = *update.mutable_policy()->mutable_spec()->add_endpoints();
+    endpoint.set_name("e" + std::to_string(update.policy().spec().endpoints_size()));
+    endpoint.set_host(host);
+    auto& rule = *endpoint.add_rules();
+    rule.add_methods("GET");
+    rule.mutable_path()->set_prefix("/");
+  }
+  return update;
+}
+
+// The CA of the application, which signs for whatever hosts it is told.
+struct Tenant {
+  ca::Authority root = std::move(*ca::Authority::create_root(nullptr, {.name = "Tenant"}, today()));
+  std::vector<std::string> hosts;
+  std::chrono::seconds lifetime = 24h;
+
+  link_api::Renewed sign(const std::string& request) const {
+    link_api::Renewed out;
+    const auto made = root.sign_intermediate(request, "guard", hosts, lifetime, today());
+    if (!made) {
+      out.set_refusal(made.error().text);
+      return out;
+    }
+    out.set_certificates(*ca::chain_pem(made->get(), nullptr) + root.certificate_pem());
+    out.set_trusted(root.trust_pem());
+    return out;
+  }
+};
+
+class MemberCertificates : public ::testing::Test {
+ protected:
+  // What becomes of the guard, in order: "certificate", "policy 3".
+  void start() {
+    member.membership.start(
+        [this](const InForce& now) { note("policy " + std::to_string(now.terms->generation)); },
+        [this](const std::string& text) { note(text); },
+        [this](const std::shared_ptr<const std::string>& pem) {
+          const auto read = ca::Authority::of_key(nullptr, {"given", *pem}, ca::share(given->key()), today());
+          note(read ? "certificate for " + ::testing::PrintToString(*read->permitted()) : read.error().text);
+        });
+  }
+  void sign_for(std::vector<std::string> hosts) {
+    const std::lock_guard lock(controller.mutex);
+    tenant.hosts = std::move(hosts);
+    controller.on_certificate = [this](const std::string& request) { return tenant.sign(request); };
+  }
+  void sign_nothing() {
+    const std::lock_guard lock(controller.mutex);
+    controller.on_certificate = nullptr;
+  }
+  // The first policy, with a certificate that is for its hosts.
+  void begin(const std::vector<std::string>& hosts) {
+    sign_for(hosts);
+    controller.go();
+    controller.push(update_for(1, hosts));
+    controller.come_back();
+    const auto policy = member.membership.first_policy(20s);
+    ASSERT_TRUE(policy) << policy.error().text;
+    auto authority = member.membership.authority();
+    ASSERT_TRUE(authority) << authority.error().text;
+    given = std::move(*authority);
+    start();
+  }
+  ~MemberCertificates() override { member.membership.stop(); }
+
+  void note(const std::string& text) {
+    const std::lock_guard lock(mutex);
+    noted.push_back(text);
+  }
+  std::vector<std::string> so_far() {
+    const std::lock_guard lock(mutex);
+    return noted;
+  }
+  bool has(const std::string& text) {
+    const auto all = so_far();
+    return std::ranges::any_of(all, [&](const std::string& one) { return one.find(text) != std::string::npos; });
+  }
+
+  std::mutex mutex;
+  std::vector<std::string> noted;
+  std::optional<ca::Authority> given;
+  Tenant tenant;
+  ScriptedController controller;
+  Member member{controller, std::move(*MemberCertificate::create(nullptr))};
+};
+
+TEST_F(MemberCertificates, NobodyIsServedBeforeThereIsOne) {
+  controller.push(update_for(1, {"a.example"}));
+  const auto none = member.membership.first_policy(300ms);
+  ASSERT_FALSE(none);
+  EXPECT_THAT(none.error().text, HasSubstr("it has given no certificate for this function"));
+  link_api::Renewed refusal;
+  refusal.set_refusal("it asks\x1b[2J too often");
+  controller.give(refusal);
+  const auto refused = member.membership.first_policy(300ms);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().text, HasSubstr("too often"));
+  EXPECT_EQ(refused.error().text.find('\x1b'), std::string::npos) << "it goes to terminals";
+}
+
+TEST_F(MemberCertificates, OneComesWithTheRegisteringAndIsNotAskedForAgain) {
+  begin({"a.example"});
+  EXPECT_EQ(member.membership.trusted(), tenant.root.trust_pem());
+  EXPECT_EQ(given->trust_pem(), tenant.root.trust_pem());
+  ASSERT_TRUE(eventually([&] { return controller.refusal_of(1) == "taken"; }));
+  const std::size_t before = controller.registers.size();
+  controller.go();
+  controller.come_back();
+  ASSERT_TRUE(eventually([&] {
+    const std::lock_guard lock(controller.mutex);
+    return controller.registers.size() > before + 1 || (controller.registers.size() > before && !controller.gone);
+  }));
+  const std::lock_guard lock(controller.mutex);
+  EXPECT_EQ(controller.registers.back().certificate_request(), "");
+  EXPECT_EQ(controller.renewals, 0U);
+}
+
+TEST_F(MemberCertificates, APolicyForMoreHostsWaitsForACertificateForThem) {
+  begin({"a.example"});
+  sign_nothing();
+  controller.push(update_for(2, {"a.example", "b.example"}));
+  ASSERT_TRUE(eventually([&] { return controller.renewals > 0; }));
+  EXPECT_EQ(controller.refusal_of(2), "");
+  EXPECT_FALSE(has("policy 2"));
+  sign_for({"a.example", "b.example"});  // it is asked for again, as the answer may have got lost
+  ASSERT_TRUE(eventually([&] { return controller.refusal_of(2) == "taken"; }));
+  const auto all = so_far();
+  ASSERT_EQ(all.size(), 2U) << ::testing::PrintToString(all);
+  EXPECT_THAT(all[0], HasSubstr("certificate for")) << "first";
+  EXPECT_THAT(all[0], HasSubstr("b.example"));
+  EXPECT_EQ(all[1], "policy 2");
+}
+
+TEST_F(MemberCertificates, APolicyForFewerHostsIsInForceAtOnceAndTheCertificateFollows) {
+  begin({"a.example", "b.example"});
+  sign_nothing();
+  controller.push(update_for(2, {"a.example"}));
+  ASSERT_TRUE(eventually([&] { return controller.refusal_of(2) == "taken"; }));
+  EXPECT_TRUE(has("policy 2"));
+  ASSERT_TRUE(eventually([&] { return controller.renewals > 0; }));
+  tenant.hosts = {"a.example"};
+  controller.give(tenant.sign(*ca::make_certificate_request(nullptr, given->key())));
+  ASSERT_TRUE(eventually([&] { return has("certificate for { \"a.example\" }"); }));
+}
+
+TEST_F(MemberCertificates, OneForThePolicyThatIsOnItsWayWaitsForIt) {
+  begin({"a.example"});
+  sign_for({"b.example"});
+  controller.give(tenant.sign(*ca::make_certificate_request(nullptr, given->key())));
+  std::this_thread::sleep_for(100ms);
+  EXPECT_FALSE(has("certificate")) << "the policy that is in force needs a.example";
+  controller.push(update_for(2, {"b.example"}));
+  ASSERT_TRUE(eventually([&] { return has("policy 2"); }));
+  EXPECT_THAT(so_far().front(), HasSubstr("certificate for"));
+  EXPECT_EQ(controller.renewals, 0U);
+}
+
+TEST_F(MemberCertificates, ARefusalIsToldAndLeavesThePolicyAndTheCertificateBefore) {
+  begin({"a.example"});
+  {
+    const std::lock_guard lock(controller.mutex);
+    controller.on_certificate = [](const std::string&) {
+      link_api::Renewed out;
+      out.set_refusal("its CA has expired");
+      return out;
+    };
+  }
+  controller.push(update_for(2, {"b.example"}));
+  ASSERT_TRUE(eventually([&] { return controller.refusal_of(2).find("its CA has expired") != std::string::npos; }));
+  EXPECT_TRUE(has("gives no certificate: its CA has expired"));
+  EXPECT_FALSE(has("policy 2"));
+  EXPECT_FALSE(has("certificate for"));
+}
+
+TEST_F(MemberCertificates, WhatIsNoneOfItsKeyOrNoneAtAllIsNotTaken) {
+  begin({"a.example"});
+  const Tenant other;
+  const ca::EvpPkeyPtr strange = std::move(*ca::make_p256_key(nullptr));
+  link_api::Renewed of_another = tenant.sign(*ca::make_certificate_request(nullptr, strange.get()));
+  controller.give(of_another);
+  ASSERT_TRUE(eventually([&] { return has("does not belong to the certificate"); }));
+  link_api::Renewed none;
+  none.set_certificates("garbage");
+  controller.give(none);
+  ASSERT_TRUE(eventually([&] { return has("holds no PEM certificate"); }));
+  link_api::Renewed broken_chain = tenant.sign(*ca::make_certificate_request(nullptr, given->key()));
+  broken_chain.set_certificates(broken_chain.certificates().substr(0, broken_chain.certificates().rfind("-----BEGIN")) +
+                                other.root.certificate_pem());
+  controller.give(broken_chain);
+  ASSERT_TRUE(eventually([&] { return has("did not issue"); }));
+  EXPECT_FALSE(has("certificate for"));
+}
+
+TEST_F(MemberCertificates, OneIsRenewedAtHalfOfItsLife) {
+  tenant.lifetime = 8s;
+  begin({"a.example"});
+  EXPECT_EQ(controller.renewals, 0U);
+  ASSERT_TRUE(eventually([&] { return has("certificate for"); }));
+  EXPECT_GE(controller.renewals, 1U);
+  EXPECT_FALSE(has("expired"));
+}
+
+TEST_F(MemberCertificates, OneThatEndsWithoutAControllerIsSaidToHaveEnded) {
+  tenant.lifetime = 5s;
+  begin({"a.example"});
+  controller.go();
+  ASSERT_TRUE(eventually([&] { return has("the guard's certificate has expired"); }));
+  controller.come_back();
+  ASSERT_TRUE(eventually([&] { return has("certificate for"); }));
+}
+
+}  // namespace
+}  // namespace sallyport::guard
