@@ -112,6 +112,9 @@ class Store {
  public:
   virtual ~Store() = default;
 
+  // False: another controller may have taken over, so that nothing in memory may be answered with any more.
+  virtual bool ours() const { return true; }
+
   // All that came in one turn, in its order: either all of it is stored or nothing. Each batch also moves its guard's
   // events_taken, so that no event is stored twice.
   struct Entry {

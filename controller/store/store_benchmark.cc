@@ -1,13 +1,15 @@
 // How many events a second one core stores: `store_benchmark` prints it, with events as guards send them, in turns of
-// as many batches as come while one is written.
+// as many batches as come while one is written. Where STORE_BENCHMARK_REDIS is a Redis's URL, that is measured.
 
 #include <benchmark/benchmark.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <string>
 
 #include "controller/api/link.pb.h"
+#include "controller/store/redis_store.h"
 #include "controller/store/sqlite_store.h"
 
 namespace {
@@ -41,10 +43,18 @@ std::string events(std::uint64_t first, std::size_t count) {
   return out.SerializeAsString();
 }
 
+sallyport::Result<std::unique_ptr<Store>> open(const std::string& folder) {
+  const char* const redis = std::getenv("STORE_BENCHMARK_REDIS");
+  if (redis == nullptr) return SqliteStore::open(folder);
+  const auto url = parse_redis_url(redis);
+  if (!url) return std::unexpected(url.error());
+  return RedisStore::open(*url, folder, {.go_on = [] { return true; }, .on_lost = [] {}});
+}
+
 void stored(benchmark::State& state) {
   const std::string folder = std::filesystem::temp_directory_path() / ("store_benchmark." + std::to_string(getpid()));
   std::filesystem::remove_all(folder);
-  auto store = SqliteStore::open(folder);
+  auto store = open(folder);
   if (!store) return state.SkipWithError(store.error().text.c_str());
   const auto each = static_cast<std::size_t>(state.range(0));
   const auto batches = static_cast<std::size_t>(state.range(1));

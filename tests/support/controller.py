@@ -23,7 +23,7 @@ def free_ports(count):
 
 
 class Controller:
-    def __init__(self, folder, flags=(), config=None, env=None):
+    def __init__(self, folder, flags=(), config=None, env=None, wait=True):
         self.folder = pathlib.Path(folder)
         self.data = self.folder / "data"
         self.port, self.admin_port, self.metrics_port = free_ports(3)
@@ -36,14 +36,18 @@ class Controller:
             (self.folder / "controller.yaml").write_text(config)
             self.flags += ["--config", str(self.folder / "controller.yaml")]
         self.process = None
-        self.start()
+        self.start(wait)
 
-    def start(self):
+    def start(self, wait=True):
         with open(self.log, "a", encoding="utf-8") as log:
             self.process = subprocess.Popen(
                 [BIN / "sallyport-controller", "--data", self.data, "--listen", f"127.0.0.1:{self.port}",
                  "--admin-listen", f"127.0.0.1:{self.admin_port}", "--metrics-listen", f"127.0.0.1:{self.metrics_port}",
                  *self.flags], stderr=log, env=self.env)
+        if wait:
+            self.wait_until_ready()
+
+    def wait_until_ready(self):
         last = time.monotonic() + START_TIMEOUT_S
         while not self.ready():
             assert self.process.poll() is None, self.said()

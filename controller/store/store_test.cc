@@ -1,4 +1,6 @@
-#include "controller/store/sqlite_store.h"
+// What every store does, with each of them; then what is of SQLite alone. redis_store_test.cc has what is of Redis.
+
+#include "controller/store/store.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -13,6 +15,9 @@
 
 #include "base/read_file.h"
 #include "controller/api/link.pb.h"
+#include "controller/store/redis_store.h"
+#include "controller/store/sqlite_store.h"
+#include "controller/store/test_redis.h"
 
 namespace sallyport::controller {
 namespace {
@@ -34,23 +39,33 @@ GuardId guard_id(unsigned char number) {
 
 credentials::Secret secret(std::string_view text) { return std::move(*credentials::Secret::copy_of(text)); }
 
-class SqliteStoreTest : public testing::Test {
+enum class Kind : std::uint8_t { sqlite, redis };
+
+class StoreTest : public testing::TestWithParam<Kind> {
  protected:
-  SqliteStoreTest() { std::filesystem::remove_all(folder_); }
-  ~SqliteStoreTest() override {
+  StoreTest() {
+    std::filesystem::remove_all(folder_);
+    if (GetParam() == Kind::redis) redis_ = std::make_unique<RedisServer>();
+  }
+  ~StoreTest() override {
     store_.reset();
     std::filesystem::remove_all(folder_);
   }
 
-  SqliteStore& store() {
+  Result<std::unique_ptr<Store>> open() const {
+    if (!redis_) return SqliteStore::open(folder_);
+    return RedisStore::open(*parse_redis_url(redis_->url()), folder_,
+                            {.go_on = [] { return false; }, .on_lost = [] {}});
+  }
+  Store& store() {
     if (store_ == nullptr) {
-      auto opened = SqliteStore::open(folder_);
+      auto opened = open();
       EXPECT_TRUE(opened) << opened.error().text;
       store_ = std::move(*opened);
     }
     return *store_;
   }
-  SqliteStore& restarted() {
+  Store& restarted() {
     store_.reset();
     return store();
   }
@@ -99,10 +114,16 @@ class SqliteStoreTest : public testing::Test {
   }
 
   const std::string folder_ = testing::TempDir() + "/sallyport_store." + std::to_string(getpid());
-  std::unique_ptr<SqliteStore> store_;
+  std::unique_ptr<RedisServer> redis_;
+  std::unique_ptr<Store> store_;
 };
+INSTANTIATE_TEST_SUITE_P(Each, StoreTest, testing::Values(Kind::sqlite, Kind::redis),
+                         [](const auto& kind) { return kind.param == Kind::sqlite ? "Sqlite" : "Redis"; });
 
-TEST_F(SqliteStoreTest, KeepsEventsAndDecisionsInTheirOrderAcrossARestart) {
+class SqliteStoreTest : public StoreTest {};
+INSTANTIATE_TEST_SUITE_P(Only, SqliteStoreTest, testing::Values(Kind::sqlite));
+
+TEST_P(StoreTest, KeepsEventsAndDecisionsInTheirOrderAcrossARestart) {
   put_guard(1);
   put_guard(2);
   append({batch(1, 1, 3), {.decided = DecidedAsk{"shop", at(5'001), "x"}}, batch(2, 1, 1)});
@@ -117,13 +138,13 @@ TEST_F(SqliteStoreTest, KeepsEventsAndDecisionsInTheirOrderAcrossARestart) {
   EXPECT_EQ((*guards)[0].subject, "token t1");
 }
 
-TEST_F(SqliteStoreTest, ReplaysFromATimeOn) {
+TEST_P(StoreTest, ReplaysFromATimeOn) {
   put_guard(1);
   append({batch(1, 1, 1, 1'000), batch(1, 2, 2, 9'000)});
   EXPECT_THAT(replayed(at(2'000)), ElementsAre("1:2-2"));
 }
 
-TEST_F(SqliteStoreTest, FindsByFunctionGuardDecisionAndTime) {
+TEST_P(StoreTest, FindsByFunctionGuardDecisionAndTime) {
   put_guard(1);
   put_guard(2, "thumb");
   append({batch(1, 1, 1, 1'000),
@@ -143,7 +164,7 @@ TEST_F(SqliteStoreTest, FindsByFunctionGuardDecisionAndTime) {
   EXPECT_THAT(found({.application = "other"}), IsEmpty());
 }
 
-TEST_F(SqliteStoreTest, ForgetsWhatIsOld) {
+TEST_P(StoreTest, ForgetsWhatIsOld) {
   put_guard(1);
   for (std::uint64_t i = 0; i < 3'000; ++i) append({batch(1, i + 1, i + 1, static_cast<std::int64_t>(i))});
   const auto forgotten = store().forget(at(2'510));
@@ -152,7 +173,7 @@ TEST_F(SqliteStoreTest, ForgetsWhatIsOld) {
   EXPECT_THAT(replayed(), SizeIs(500));
 }
 
-TEST_F(SqliteStoreTest, WithoutRoomTheFunctionWithMostLosesItsOldest) {
+TEST_P(SqliteStoreTest, WithoutRoomTheFunctionWithMostLosesItsOldest) {
   constexpr std::uint64_t kMost = 8 << 20;
   put_guard(1);
   put_guard(2, "thumb");
@@ -192,7 +213,7 @@ TEST_F(SqliteStoreTest, WithoutRoomTheFunctionWithMostLosesItsOldest) {
 }
 
 // One that was made before sizes were counted.
-TEST_F(SqliteStoreTest, TakesOverWhatAnEarlierVersionHasKept) {
+TEST_P(SqliteStoreTest, TakesOverWhatAnEarlierVersionHasKept) {
   put_guard(1);
   append({batch(1, 1, 2, 1'000), batch(1, 3, 3, 2'000)});
   store_.reset();
@@ -209,7 +230,7 @@ TEST_F(SqliteStoreTest, TakesOverWhatAnEarlierVersionHasKept) {
   EXPECT_THAT(replayed(), ElementsAre("1:3-3"));
 }
 
-TEST_F(SqliteStoreTest, ForgetsAlarmsWithTheEventsOfTheirTime) {
+TEST_P(SqliteStoreTest, ForgetsAlarmsWithTheEventsOfTheirTime) {
   ASSERT_TRUE(store().raise({"shop", "denied", "resize", "a", at(1'000), at(2'000), 1, "old"}, milliseconds(10)));
   ASSERT_TRUE(store().raise({"shop", "denied", "resize", "a", at(5'000), at(5'000), 1, "new"}, milliseconds(10)));
   ASSERT_TRUE(store().forget(at(3'000)));
@@ -219,7 +240,7 @@ TEST_F(SqliteStoreTest, ForgetsAlarmsWithTheEventsOfTheirTime) {
   EXPECT_EQ((*alarms)[0].text, "new");
 }
 
-TEST_F(SqliteStoreTest, KeepsEveryVersionOfADocumentAndRefusesOneThatIsNotBasedOnTheNewest) {
+TEST_P(StoreTest, KeepsEveryVersionOfADocumentAndRefusesOneThatIsNotBasedOnTheNewest) {
   Document policy{"shop", "resize", DocumentKind::policy, 0, "one", "ann", at(1)};
   EXPECT_EQ(*store().put_document(policy, 0), 1U);
   policy.text = "two";
@@ -239,7 +260,7 @@ TEST_F(SqliteStoreTest, KeepsEveryVersionOfADocumentAndRefusesOneThatIsNotBasedO
   EXPECT_EQ((*versions)[1].author, "ann");
 }
 
-TEST_F(SqliteStoreTest, KeepsSecretsSealedAndForItsOwnUserAlone) {
+TEST_P(StoreTest, KeepsSecretsSealedAndForItsOwnUserAlone) {
   ASSERT_TRUE(store().put_secret({"shop", "stripe", secret("sk_live_51H")}));
   ASSERT_TRUE(store().put_tag_key({"shop", 1, secret("0123456789abcdef0123456789abcdef"), at(1)}));
   restarted();
@@ -264,7 +285,7 @@ TEST_F(SqliteStoreTest, KeepsSecretsSealedAndForItsOwnUserAlone) {
   EXPECT_THAT(lost.error().text, HasSubstr("secret stripe of shop cannot be read"));
 }
 
-TEST_F(SqliteStoreTest, GroupsAlarmsThatAreAlike) {
+TEST_P(StoreTest, GroupsAlarmsThatAreAlike) {
   AlarmRow alarm{"shop", "no-partner", "resize", "GET a.com/", at(1'000), at(1'000), 1, "first"};
   ASSERT_TRUE(store().raise(alarm, milliseconds(500)));
   alarm.first = alarm.last = at(1'400);
@@ -283,7 +304,7 @@ TEST_F(SqliteStoreTest, GroupsAlarmsThatAreAlike) {
   EXPECT_EQ((*alarms)[0].last, at(1'400));
 }
 
-TEST_F(SqliteStoreTest, KeepsTokensByTheirHashAndTheAudit) {
+TEST_P(StoreTest, KeepsTokensByTheirHashAndTheAudit) {
   JoinToken token{"jt-1", "shop", "resize", {}, at(5), at(100), false};
   token.hash[0] = 7;
   ASSERT_TRUE(store().put_token(token));
@@ -300,14 +321,14 @@ TEST_F(SqliteStoreTest, KeepsTokensByTheirHashAndTheAudit) {
   EXPECT_EQ(store().audited(at(0), 9)->at(0).who, "ann");
 }
 
-TEST_F(SqliteStoreTest, IsForOneControllerAtATime) {
+TEST_P(SqliteStoreTest, IsForOneControllerAtATime) {
   static_cast<void>(store());
   const auto second = SqliteStore::open(folder_);
   ASSERT_FALSE(second);
   EXPECT_THAT(second.error().text, HasSubstr("another controller uses this folder"));
 }
 
-TEST_F(SqliteStoreTest, SaysWhatIsWrongWithItsFile) {
+TEST_P(SqliteStoreTest, SaysWhatIsWrongWithItsFile) {
   static_cast<void>(store());
   store_.reset();
   std::filesystem::remove(folder_ + "/controller.db-wal");
@@ -323,7 +344,7 @@ TEST_F(SqliteStoreTest, SaysWhatIsWrongWithItsFile) {
 
 // A process that stores and says so after each turn is killed at any moment: what it said is there, each once, and
 // what it had not said is there whole or not at all.
-TEST_F(SqliteStoreTest, LosesNothingWhenItsProcessIsKilled) {
+TEST_P(SqliteStoreTest, LosesNothingWhenItsProcessIsKilled) {
   const unsigned seed = std::random_device()();
   SCOPED_TRACE(seed);
   std::mt19937 random(seed);

@@ -1,0 +1,109 @@
+#include "controller/store/redis_lease.h"
+
+#include <array>
+#include <chrono>
+
+#include "base/hex.h"
+#include "base/random.h"
+#include "controller/store/redis_limits.h"
+
+namespace sallyport::controller {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// KEYS: holder, lease. ARGV: token, milliseconds.
+constexpr const char* kTake = R"(
+  if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
+  redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
+  redis.call('SET', KEYS[1], ARGV[1])
+  return 1)";
+
+// Also where the lease has run out: as long as nobody has become the holder, nothing has been written since.
+constexpr const char* kRenew = R"(
+  if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+  redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
+  return 1)";
+
+constexpr const char* kGiveBack = R"(
+  if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[2]) end
+  return 1)";
+
+std::string milliseconds() { return std::to_string(limits::kStoreLeaseTime.count()); }
+
+}  // namespace
+
+RedisLease::RedisLease(const RedisUrl& url, std::string prefix, std::function<void()> on_lost)
+    : connection_(url), holder_key_(prefix + "holder"), lease_key_(prefix + "lease"), on_lost_(std::move(on_lost)) {}
+
+RedisLease::~RedisLease() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  if (!thread_.joinable()) return;
+  thread_.join();
+  // If this fails the lease runs out by itself.
+  static_cast<void>(connection_.run({"EVAL", kGiveBack, "2", holder_key_, lease_key_, token_}));
+}
+
+Result<void> RedisLease::take(const std::function<bool()>& go_on) {
+  std::array<unsigned char, 16> random{};
+  if (!random_bytes(random)) {
+    return fail(ErrorSource::internal, ErrorKind::unavailable, "this machine has no randomness");
+  }
+  token_ = to_hex(random);
+  while (true) {
+    const auto taken = try_take();
+    if (!taken) return std::unexpected(taken.error());
+    if (*taken) break;
+    if (!go_on()) return fail(ErrorSource::controller, ErrorKind::cancelled, "ended while another was in charge");
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, limits::kStoreLeaseRetryDelay);
+  }
+  thread_ = std::thread([this] { keep(); });
+  return {};
+}
+
+Result<bool> RedisLease::try_take() {
+  const Clock::time_point asked = Clock::now();
+  const auto answer = connection_.run({"EVAL", kTake, "2", holder_key_, lease_key_, token_, milliseconds()});
+  if (!answer) return std::unexpected(answer.error());
+  if ((*answer)->integer != 1) return false;
+  note_renewed(asked);
+  return true;
+}
+
+Result<bool> RedisLease::renew() {
+  const Clock::time_point asked = Clock::now();
+  const auto answer = connection_.run({"EVAL", kRenew, "2", holder_key_, lease_key_, token_, milliseconds()});
+  if (!answer) return std::unexpected(answer.error());
+  if ((*answer)->integer != 1) return false;
+  note_renewed(asked);
+  return true;
+}
+
+// Redis's time began when it did it, which was later.
+void RedisLease::note_renewed(Clock::time_point asked) {
+  ends_ = (asked + limits::kStoreLeaseTime).time_since_epoch().count();
+}
+
+bool RedisLease::held() const { return Clock::now().time_since_epoch().count() < ends_; }
+
+void RedisLease::keep() {
+  std::unique_lock lock(mutex_);
+  while (!changed_.wait_for(lock, limits::kStoreLeaseRenewInterval, [this] { return stopping_; })) {
+    lock.unlock();
+    const auto renewed = renew();
+    // While Redis can't be asked held() becomes false by itself, and true again with the next success.
+    if (renewed && !*renewed) {
+      ends_ = 0;
+      return on_lost_();
+    }
+    lock.lock();
+  }
+}
+
+}  // namespace sallyport::controller
