@@ -6,7 +6,9 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <mutex>
+#include <utility>
 
 #include "base/harden.h"
 #include "base/limits.h"
@@ -17,6 +19,7 @@
 #include "controller/server/config.h"
 #include "controller/server/data_folder.h"
 #include "controller/server/metrics.h"
+#include "controller/store/redis_store.h"
 #include "controller/store/sqlite_store.h"
 #include "policy-engine/credentials/secret.h"
 #include "proxy/net/listen.h"
@@ -25,7 +28,7 @@ namespace sallyport::controller {
 namespace {
 
 struct Flags {
-  std::string config, data;
+  std::string config, data, store;
   std::vector<std::string> listen, admin_listen, metrics_listen, names;
   bool check = false;
 };
@@ -61,6 +64,7 @@ std::optional<Config> read_config(const Flags& flags) {
     config = std::move(load.config);
   }
   if (!flags.data.empty()) config.data = flags.data;
+  if (!flags.store.empty()) config.store = flags.store;
   if (!flags.listen.empty()) config.listen = flags.listen;
   if (!flags.admin_listen.empty()) config.admin_listen = flags.admin_listen;
   if (!flags.metrics_listen.empty()) config.metrics_listen = flags.metrics_listen;
@@ -163,6 +167,25 @@ std::string joined(const std::vector<std::string>& texts) {
   return out;
 }
 
+// While another controller is in charge this waits, without listening: whoever looks for a controller finds that one.
+Result<std::unique_ptr<Store>> open_store(const Config& config, const sigset_t& signals) {
+  if (config.store.empty()) return SqliteStore::open(config.data);
+  const auto url = parse_redis_url(config.store);
+  if (!url) return std::unexpected(url.error());
+  bool said = false;
+  const auto go_on = [&] {
+    if (!std::exchange(said, true)) say("another controller is in charge; waits to take over");
+    constexpr timespec kNow{};
+    return sigtimedwait(&signals, nullptr, &kNow) < 0;
+  };
+  // What is in memory is no longer the state of anything, and guards have another controller: ends at once.
+  const auto on_lost = [] {
+    say("another controller has taken over; ends");
+    std::_Exit(kExitFailed);
+  };
+  return RedisStore::open(*url, config.data, {.go_on = go_on, .on_lost = on_lost});
+}
+
 int serve(const Config& config) {
   // Signals are taken here and nowhere else: blocked before the first thread is made.
   sigset_t signals;
@@ -174,7 +197,9 @@ int serve(const Config& config) {
   if (Result<void> hardened = harden_process(); !hardened) return complain(kExitFailed, hardened.error().text);
   credentials::prepare_secure_memory();
 
-  auto store = SqliteStore::open(config.data);
+  std::signal(SIGPIPE, SIG_IGN);  // OpenSSL writes to Redis without MSG_NOSIGNAL
+  auto store = open_store(config, signals);
+  if (!store && store.error().kind == ErrorKind::cancelled) return 0;
   if (!store) return complain(exit_code_of(store.error()), store.error().text);
   const Result<OwnIdentity> identity = identity_of(config);
   if (!identity) return complain(kExitUsage, identity.error().text);
@@ -251,6 +276,8 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", "sallyport-controller " SALLYPORT_VERSION);
   app.add_option("--config", flags.config, "Configuration (docs/controller.md); flags go before it")->type_name("FILE");
   app.add_option("--data", flags.data, "Folder for all that is kept; made if it is missing")->type_name("DIR");
+  app.add_option("--store", flags.store, "A Redis that several controllers share (docs/controller.md)")
+      ->type_name("URL");
   app.add_option("--listen", flags.listen, "Where guards connect to; repeatable (default 127.0.0.1:7443)")
       ->type_name("ADDRESS:PORT");
   app.add_option("--admin-listen", flags.admin_listen, "Where the admin API is; repeatable (default 127.0.0.1:7444)")

@@ -238,6 +238,10 @@ Result<std::string> Controller::judge(const Result<ReviewedToken>& token, const 
 }
 
 void Controller::admit(Links& way, LinkId link, const v1alpha1::Register& wanted, const std::string& subject) {
+  // What is known of guards and policies may be old: fails closed, and the guard comes again.
+  if (!store_.ours()) {
+    return way.close(link, refused(v1alpha1::REFUSED_REASON_OVERLOADED, "another controller may be in charge"));
+  }
   Application* const application = find(wanted.application());
   if (application == nullptr || !application->catalog.has_function(wanted.function())) {
     return way.close(link, refused(v1alpha1::REFUSED_REASON_FUNCTION, "the application has no function " +
@@ -345,7 +349,8 @@ void Controller::welcome(const std::shared_ptr<Member>& member, Application& app
 
 void Controller::received(LinkId link, Envelope&& envelope) {
   const auto found = session(link);
-  if (!found) return;
+  // Where another controller may be in charge nothing is answered: for the guard that is as without a controller.
+  if (!found || !store_.ours()) return;
   const std::shared_ptr<Member>& member = found->member;
   Tracker& tracker = found->application->tracker;
   switch (envelope.body_case()) {

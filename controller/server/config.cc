@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/limits.h"
+#include "controller/store/redis_url.h"
 #include "policy-engine/document/diagnostics.h"
 #include "policy-engine/document/message_reader.h"
 #include "policy-engine/document/names.h"
@@ -32,6 +33,11 @@ class ConfigReader {
     Config out;
     check_header();
     out.data = spec_.data();
+    out.store = spec_.store();
+    if (spec_.has_store()) {
+      const auto url = parse_redis_url(out.store);
+      if (!url) check(false, ControllerConfigSpec::kStoreFieldNumber, url.error().text, "redis://HOST:PORT");
+    }
     take(spec_.listen(), out.listen);
     take(spec_.admin_listen(), out.admin_listen);
     take(spec_.metrics_listen(), out.metrics_listen);

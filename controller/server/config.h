@@ -14,6 +14,7 @@ namespace sallyport::controller {
 
 struct Config {
   std::string data;
+  std::string store;  // a Redis's URL; empty: a database in `data`
   std::vector<std::string> listen = {"127.0.0.1:7443"}, admin_listen = {"127.0.0.1:7444"}, metrics_listen;
   std::size_t threads = 1;
   struct AdministratorFile {

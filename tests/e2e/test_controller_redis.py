@@ -1,0 +1,207 @@
+"""Controllers that share a Redis: one is in charge, the next takes over, and who has lost its place says nothing more."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+from controller import BIN, Controller, free_ports
+
+pytestmark = [
+    pytest.mark.skipif(not os.environ.get("SALLYPORT_BIN"),
+                       reason="SALLYPORT_BIN does not name the folder of the built programs"),
+    pytest.mark.skipif(not shutil.which("redis-server") and not os.environ.get("CI"),
+                       reason="redis-server is not installed (./dev test installs it)"),
+]
+
+LEASE_S = 2
+
+POLICY = """\
+apiVersion: sallyport.dev/v1alpha1
+kind: EgressPolicy
+metadata: {name: checkout}
+spec:
+  endpoints:
+  - {name: api, host: api.example.com, rules: [{methods: [GET], path: {prefix: /}}]}
+"""
+
+
+class Redis:
+    def __init__(self, folder, *options):
+        self.folder, self.port, self.options = folder, free_ports(1)[0], options
+        self.url = f"redis://127.0.0.1:{self.port}/0?shard=test"
+        folder.mkdir()
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(
+            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.folder, "--save", "",
+             "--appendonly", "yes", "--appendfsync", "always", "--logfile", self.folder / "log", *self.options])
+        last = time.monotonic() + 20
+        while True:
+            try:
+                return socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            except OSError:
+                assert time.monotonic() < last
+                time.sleep(0.02)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def redis(tmp_path):
+    made = Redis(tmp_path / "redis")
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def replicas(tmp_path, redis):
+    """The one in charge, and one that waits; they have the same keys, as from a secret of the cluster."""
+    first = Controller(tmp_path, flags=["--store", redis.url])
+    first.do("app", "create", "shop")
+    other = tmp_path / "other"
+    shutil.copytree(first.data, other / "data")
+    second = Controller(other, flags=["--store", redis.url], wait=False)
+    yield first, second
+    for each in (first, second):
+        if each.process.poll() is None:
+            each.process.send_signal(signal.SIGCONT)
+            each.kill()
+        assert "ERROR: " not in each.said(), each.said()  # of a sanitizer
+
+
+def waits(replica):
+    last = time.monotonic() + 20
+    while "waits to take over" not in replica.said():
+        assert time.monotonic() < last, replica.said()
+        time.sleep(0.02)
+
+
+def test_another_takes_over_what_a_killed_one_has_stored(replicas):
+    first, second = replicas
+    waits(second)
+    first.put("policy", POLICY, function="checkout")
+    first.do("secret", "put", "stripe", "-a", "shop", input="sk-live-1\n")
+    assert not second.ready(), "it does not even listen"
+    first.kill()
+    began = time.monotonic()
+    second.wait_until_ready()
+    assert time.monotonic() - began < LEASE_S + 3
+    assert second.do("policy", "get", "-a", "shop", "-f", "checkout") == POLICY
+    assert "secret stripe" in second.do("app", "show", "shop")
+
+
+def test_one_that_ends_gives_its_place_back_at_once(replicas):
+    first, second = replicas
+    waits(second)
+    assert first.stop() == 0
+    second.wait_until_ready()
+
+
+def test_one_that_was_paused_beyond_its_lease_changes_nothing_and_ends(replicas):
+    first, second = replicas
+    waits(second)
+    first.process.send_signal(signal.SIGSTOP)
+    second.wait_until_ready()
+    second.put("policy", POLICY, function="checkout")
+    first.process.send_signal(signal.SIGCONT)
+    assert first.process.wait(timeout=10) == 125
+    assert "another controller has taken over" in first.said()
+    second.put("policy", POLICY.replace("GET", "POST"), function="checkout")
+    history = second.do("policy", "history", "-a", "shop", "-f", "checkout").splitlines()
+    assert [line.split()[0] for line in history] == ["VERSION", "2", "1"]
+
+
+def test_what_was_stored_is_there_after_redis_was_killed(redis, replicas):
+    first, _ = replicas
+    first.put("policy", POLICY, function="checkout")
+    redis.kill()
+    refused = first.cli("secret", "put", "stripe", "-a", "shop", input="sk-live-1\n")
+    assert refused.returncode != 0, "nothing counts as stored that is not"
+    redis.start()
+    last = time.monotonic() + 20
+    while first.cli("policy", "put", "-", "-a", "shop", "-f", "checkout", input=POLICY).returncode != 0:
+        assert time.monotonic() < last, first.said()
+        time.sleep(0.2)
+    history = first.do("policy", "history", "-a", "shop", "-f", "checkout").splitlines()
+    assert [line.split()[0] for line in history] == ["VERSION", "2", "1"]
+
+
+@pytest.mark.parametrize("store, told", [
+    ("redis://ann:hunter2@localhost", "?password-file=FILE"),
+    ("memcached://localhost", "it begins with redis://"),
+    ("redis://127.0.0.1:1", "Connection refused"),
+])
+def test_a_store_that_cannot_be_used_is_refused_with_the_reason(tmp_path, store, told):
+    done = subprocess.run([BIN / "sallyport-controller", "--data", tmp_path / "data", "--store", store],
+                          capture_output=True, text=True, timeout=60)
+    assert done.returncode in (2, 125)
+    assert told in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+def test_a_redis_that_may_drop_what_is_stored_is_refused(tmp_path):
+    redis = Redis(tmp_path / "redis", "--maxmemory-policy", "allkeys-lru")
+    done = subprocess.run([BIN / "sallyport-controller", "--data", tmp_path / "data", "--store", redis.url],
+                          capture_output=True, text=True, timeout=60)
+    redis.kill()
+    assert done.returncode == 2
+    assert "set it to noeviction" in done.stderr
+
+
+def test_after_a_failover_by_sentinel_the_controller_goes_on_with_the_new_primary(tmp_path):
+    at_once = ("--repl-diskless-sync-delay", "0")
+    primary = Redis(tmp_path / "primary", *at_once)
+    replica = Redis(tmp_path / "replica", *at_once, "--replicaof", "127.0.0.1", str(primary.port))
+    port = free_ports(1)[0]
+    (tmp_path / "sentinel.conf").write_text(f"""\
+port {port}
+bind 127.0.0.1
+dir {tmp_path}
+sentinel monitor main 127.0.0.1 {primary.port} 1
+sentinel down-after-milliseconds main 1000
+sentinel failover-timeout main 5000
+""")
+    sentinel = subprocess.Popen(["redis-server", tmp_path / "sentinel.conf", "--sentinel"], stdout=subprocess.DEVNULL)
+    controller = None
+    last = time.monotonic() + 60
+    try:
+        while ("slaves=1" not in asked(port, "INFO", "sentinel")
+               or "state=online" not in asked(primary.port, "INFO", "replication")):
+            assert time.monotonic() < last
+            time.sleep(0.1)
+        controller = Controller(tmp_path, flags=["--store", f"redis+sentinel://127.0.0.1:{port}/main?replicas=1"])
+        controller.do("app", "create", "shop")
+        controller.put("policy", POLICY, function="checkout")
+        primary.kill()
+        # The new primary has no replica until the old one is back as that.
+        while f":{replica.port}" not in asked(port, "INFO", "sentinel"):
+            assert time.monotonic() < last
+            time.sleep(0.1)
+        primary.start()
+        while controller.cli("policy", "put", "-", "-a", "shop", "-f", "checkout", input=POLICY).returncode != 0:
+            assert controller.process.poll() is None and time.monotonic() < last, controller.said()
+            time.sleep(0.5)
+        assert "sallyport:" in asked(replica.port, "KEYS", "*holder")
+        history = controller.do("policy", "history", "-a", "shop", "-f", "checkout").splitlines()
+        assert history[-1].split()[0] == "1", "what a replica had is there"
+        assert controller.stop() == 0
+    finally:
+        if controller and controller.process.poll() is None:
+            controller.kill()
+        sentinel.kill()
+        sentinel.wait()
+        primary.kill()
+        replica.kill()
+
+
+def asked(port, *command):
+    """What the Redis or sentinel there answers, as text; nothing while it is not there."""
+    return subprocess.run(["redis-cli", "-p", str(port), *command], capture_output=True, text=True, timeout=20).stdout
