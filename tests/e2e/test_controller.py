@@ -209,6 +209,8 @@ def test_every_call_of_the_description_is_there(shop):
     ("apiVersion: sallyport.dev/v1alpha1\nkind: ControllerConfig\nspec: {data: x, storeBytesMax: 9}\n", "at least 67108864"),
     ("apiVersion: sallyport.dev/v1alpha1\nkind: ControllerConfig\nspec:\n  data: x\n  administrators:\n"
      "  - {name: a b, tokenFile: t}\n", ":6:12: error: the administrator's name 'a b' is not valid"),
+    ("apiVersion: sallyport.dev/v1alpha1\nkind: ControllerConfig\nspec:\n  data: x\n  store: redis://a:b@c\n",
+     ":5:10: error: the store's URL: a password does not belong into it"),
     ("apiVersion: sallyport.dev/v1alpha1\nkind: ControllerConfig\nspec: {}\n", "--data DIR"),
 ])
 def test_a_bad_configuration_is_refused_at_its_place(tmp_path, config, told):
