@@ -232,6 +232,13 @@ inline constexpr double kGuardBytesPerSecond = 1 << 20, kGuardBytesBurst = 64 <<
 inline constexpr double kFunctionBytesPerSecond = 8 << 20, kFunctionBytesBurst = 512 << 20;  // of all its guards
 inline constexpr double kGuardDebtBytesMax = 32 << 20, kFunctionDebtBytesMax = 1 << 30;      // then none is taken
 
+// The store in Redis.
+inline constexpr milliseconds kRedisTimeout{2'000};          // to connect, and for each read and write
+inline constexpr milliseconds kRedisReplicasTimeout{1'000};  // for the replicas to have a write
+inline constexpr milliseconds kStoreLeaseTime{2'000};        // then another controller may take over
+inline constexpr milliseconds kStoreLeaseRenewInterval{500};
+inline constexpr milliseconds kStoreLeaseRetryDelay{200};  // of who waits to take over
+
 // The controller.
 inline constexpr std::size_t kAlarmsWaitingMax = 4'096;  // that differ, to be written
 inline constexpr std::size_t kAlarmsDifferentMax = 64;   // of one kind and function in kAlarmsApart; then "others"

@@ -176,7 +176,8 @@ Result<std::unique_ptr<Store>> open_store(const Config& config, const sigset_t& 
   const auto go_on = [&] {
     if (!std::exchange(said, true)) say("another controller is in charge; waits to take over");
     constexpr timespec kNow{};
-    return sigtimedwait(&signals, nullptr, &kNow) < 0;
+    const int received = sigtimedwait(&signals, nullptr, &kNow);
+    return received != SIGTERM && received != SIGINT;
   };
   // What is in memory is no longer the state of anything, and guards have another controller: ends at once.
   const auto on_lost = [] {

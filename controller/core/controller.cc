@@ -312,7 +312,7 @@ std::optional<v1alpha1::Renewed> Controller::certify(Application& application, M
   v1alpha1::Renewed out;
   const std::string id = to_hex(std::span(member.id).first(8));
   const auto given =
-      member.certificates.take(now.time_since_epoch()).count() > 0
+      !member.take_certificate(now)
           ? fail(ErrorSource::controller, ErrorKind::limit, "it asks for certificates too often")
           : application.ca.sign(
                 {request, "guard " + id + " of " + member.application + "/" + member.function,

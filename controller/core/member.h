@@ -32,8 +32,6 @@ class Member {
   // Under its tracker's lock: the last of its events that is on its way to the store, and the bytes that may go there.
   std::uint64_t accepted;
   TokenBucket budget;
-  // How often it is given a certificate.
-  rate::Gcra certificates{{limits::kGuardCertificateInterval, limits::kGuardCertificateBurst}};
 
   // Any thread, all of it. `way` outlives the link, whose end is told before that of `way`.
   void connect(Links& way, LinkId link) {
@@ -41,6 +39,11 @@ class Member {
     way_ = &way;
     link_ = link;
     welcome_ = false;
+  }
+  // Whether it may be given another certificate now.
+  bool take_certificate(Time now) {
+    const std::lock_guard lock(mutex_);
+    return certificates_.take(now.time_since_epoch()).count() == 0;
   }
   // Its Registered, before which nothing is sent.
   void welcome(const v1alpha1::Envelope& registered) {
@@ -123,6 +126,7 @@ class Member {
   }
 
   std::mutex mutex_;
+  rate::Gcra certificates_{{limits::kGuardCertificateInterval, limits::kGuardCertificateBurst}};
   Links* way_ = nullptr;
   LinkId link_{};
   bool welcome_ = false;

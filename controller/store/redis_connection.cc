@@ -16,7 +16,6 @@
 
 #include "base/limits.h"
 #include "base/read_file.h"
-#include "controller/store/redis_limits.h"
 
 namespace sallyport::controller {
 

@@ -4,8 +4,8 @@
 #include <chrono>
 
 #include "base/hex.h"
+#include "base/limits.h"
 #include "base/random.h"
-#include "controller/store/redis_limits.h"
 
 namespace sallyport::controller {
 

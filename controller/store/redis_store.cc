@@ -10,7 +10,6 @@
 #include <utility>
 
 #include "base/limits.h"
-#include "controller/store/redis_limits.h"
 #include "controller/store/row_text.h"
 
 namespace sallyport::controller {
@@ -311,27 +310,36 @@ Result<void> RedisStore::append(std::span<const Entry> entries) {
 
 // The first row that is not older, by halving: rows are as good as in the order of their time. Without `since` the
 // oldest; one behind the newest where there is none.
+Result<bool> RedisStore::first_of(const std::string& command, const std::string& from, const std::string& to,
+                                  std::uint64_t& row, EventBatch& batch) {
+  auto found = read({command, key("journal"), from, to, "COUNT", "1"});
+  if (!found) return std::unexpected(found.error());
+  if ((*found)->elements == 0) return false;
+  bool decided = false;
+  if (!read_entry(*(*found)->element[0], row, batch, decided)) return foreign("journal");
+  return true;
+}
+
+Result<Time> RedisStore::latest() {
+  std::uint64_t row = 0;
+  EventBatch batch;
+  const auto there = first_of("XREVRANGE", "+", "-", row, batch);
+  if (!there) return std::unexpected(there.error());
+  return *there ? batch.latest : Time{};
+}
+
 Result<std::uint64_t> RedisStore::first_row(std::optional<Time> since) {
-  const auto at = [&](const std::string& command, const std::string& from, const std::string& to, std::uint64_t& row,
-                      EventBatch& batch) -> Result<bool> {
-    auto found = read({command, key("journal"), from, to, "COUNT", "1"});
-    if (!found) return std::unexpected(found.error());
-    if ((*found)->elements == 0) return false;
-    bool decided = false;
-    if (!read_entry(*(*found)->element[0], row, batch, decided)) return foreign("journal");
-    return true;
-  };
   EventBatch batch;
   std::uint64_t first = 1, last = 0;
-  if (const auto there = at("XRANGE", "-", "+", first, batch); !there || !*there || !since) {
+  if (const auto there = first_of("XRANGE", "-", "+", first, batch); !there || !*there || !since) {
     return there ? Result<std::uint64_t>{first} : std::unexpected(there.error());
   }
-  if (const auto there = at("XREVRANGE", "+", "-", last, batch); !there) return std::unexpected(there.error());
+  if (const auto there = first_of("XREVRANGE", "+", "-", last, batch); !there) return std::unexpected(there.error());
   ++last;
   while (first < last) {
     const std::uint64_t middle = first + (last - first) / 2;
     std::uint64_t row = middle;
-    const auto there = at("XRANGE", std::to_string(middle), "+", row, batch);
+    const auto there = first_of("XRANGE", std::to_string(middle), "+", row, batch);
     if (!there) return std::unexpected(there.error());
     if (!*there || batch.latest >= *since) {
       last = middle;
@@ -464,7 +472,7 @@ Result<Document> document_of(std::string_view row, std::uint64_t version) {
   std::vector<std::string> parts;
   std::uint64_t kind = 0, time = 0;
   if (!read_row_text(row, 6, parts) || !read_row_number(parts[2], kind) || !read_row_number(parts[5], time) ||
-      kind > static_cast<std::uint64_t>(DocumentKind::limits)) {
+      kind > static_cast<std::uint64_t>(DocumentKind::application_graph)) {
     return foreign("documents");
   }
   out.application = std::move(parts[0]);

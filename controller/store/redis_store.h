@@ -26,6 +26,7 @@ class RedisStore final : public Store {
 
   bool ours() const override { return lease_.held(); }
   Result<void> append(std::span<const Entry> entries) override;
+  Result<Time> latest() override;
   Result<void> replay(Time since, const std::function<Result<void>(Entry&&)>& take) override;
   Result<void> search(const EventQuery& query,
                       const std::function<bool(std::uint64_t row, EventBatch&&)>& take) override;
@@ -60,6 +61,9 @@ class RedisStore final : public Store {
   Result<void> put_row(std::string_view hash, std::string field, std::string value);
   Result<void> drop_row(std::string_view hash, std::string field);
   Result<void> each_row(std::string_view hash, const std::function<Result<void>(std::vector<std::string>&&)>& take);
+  // The first that XRANGE or XREVRANGE finds. False: there is none.
+  Result<bool> first_of(const std::string& command, const std::string& from, const std::string& to, std::uint64_t& row,
+                        EventBatch& batch);
   Result<std::uint64_t> first_row(std::optional<Time> since);
   // False: enough.
   using TakeEntry = std::function<Result<bool>(std::uint64_t row, EventBatch&& batch, bool decided)>;

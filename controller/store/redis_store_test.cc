@@ -7,7 +7,7 @@
 
 #include <filesystem>
 
-#include "controller/store/redis_limits.h"
+#include "base/limits.h"
 #include "controller/store/test_redis.h"
 
 namespace sallyport::controller {

@@ -138,6 +138,18 @@ TEST_P(StoreTest, KeepsEventsAndDecisionsInTheirOrderAcrossARestart) {
   EXPECT_EQ((*guards)[0].subject, "token t1");
 }
 
+TEST_P(StoreTest, KnowsTheLatestTimeOfWhatIsStored) {
+  put_guard(1);
+  const auto none = store().latest();
+  ASSERT_TRUE(none);
+  EXPECT_LE(*none, at(0));
+  append({batch(1, 1, 1, 1'000), batch(1, 2, 2, 9'000)});
+  restarted();
+  const auto latest = store().latest();
+  ASSERT_TRUE(latest);
+  EXPECT_EQ(*latest, at(9'010));
+}
+
 TEST_P(StoreTest, ReplaysFromATimeOn) {
   put_guard(1);
   append({batch(1, 1, 1, 1'000), batch(1, 2, 2, 9'000)});

@@ -14,14 +14,17 @@ using testing::HasSubstr;
 constexpr std::string_view kJson = "application/cloudevents+json; charset=utf-8";
 const std::string kTag = "v1.abc.def";
 
-request::HeaderList headers_of(const std::vector<std::pair<std::string_view, std::string_view>>& fields) {
-  request::HeaderList out;
-  for (const auto& [name, value] : fields) out.add(name, value);
-  return out;
+using Fields = std::vector<std::pair<std::string_view, std::string_view>>;
+
+void fill(request::HeaderList& headers, const Fields& fields) {
+  headers.clear();
+  for (const auto& [name, value] : fields) headers.add(name, value);
 }
 
-EventForm form_of(const std::vector<std::pair<std::string_view, std::string_view>>& fields) {
-  return event_form(headers_of(fields));
+EventForm form_of(const Fields& fields) {
+  request::HeaderList headers;
+  fill(headers, fields);
+  return event_form(headers);
 }
 
 TEST(CloudEvent, ItsFormIsKnownByItsFields) {
@@ -31,26 +34,26 @@ TEST(CloudEvent, ItsFormIsKnownByItsFields) {
   EXPECT_EQ(form_of({{"Ce-SallyportTag", "x"}}), EventForm::binary);
   EXPECT_EQ(form_of({{"Content-Type", kJson}}), EventForm::structured);
   EXPECT_EQ(form_of({{"content-type", "Application/CloudEvents+JSON"}}), EventForm::structured);
-  for (const auto& fields : std::vector<std::vector<std::pair<std::string_view, std::string_view>>>{
-           {{"Content-Type", "application/cloudevents-batch+json"}},
-           {{"Content-Type", "application/cloudevents+protobuf"}},
-           {{"Content-Type", "application/cloudevents+json; a=1; a=2"}},
-           {{"Content-Type", "text/plain, application/cloudevents+json"}},
-           {{"Content-Type", kJson}, {"Content-Encoding", "gzip"}},
-           {{"Content-Type", kJson}, {"Content-Type", "text/plain"}},
-           {{"Content-Type", "text/plain"}, {"Content-Type", kJson}}}) {
+  for (const auto& fields : std::vector<Fields>{{{"Content-Type", "application/cloudevents-batch+json"}},
+                                                {{"Content-Type", "application/cloudevents+protobuf"}},
+                                                {{"Content-Type", "application/cloudevents+json; a=1; a=2"}},
+                                                {{"Content-Type", "text/plain, application/cloudevents+json"}},
+                                                {{"Content-Type", kJson}, {"Content-Encoding", "gzip"}},
+                                                {{"Content-Type", kJson}, {"Content-Type", "text/plain"}},
+                                                {{"Content-Type", "text/plain"}, {"Content-Type", kJson}}}) {
     EXPECT_EQ(form_of(fields), EventForm::unreadable);
   }
 }
 
 TEST(CloudEvent, ATagIsPutInTheFieldOrTheBody) {
-  request::HeaderList headers = headers_of({{"ce-specversion", "1.0"}, {"CE-SallyportTag", "its own"}});
+  request::HeaderList headers;
+  fill(headers, {{"ce-specversion", "1.0"}, {"CE-SallyportTag", "its own"}});
   auto body = put_into_event(headers, "whatever", kTag);
   ASSERT_TRUE(body && !*body);
   EXPECT_EQ(headers.count("ce-sallyporttag"), 1U);
   EXPECT_EQ(headers.find("ce-sallyporttag")->value, kTag);
 
-  headers = headers_of({{"Content-Type", kJson}});
+  fill(headers, {{"Content-Type", kJson}});
   body = put_into_event(headers, R"({"id": "1", "sallyport\u0074ag": "its own", "data": {"a": [1, 2]}})", kTag);
   ASSERT_TRUE(body && *body);
   EXPECT_EQ(**body, R"({"id": "1","data": {"a": [1, 2]},"sallyporttag":"v1.abc.def"})");
@@ -62,41 +65,42 @@ TEST(CloudEvent, ATagIsPutInTheFieldOrTheBody) {
   for (const char* bad : {"", "[]", "null", "{", "{\"a\":1,}", "[{\"id\":\"1\"}]", "{\"a\":\"\xff\"}"}) {
     EXPECT_FALSE(put_into_event(headers, bad, kTag)) << bad;
   }
-  headers = headers_of({{"Content-Type", "application/cloudevents-batch+json"}});
+  fill(headers, {{"Content-Type", "application/cloudevents-batch+json"}});
   EXPECT_THAT(put_into_event(headers, "[]", kTag).error().text, HasSubstr("can bear no tag"));
-  headers = headers_of({{"Content-Type", "text/plain"}});
+  fill(headers, {{"Content-Type", "text/plain"}});
   EXPECT_FALSE(*put_into_event(headers, "", kTag));
   EXPECT_EQ(headers.count("ce-sallyporttag"), 0U) << "it is no event";
 }
 
 TEST(CloudEvent, ATagIsTakenOutAndBecomesTheMessages) {
-  request::HeaderList headers = headers_of({{"ce-specversion", "1.0"}, {"ce-sallyporttag", kTag}});
+  request::HeaderList headers;
+  fill(headers, {{"ce-specversion", "1.0"}, {"ce-sallyporttag", kTag}});
   auto body = take_from_event(headers, "");
   ASSERT_TRUE(body && !*body);
   EXPECT_EQ(headers.find(tag::kField)->value, kTag);
 
-  headers = headers_of({{"Content-Type", kJson}});
+  fill(headers, {{"Content-Type", kJson}});
   body = take_from_event(headers, R"({"sallyporttag":"v1.abc.def","id":"1"})");
   ASSERT_TRUE(body && *body);
   EXPECT_EQ(**body, R"({"id":"1"})");
   EXPECT_EQ(headers.find(tag::kField)->value, kTag);
 
   // A broker that passes on both: they must be the same.
-  headers = headers_of({{"Content-Type", kJson}, {"Sallyport-Tag", kTag}});
+  fill(headers, {{"Content-Type", kJson}, {"Sallyport-Tag", kTag}});
   EXPECT_TRUE(take_from_event(headers, R"({"sallyporttag":"v1.abc.def"})"));
   EXPECT_EQ(headers.count(tag::kField), 1U);
   EXPECT_THAT(take_from_event(headers, R"({"sallyporttag":"v1.other.def"})").error().text, HasSubstr("another than"));
 
-  headers = headers_of({{"Content-Type", kJson}});
+  fill(headers, {{"Content-Type", kJson}});
   EXPECT_FALSE(*take_from_event(headers, R"({"id":"1"})"));
   EXPECT_EQ(headers.find(tag::kField), nullptr);
   for (const char* bad : {R"({"sallyporttag":"a","sallyporttag":"a"})", R"({"SALLYPORTTAG":"a"})",
                           R"({"sallyporttag":1})", R"({"sallyporttag":""})", "[]x", ""}) {
     EXPECT_FALSE(take_from_event(headers, bad)) << bad;
   }
-  headers = headers_of({{"ce-specversion", "1.0"}, {"ce-sallyporttag", "a"}, {"ce-sallyporttag", "a"}});
+  fill(headers, {{"ce-specversion", "1.0"}, {"ce-sallyporttag", "a"}, {"ce-sallyporttag", "a"}});
   EXPECT_FALSE(take_from_event(headers, ""));
-  headers = headers_of({{"Content-Type", "application/cloudevents-batch+json"}});
+  fill(headers, {{"Content-Type", "application/cloudevents-batch+json"}});
   EXPECT_FALSE(take_from_event(headers, "[]"));
 }
 
