@@ -152,11 +152,13 @@ Result<void> RedisConnection::introduce(bool sentinel) {
     command.push_back(std::move(*password));
     const auto answer = exchange({&command, 1});
     OPENSSL_cleanse(command.back().data(), command.back().size());
-    if (!answer) return broken("it does not take the password of " + url_.password_file);
+    if (!answer) return broken("it does not take the password of " + url_.password_file + ": " + answer.error().text);
   }
   if (url_.database != 0) {
     const RedisCommand command{"SELECT", std::to_string(url_.database)};
-    if (auto answer = exchange({&command, 1}); !answer) return std::unexpected(answer.error());
+    if (auto answer = exchange({&command, 1}); !answer) {
+      return broken("it has no database " + std::to_string(url_.database) + " for us: " + answer.error().text);
+    }
   }
   return {};
 }

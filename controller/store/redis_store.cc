@@ -225,13 +225,28 @@ Result<std::unique_ptr<RedisStore>> RedisStore::open(const RedisUrl& url, const 
   return out;
 }
 
+namespace {
+
+std::unexpected<Error> with_remedy(Error error) {
+  if (error.text.starts_with("NOAUTH")) error.text = "Redis wants a password: ?password-file=FILE in the store's URL";
+  if (error.text.starts_with("NOPERM")) {
+    error.text =
+        "Redis does not let the user of the store's URL do what is needed (INFO, EVAL, WAIT and the commands "
+        "of streams, hashes and strings): " +
+        error.text;
+  }
+  return std::unexpected(std::move(error));
+}
+
+}  // namespace
+
 Result<void> RedisStore::check_server() {
   // Of a cluster, the node that has the shard answers this, and the next is asked of it, too.
-  if (auto there = read({"GET", key("holder")}); !there) return std::unexpected(there.error());
+  if (auto there = read({"GET", key("holder")}); !there) return with_remedy(there.error());
   auto memory = read({"INFO", "memory"});
-  if (!memory) return std::unexpected(memory.error());
+  if (!memory) return with_remedy(memory.error());
   auto persistence = read({"INFO", "persistence"});
-  if (!persistence) return std::unexpected(persistence.error());
+  if (!persistence) return with_remedy(persistence.error());
   if (const std::string policy = info(**memory, "maxmemory_policy"); policy != "noeviction") {
     return fail(ErrorSource::controller, ErrorKind::invalid,
                 "Redis may drop what is stored when its memory is full (maxmemory-policy is '" + policy +

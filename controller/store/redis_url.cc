@@ -133,6 +133,9 @@ Result<RedisUrl> parse_redis_url(std::string_view text) {
   while (!rest.empty()) {
     if (auto taken = take_option(take_until(rest, "&"), out); !taken) return std::unexpected(taken.error());
   }
+  if (!out.user.empty() && out.password_file.empty()) {
+    return wrong("the user " + out.user + " has no password; put it into a file, and say ?password-file=FILE");
+  }
   return out;
 }
 

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+import certificates
 from controller import BIN, Controller, free_ports
 
 pytestmark = [
@@ -31,8 +32,8 @@ spec:
 
 
 class Redis:
-    def __init__(self, folder, *options):
-        self.folder, self.port, self.options = folder, free_ports(1)[0], options
+    def __init__(self, folder, *options, port=None):
+        self.folder, self.port, self.options = folder, port or free_ports(1)[0], list(map(str, options))
         self.url = f"redis://127.0.0.1:{self.port}/0?shard=test"
         folder.mkdir()
         self.start()
@@ -205,3 +206,86 @@ sentinel failover-timeout main 5000
 def asked(port, *command):
     """What the Redis or sentinel there answers, as text; nothing while it is not there."""
     return subprocess.run(["redis-cli", "-p", str(port), *command], capture_output=True, text=True, timeout=20).stdout
+
+
+def refused(folder, url):
+    """What a controller says of a store that it can't use."""
+    done = subprocess.run([BIN / "sallyport-controller", "--data", folder / "refused", "--store", url, "--listen",
+                           "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"], capture_output=True, text=True, timeout=20)
+    assert done.returncode in (2, 125), done.stderr
+    assert "sanitizer" not in done.stderr.lower(), done.stderr
+    return done.stderr
+
+
+def works(folder, url):
+    folder.mkdir(exist_ok=True)
+    controller = Controller(folder, flags=["--store", url])
+    controller.do("app", "create", "shop")
+    assert controller.do("app", "list") == "shop\n"
+    assert controller.stop() == 0, controller.said()
+
+
+@pytest.fixture
+def guarded(tmp_path):
+    """A Redis that speaks TLS alone, and wants a password."""
+    authority = certificates.Authority(tmp_path, "company")
+    certificate, key = authority.issue("redis", ["127.0.0.1"], names="IP:127.0.0.1")
+    port = free_ports(1)[0]
+    made = Redis(tmp_path / "redis", "--port", 0, "--tls-port", port, "--tls-cert-file", certificate, "--tls-key-file",
+                 key, "--tls-ca-cert-file", authority.certificate, "--tls-auth-clients", "no", "--databases", 8, "--requirepass", "right",
+                 "--user", *"ann on >hers ~* &* +@all".split(), "--user", *"bob on >his ~* +get".split(), port=port)
+    for name in ("right", "wrong", "hers", "his"):
+        (tmp_path / name).write_text(name + "\n")
+    made.ca = authority.certificate
+    yield made
+    made.kill()
+
+
+def test_over_tls_with_a_password_in_another_database(tmp_path, guarded):
+    at = f"127.0.0.1:{guarded.port}/3?ca={guarded.ca}&password-file={tmp_path}"
+    works(tmp_path, f"rediss://{at}/right")
+    works(tmp_path / "other", f"rediss://ann@{at}/hers".replace("/3?", "/4?"))
+
+
+def test_what_is_not_believed_is_told_nothing(tmp_path, guarded):
+    at, ca = f"127.0.0.1:{guarded.port}", f"ca={guarded.ca}"
+    other = certificates.Authority(tmp_path, "another")
+    assert "its certificate is not good" in refused(tmp_path, f"rediss://{at}?password-file={tmp_path}/right")
+    assert "its certificate is not good" in refused(
+        tmp_path, f"rediss://{at}?ca={other.certificate}&password-file={tmp_path}/right")
+    named = refused(tmp_path, f"rediss://localhost:{guarded.port}?{ca}&password-file={tmp_path}/right")
+    assert "its certificate is not good" in named, "it is for an address, not for this name"
+    wrong = refused(tmp_path, f"rediss://{at}?{ca}&password-file={tmp_path}/wrong")
+    assert f"it does not take the password of {tmp_path}/wrong: WRONGPASS" in wrong
+    assert "Redis wants a password: ?password-file=FILE" in refused(tmp_path, f"rediss://{at}?{ca}")
+    assert "the user ann has no password" in refused(tmp_path, f"rediss://ann@{at}?{ca}")
+    assert "does not let the user" in refused(tmp_path, f"rediss://bob@{at}?{ca}&password-file={tmp_path}/his")
+    assert "it has no database 9" in refused(tmp_path, f"rediss://{at}/9?{ca}&password-file={tmp_path}/right")
+    refused(tmp_path, f"redis://{at}?password-file={tmp_path}/right")  # there is TLS, and it speaks none
+
+
+def test_in_a_cluster_the_node_that_has_the_shard_is_found(tmp_path):
+    ports = free_ports(3)
+    nodes = [Redis(tmp_path / f"node{port}", "--port", port, "--cluster-enabled", "yes", "--cluster-port",
+                   free_ports(1)[0], port=port) for port in ports]
+    try:
+        made = subprocess.run(["redis-cli", "--cluster", "create", *[f"127.0.0.1:{port}" for port in ports],
+                               "--cluster-yes"], capture_output=True, text=True, timeout=30)
+        assert made.returncode == 0, made.stdout + made.stderr
+        last = time.monotonic() + 20
+        while "cluster_state:ok" not in subprocess.run(["redis-cli", "-p", str(ports[0]), "cluster", "info"],
+                                                       capture_output=True, text=True, timeout=10).stdout:
+            assert time.monotonic() < last
+            time.sleep(0.1)
+        holders = 0
+        for number, port in enumerate(ports):
+            # Whichever is named, each shard is on one of them.
+            works(tmp_path / f"d{number}", f"redis+cluster://127.0.0.1:{port}?shard=s{number}")
+        for port in ports:
+            keys = subprocess.run(["redis-cli", "-p", str(port), "keys", "*"], capture_output=True, text=True,
+                                  timeout=10).stdout.split()
+            holders += sum(key.endswith(":holder") for key in keys)
+        assert holders == 3
+    finally:
+        for node in nodes:
+            node.kill()
