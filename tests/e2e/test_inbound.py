@@ -267,8 +267,12 @@ def test_the_metrics_count_messages_and_executions(serve, bench):
     function = serve("--admin", bench.admin)
     published.run(["/a"])
     function.wait_for_record(kind="execution")
-    text = bench.metrics()[1]
-    assert re.search(r'sallyport_inbound_exchanges_total\{function="tested",decision="allow",reason=""\} [1-9]', text)
+    last = time.monotonic() + 5  # the line of a record is written before it is counted
+    while True:
+        text = bench.metrics()[1]
+        if re.search(r'sallyport_inbound_exchanges_total\{function="tested",decision="allow",reason=""\} [1-9]', text):
+            break
+        assert time.monotonic() < last, text
     assert 'sallyport_executions_total{function="tested",end="complete",reason=""} 1\n' in text
     assert 'sallyport_executions_open{function="tested"} 0\n' in text
     assert re.search(r'sallyport_inbound_duration_seconds_count\{function="tested"\} [1-9]', text)
