@@ -1,5 +1,6 @@
 """Controllers that share a Redis: one is in charge, the next takes over, and who has lost its place says nothing more."""
 
+import json
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import time
 import pytest
 
 import certificates
+import guard
 from controller import BIN, Controller, free_ports
 
 pytestmark = [
@@ -206,6 +208,39 @@ sentinel failover-timeout main 5000
 def asked(port, *command):
     """What the Redis or sentinel there answers, as text; nothing while it is not there."""
     return subprocess.run(["redis-cli", "-p", str(port), *command], capture_output=True, text=True, timeout=20).stdout
+
+
+def test_a_guard_goes_on_with_the_next_controller(tmp_path, redis, world):
+    """Both have one name: who waits does not listen, so whoever connects there finds the one in charge."""
+    first = Controller(tmp_path, flags=["--store", redis.url])
+    first.do("app", "create", "shop")
+    first.put("policy", guard.policy(guard.endpoint("v4.example.com", name="api"), function="checkout"), function="checkout")
+    (tmp_path / "token").write_text(first.do("token", "create", "-a", "shop", "-f", "checkout"))
+    shutil.copytree(first.data, tmp_path / "other" / "data")
+    second = Controller(tmp_path / "other", flags=["--store", redis.url], wait=False, ports=first.ports)
+    waits(second)
+    bench = guard.Bench(world)
+    flags = ["--controller", first.url, "--controller-ca", first.data / "ca.pem", "--application", "shop", "--function",
+             "checkout", "--join-token-file", tmp_path / "token"]
+    with bench.session(flags=flags) as session:
+        assert session.get("v4.example.com", "/echo/1")["status"] == 200
+        (before,) = json.loads(first.do("guard", "list", "-o", "json"))["guards"]
+        first.kill()
+        began = time.monotonic()
+        assert session.get("v4.example.com", "/echo/2")["status"] == 200, "the policy that is known stays"
+        second.wait_until_ready()
+        while not [g for g in json.loads(second.do("guard", "list", "-o", "json"))["guards"] if g["state"] == "connected"]:
+            assert time.monotonic() - began < LEASE_S + 6, second.said()
+            time.sleep(0.05)
+        back = time.monotonic() - began
+        (after,) = json.loads(second.do("guard", "list", "-o", "json"))["guards"]
+        assert after["id"] == before["id"]
+        assert session.get("v4.example.com", "/echo/3")["status"] == 200
+    exchanges = [e["path"] for e in second.events() if e["kind"] == "exchange"]
+    assert exchanges == ["/echo/1", "/echo/2", "/echo/3"], "nothing is lost, and nothing twice"
+    assert back < LEASE_S + 4, back
+    bench.close()
+    assert second.stop() == 0, second.said()
 
 
 def refused(folder, url):

@@ -159,7 +159,7 @@ def test_traces_of_a_learning_function_are_kept(bench, world):
 
 def test_two_at_once_are_told_what_to_do(bench, world):
     with bench.session(policy=policy(), flags=["--data", bench.folder / "data"]) as session:
-        session.get(f"https://{HOST}/echo")
+        assert session.get(HOST)["status"] == 200
         other = run(bench, ["echo", "ran"], policy=policy(), record=False)
         assert other.code == 125 and other.out == "" and "another controller uses" in other.err, other.err
         assert "another controller uses" in do(bench, "events", "-a", "local", code=1)

@@ -23,10 +23,11 @@ def free_ports(count):
 
 
 class Controller:
-    def __init__(self, folder, flags=(), config=None, env=None, wait=True):
+    def __init__(self, folder, flags=(), config=None, env=None, wait=True, ports=None):
         self.folder = pathlib.Path(folder)
         self.data = self.folder / "data"
-        self.port, self.admin_port, self.metrics_port = free_ports(3)
+        self.ports = ports or free_ports(3)
+        self.port, self.admin_port, self.metrics_port = self.ports
         self.url = f"wss://127.0.0.1:{self.port}"
         self.admin_url = f"https://127.0.0.1:{self.admin_port}"
         self.flags = list(map(str, flags))
