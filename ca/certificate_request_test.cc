@@ -228,7 +228,7 @@ TEST_F(HeldToItsHosts, ByJava) {
 
 TEST_F(HeldToItsHosts, ByGo) {
   const std::string program = std::string(SALLYPORT_SOURCE_DIR) + "/build/clients/go/dynamic";
-  if (access(program.c_str(), X_OK) != 0) GTEST_SKIP() << "needs tests/clients/prepare.sh to have made " << program;
+  if (!test::have(program)) GTEST_SKIP() << "needs tests/clients/prepare.sh to have made " << program;
   try_client("echo get GET ", " | SSL_CERT_FILE=" + ca_ + " " + program);
 }
 

@@ -68,7 +68,12 @@ inline Ran run(const std::string& command) {
   return ran;
 }
 
-inline bool have(const std::string& program) { return run("command -v " + program).status == 0; }
+// For tests that are skipped where a program is missing; in CI that is a failure.
+inline bool have(const std::string& program) {
+  const bool found = run("command -v " + program).status == 0;
+  if (!found && std::getenv("CI") != nullptr) ADD_FAILURE() << program << " is missing, and nothing is skipped in CI";
+  return found;
+}
 
 inline std::string pem(X509* certificate) {
   const BioPtr bio(BIO_new(BIO_s_mem()));
