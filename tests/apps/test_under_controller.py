@@ -5,7 +5,6 @@ import collections
 import concurrent.futures
 import json
 import random
-import time
 
 import pytest
 import rounds
@@ -14,21 +13,13 @@ from membership import Membership
 import clients
 import guard
 import lambdas
-from controller import Controller
+from controller import Controller, eventually
 from fixtures import missing
 
 SEED = random.SystemRandom().getrandbits(32)
 LEARNED_ROUNDS, NEW_ROUNDS = 24, 6
 # Paths that all have to be learned; other applications take theirs as they come.
 PATHS = {"codepipeline": [{"path": path} for path in ("create", "change", "refuse")]}
-
-
-def eventually(condition, what, timeout=30):
-    last = time.monotonic() + timeout
-    while not (found := condition()):
-        assert time.monotonic() < last, what() if callable(what) else what
-        time.sleep(0.05)
-    return found
 
 
 @pytest.fixture

@@ -8,35 +8,17 @@ import threading
 
 import pytest
 
-import published
 import tags
+from controller import eventually
+from members import FIRST_THEN_SECOND, PROBES, checked, flags
+from members import serve, shop  # noqa: F401
 from published import ask
-from test_members import PROBES, eventually, flags, guards, shop, serve  # noqa: F401
 
 import guard
 
 BROKER, BROKER_PORT, BEHIND = "broker.example.com", 18095, 18092
 STRUCTURED = "application/cloudevents+json"
 ATTRIBUTE = "sallyporttag"
-
-GRAPH = """\
-apiVersion: sallyport.dev/v1alpha1
-kind: ApplicationGraph
-metadata: {name: shop}
-spec:
-  functions:
-  - {name: first, entry: true}
-  - {name: second, after: [{function: first}]}
-"""
-
-SETTINGS = """\
-apiVersion: sallyport.dev/v1alpha1
-kind: Application
-metadata: {name: shop}
-spec:
-  functions:
-  - {name: second, entryChecks: always}
-"""
 
 
 def event(**more):
@@ -83,15 +65,14 @@ def broker(world):
 @pytest.fixture
 def second(shop, serve):  # noqa: F811
     """It is there, and so is the application's graph."""
-    travels = {"tags": {"application": "shop", "cloudEvents": True}, "inbound": {"probes": PROBES}}
+    probes = [*PROBES, {"path": "/seen", "methods": ["GET"]}]
+    travels = {"tags": {"application": "shop", "cloudEvents": True}, "inbound": {"probes": probes}}
     endpoint = guard.endpoint(BROKER, scheme="http", ports=[BROKER_PORT], name="broker", function="second")
     shop.put("policy", guard.policy(endpoint, function="first", **travels), function="first")
     shop.put("policy", guard.policy(function="second", **travels), function="second")
-    shop.put("application-graph", GRAPH)
-    shop.put("settings", SETTINGS)
-    made = serve("second", publish=f"127.0.0.1:{BEHIND}:{published.INSIDE}", ready=None)
-    made.wait_until_ready(port=BEHIND)
-    return made
+    shop.put("application-graph", FIRST_THEN_SECOND)
+    shop.put("settings", checked("second"))
+    return serve("second", port=BEHIND)
 
 
 @pytest.fixture
@@ -114,7 +95,9 @@ def send(shop, world):  # noqa: F811
 
 def seen():
     """Requests and fields, as the second function has seen them."""
-    return [each for each in json.loads(ask("GET", "/seen", port=BEHIND)[2]) if "/event" in str(each)]
+    status, _, body = ask("GET", "/seen", port=BEHIND)
+    assert status == 200, body
+    return [each for each in json.loads(body) if "/event" in str(each)]
 
 
 @pytest.mark.parametrize("form", ["structured", "binary"])

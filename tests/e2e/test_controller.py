@@ -16,19 +16,10 @@ import pytest
 import yaml
 
 import certificates
-from controller import BIN, Controller
+from controller import BIN, Controller, eventually
 
 pytestmark = pytest.mark.skipif(not os.environ.get("SALLYPORT_BIN"),
                                 reason="SALLYPORT_BIN does not name the folder of the built programs")
-
-
-
-def eventually(condition, what, timeout=10):
-    last = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < last, what
-        time.sleep(0.1)
-
 
 POLICY = """\
 apiVersion: sallyport.dev/v1alpha1

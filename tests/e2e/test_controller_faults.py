@@ -14,32 +14,17 @@ import pytest
 import guard
 import lab
 import published
-from controller import Controller
+from controller import Controller, eventually
+from members import NEXT_PORT, application_graph, end, filled, flags, guards, settings
+from members import serve  # noqa: F401
 from published import ask
-from test_members import HOST, NEXT_PORT, eventually, flags, guards, policy, serve  # noqa: F401
 
 # Longer than each of the timeouts that notice it (three beats); a minute where there is time for it.
 CUT_S = float(os.environ.get("SALLYPORT_CUT_SECONDS", "6"))
 
-GRAPH = """\
-apiVersion: sallyport.dev/v1alpha1
-kind: ApplicationGraph
-metadata: {name: shop}
-spec:
-  functions:
-  - {name: first, entry: true}
-  - {name: second, entry: true}
-"""
-
-SETTINGS = """\
-apiVersion: sallyport.dev/v1alpha1
-kind: Application
-metadata: {name: shop}
-spec:
-  functions:
-  - {name: first, onControllerLoss: deny}
-  - {name: second, onControllerLoss: allow-and-record}
-"""
+GRAPH = application_graph("{name: first, entry: true}", "{name: second, entry: true}")
+SETTINGS = settings(functions=[{"name": "first", "onControllerLoss": "deny"},
+                               {"name": "second", "onControllerLoss": "allow-and-record"}])
 
 
 class Network:
@@ -92,10 +77,7 @@ class Network:
 
 
 def prepared(made):
-    made.do("app", "create", "shop")
-    for function in ("first", "second"):
-        made.put("policy", policy(function), function=function)
-        (made.folder / f"{function}.token").write_text(made.do("token", "create", "-a", "shop", "-f", function))
+    filled(made)
     made.put("application-graph", GRAPH)
     made.put("settings", SETTINGS)
     return made
@@ -105,8 +87,7 @@ def prepared(made):
 def shop(tmp_path):
     made = prepared(Controller(tmp_path))
     yield made
-    assert made.stop() == 0, made.said()
-    guard.no_sanitizer_report(made.said())
+    end(made)
 
 
 @pytest.fixture
@@ -160,8 +141,7 @@ def small_disk(tmp_path):
     assert LIBC.mount(b"tmpfs", str(data).encode(), b"tmpfs", 0, b"size=16m") == 0, os.strerror(ctypes.get_errno())
     made = prepared(Controller(tmp_path))
     yield made
-    assert made.stop() == 0, made.said()
-    guard.no_sanitizer_report(made.said())
+    end(made)
     LIBC.umount2(str(data).encode(), 2)
 
 

@@ -10,32 +10,14 @@ import pytest
 
 import published
 import tags
+from controller import eventually
+from members import FIRST_THEN_SECOND, NEXT, NEXT_PORT, TO_NEXT, checked, flags, policy
+from members import serve, shop  # noqa: F401
 from published import ask
-from test_members import NEXT, NEXT_PORT, TO_NEXT, eventually, flags, policy, serve, shop  # noqa: F401
 
 import guard
 
 BEHIND = 18092  # where `second` is in truth
-
-GRAPH = """\
-apiVersion: sallyport.dev/v1alpha1
-kind: ApplicationGraph
-metadata: {name: shop}
-spec:
-  functions:
-  - {name: first, entry: true}
-  - {name: second, after: [{function: first}]}
-"""
-
-SETTINGS = """\
-apiVersion: sallyport.dev/v1alpha1
-kind: Application
-metadata: {name: shop}
-spec:
-  functions:
-  - {name: first, entryChecks: always}
-  - {name: second, entryChecks: always}
-"""
 
 
 class Wire:
@@ -83,10 +65,10 @@ class Wire:
 @pytest.fixture
 def between(shop, serve):  # noqa: F811
     """first and second, both running under the application graph, and what is between them."""
-    shop.put("application-graph", GRAPH)
-    shop.put("settings", SETTINGS)
+    shop.put("application-graph", FIRST_THEN_SECOND)
+    shop.put("settings", checked("first", "second"))
     wire = Wire()
-    serve("second", publish=f"127.0.0.1:{BEHIND}:{published.INSIDE}")
+    serve("second", port=BEHIND)
     serve("first")
     yield wire
     wire.close()

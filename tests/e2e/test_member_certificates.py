@@ -11,12 +11,13 @@ import pytest
 import clients
 import guard
 import published
-from controller import Controller, free_ports
+from controller import Controller, eventually, free_ports
+from fixtures import missing
+from members import HOST, PROBES, end, filled, flags, guards, settings
 from proxy import PROXY
 from published import Published
 
-HOST, OTHER, DENIED = "v4.example.com", "other.example.com", "denied.example.com"
-PROBES = [{"path": "/healthz", "methods": ["GET"]}]
+OTHER, DENIED = "other.example.com", "denied.example.com"
 NAMES = ["curl", "Python http.client, strict", "Python requests", "Node fetch", "Go net/http", "Java HttpClient"]
 
 
@@ -24,34 +25,13 @@ def policy(*hosts):
     return guard.policy(*(guard.endpoint(host) for host in hosts), function="first", inbound={"probes": PROBES})
 
 
-def eventually(condition, what, timeout=20):
-    last = time.monotonic() + timeout
-    while not (found := condition()):
-        assert time.monotonic() < last, what
-        time.sleep(0.1)
-    return found
-
-
-def settings(shop, **spec):
-    shop.put("settings", json.dumps({"apiVersion": "sallyport.dev/v1alpha1", "kind": "Application",
-                                     "metadata": {"name": "shop"}, "spec": spec}))
-
-
 @pytest.fixture
 def shop(tmp_path):
-    made = Controller(tmp_path)
-    made.do("app", "create", "shop")
+    made = filled(Controller(tmp_path))
     made.put("policy", policy(HOST), function="first")
-    (tmp_path / "token").write_text(made.do("token", "create", "-a", "shop", "-f", "first"))
     (tmp_path / "root.pem").write_text(made.do("app", "get-ca", "-a", "shop"))
     yield made
-    assert made.stop() == 0, made.said()
-    guard.no_sanitizer_report(made.said())
-
-
-def flags(shop):
-    return ["--controller", shop.url, "--controller-ca", shop.data / "ca.pem", "--application", "shop", "--function",
-            "first", "--join-token-file", shop.folder / "token"]
+    end(made)
 
 
 @pytest.fixture
@@ -59,7 +39,7 @@ def serve(bench, shop):
     started = []
 
     def make():
-        started.append(Published(bench, None, *flags(shop)))
+        started.append(Published(bench, None, *flags(shop, "first")))
         return started[-1]
 
     yield make
@@ -73,16 +53,16 @@ def statuses(count, host=HOST):
 
 @pytest.mark.parametrize("client", [c for c in clients.CLIENTS if c.name in NAMES], ids=lambda c: c.name)
 def test_real_clients_verify_the_chain_up_to_the_tenants_root(bench, shop, client):
-    if client.missing():
-        pytest.skip(client.missing())
+    if lacking := client.missing():
+        missing(lacking)
     environment = dict(client.environment) | {"BODY": "/dev/null"}
-    outcome = bench.run(client.command, flags=flags(shop), env=environment, input=f"get GET https://{HOST}/echo\n")
+    outcome = bench.run(client.command, flags=flags(shop, "first"), env=environment, input=f"get GET https://{HOST}/echo\n")
     assert json.loads(outcome.out.splitlines()[0])["status"] == 200, (outcome.out, outcome.err)
 
 
 def test_what_is_shown_is_a_leaf_below_an_intermediate_for_the_functions_hosts(bench, shop):
     show = f"openssl s_client -connect {HOST}:443 -servername {HOST} -verify_return_error -showcerts </dev/null"
-    outcome = bench.run(["sh", "-c", show], flags=flags(shop))
+    outcome = bench.run(["sh", "-c", show], flags=flags(shop, "first"))
     assert "Verify return code: 0 (ok)" in outcome.out, outcome.out
     leaf, intermediate = outcome.out.split("-----BEGIN CERTIFICATE-----")[1:]
     read = subprocess.run(["openssl", "x509", "-noout", "-text"], capture_output=True, text=True,
@@ -97,7 +77,7 @@ def test_what_is_shown_is_a_leaf_below_an_intermediate_for_the_functions_hosts(b
 
 
 def test_where_no_certificate_would_be_taken_an_alert_says_that_it_is_denied(bench, shop):
-    outcome = bench.run(["curl", "-sS", "--resolve", f"{DENIED}:443:192.0.2.7", f"https://{DENIED}/"], flags=flags(shop))
+    outcome = bench.run(["curl", "-sS", "--resolve", f"{DENIED}:443:192.0.2.7", f"https://{DENIED}/"], flags=flags(shop, "first"))
     assert outcome.code != 0 and "alert access denied" in outcome.err, outcome.err
     (record,) = [r for r in outcome.records if r["kind"] == "connection"]
     assert (record["decision"], record["reason"], record["host"]) == ("deny", "host-not-allowed", DENIED)
@@ -108,7 +88,7 @@ def test_a_policy_for_another_host_comes_into_force_with_a_certificate_for_it(sh
     serve()
     assert statuses(2) == [200, 200]
     shop.put("policy", policy(HOST, OTHER), function="first")
-    eventually(lambda: json.loads(shop.do("guard", "list", "-o", "json"))["guards"][0].get("refusal", "") == "" and
+    eventually(lambda: guards(shop)[0].get("refusal", "") == "" and
                published.run(["/echo"], host=OTHER)["statuses"] == [200], "it is not allowed", 10)
     assert statuses(2) == [200, 200]
     shop.put("policy", policy(OTHER), function="first")
@@ -121,7 +101,7 @@ def can_reach(host):
 
 
 def test_a_certificate_is_renewed_under_way(shop, serve):
-    settings(shop, certificateLifetime="6s")
+    shop.put("settings", settings(certificateLifetime="6s"))
     first = serve()
     last = time.monotonic() + 14
     while time.monotonic() < last:
@@ -132,7 +112,7 @@ def test_a_certificate_is_renewed_under_way(shop, serve):
 
 
 def test_past_its_end_nothing_is_served_over_tls_until_the_controller_is_back(shop, serve):
-    settings(shop, certificateLifetime="6s")
+    shop.put("settings", settings(certificateLifetime="6s"))
     first = serve()
     assert statuses(1) == [200]
     shop.kill()
@@ -145,7 +125,7 @@ def test_past_its_end_nothing_is_served_over_tls_until_the_controller_is_back(sh
 
 def test_the_guard_of_a_pod_needs_no_ca_files(bench, shop):
     (port,) = free_ports(1)
-    proxy = subprocess.Popen([PROXY, *map(str, flags(shop)), "--proxy-listen", f"127.0.0.1:{port}", "--upstream-ca",
+    proxy = subprocess.Popen([PROXY, *map(str, flags(shop, "first")), "--proxy-listen", f"127.0.0.1:{port}", "--upstream-ca",
                               bench.world.root, "--admin", bench.admin, "--workers", "2"], stderr=subprocess.PIPE,
                              text=True, env=bench.environment)
     try:
@@ -180,7 +160,7 @@ def test_a_ca_is_imported_and_trusted_beside_the_one_before(shop, bench):
     assert "trusted now" in said
     assert shop.do("app", "get-ca", "-a", "shop") == before + (shop.folder / "new.pem").read_text()
     outcome = bench.run(["sh", "-c", f"cat $NODE_EXTRA_CA_CERTS; curl -s -o /dev/null -w '%{{http_code}}' https://{HOST}/echo"],
-                        flags=flags(shop))
+                        flags=flags(shop, "first"))
     assert outcome.out == before + (shop.folder / "new.pem").read_text() + "200", outcome.err
     wrong = shop.cli("app", "put-ca", "new.pem", "--key", "new.pem", "-a", "shop")
     assert wrong.returncode == 1 and "no private key" in wrong.stderr, wrong.stderr

@@ -1,103 +1,18 @@
 """Guards that are members of an application: real functions under `sallyport run --controller`, and a real controller."""
 
 import collections
-import json
 import threading
 import time
-
-import pytest
 
 import guard
 import published
 import tags
-from controller import Controller
-from published import Published, ask
+from controller import eventually
+from members import FIRST_THEN_SECOND, HOST, NEXT_PORT, PROBES, TO_NEXT, checked, flags, guards, settings
+from members import serve, shop  # noqa: F401
+from published import ask
 
-HOST = "v4.example.com"
-NEXT, NEXT_PORT = "next.example.com", 18091
-PROBES = [{"path": "/healthz", "methods": ["GET"]}]
-TO_NEXT = {"host": NEXT, "tls": False, "port": NEXT_PORT}
 SECRET = "sk-of-the-controller-1"
-
-GRAPH = """\
-apiVersion: sallyport.dev/v1alpha1
-kind: ApplicationGraph
-metadata: {name: shop}
-spec:
-  functions:
-  - {name: first, entry: true}
-  - {name: second, after: [{function: first}]}
-"""
-
-SETTINGS = """\
-apiVersion: sallyport.dev/v1alpha1
-kind: Application
-metadata: {name: shop}
-spec:
-  functions:
-  - {name: second, entryChecks: always}
-"""
-
-
-def policy(function, *endpoints, **more):
-    return guard.policy(guard.endpoint(HOST, name="api"), *endpoints, function=function, inbound={"probes": PROBES}, **more)
-
-
-def next_function():
-    return guard.endpoint(NEXT, scheme="http", ports=[NEXT_PORT], name="next", function="second")
-
-
-def eventually(condition, what, timeout=20):
-    last = time.monotonic() + timeout
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert time.monotonic() < last, what
-        time.sleep(0.1)
-
-
-@pytest.fixture
-def shop(tmp_path):
-    made = Controller(tmp_path)
-    made.do("app", "create", "shop")
-    for function in ("first", "second"):
-        endpoints = [next_function()] if function == "first" else []
-        made.put("policy", policy(function, *endpoints), function=function)
-        (tmp_path / f"{function}.token").write_text(made.do("token", "create", "-a", "shop", "-f", function))
-    yield made
-    assert made.stop() == 0, made.said()
-    guard.no_sanitizer_report(made.said())
-
-
-def flags(shop, function):
-    return ["--controller", shop.url, "--controller-ca", shop.data / "ca.pem", "--application", "shop", "--function",
-            function, "--join-token-file", shop.folder / f"{function}.token"]
-
-
-@pytest.fixture
-def serve(world, shop):
-    world.dns.table[NEXT] = ["127.0.0.1"]
-    started, benches = [], []
-
-    def make(function, **options):
-        benches.append(guard.Bench(world))
-        if function == "second":
-            options = {"publish": f"127.0.0.1:{NEXT_PORT}:{published.INSIDE}", "ready": False} | options
-        started.append(Published(benches[-1], None, *flags(shop, function), **options))
-        if function == "second":
-            started[-1].wait_until_ready(port=NEXT_PORT)
-        return started[-1]
-
-    yield make
-    for one in started:
-        one.stop()
-    for one in benches:
-        one.close()
-
-
-def guards(shop):
-    return json.loads(shop.do("guard", "list", "-o", "json"))["guards"]
 
 
 def test_a_command_does_what_its_function_may_and_all_of_it_is_told(shop, world):
@@ -169,8 +84,8 @@ def test_a_changed_policy_is_in_force_within_a_second(shop, serve):
 
 
 def test_who_may_follow_whom_is_enforced_across_functions(shop, serve):
-    shop.put("application-graph", GRAPH)
-    shop.put("settings", SETTINGS)
+    shop.put("application-graph", FIRST_THEN_SECOND)
+    shop.put("settings", checked("second"))
     first, second = serve("first"), serve("second")
     assert published.run(["/asked"], **TO_NEXT)["statuses"] == [200]
     # The attacks of the paper that need no foothold: the middle function called by itself, and with a tag that proves nothing.
@@ -190,8 +105,8 @@ def test_who_may_follow_whom_is_enforced_across_functions(shop, serve):
 
 
 def test_hundreds_of_users_at_once_raise_no_alarm(shop, serve):
-    shop.put("application-graph", GRAPH)
-    shop.put("settings", SETTINGS)
+    shop.put("application-graph", FIRST_THEN_SECOND)
+    shop.put("settings", checked("second"))
     first, second = serve("first"), serve("second")
     statuses = []
 
@@ -229,7 +144,7 @@ def test_a_controller_that_is_killed_loses_and_doubles_nothing(shop, serve):
 
 
 def test_without_a_controller_entries_are_refused(shop, serve):
-    shop.put("application-graph", GRAPH)
+    shop.put("application-graph", FIRST_THEN_SECOND)
     serve("first")
     assert published.run(["/echo"])["statuses"] == [200]
     shop.kill()
@@ -248,14 +163,7 @@ def test_a_revoked_token_ends_the_membership(shop, serve):
 
 
 def test_one_bucket_is_shared_by_all_instances(shop, world):
-    shop.put("settings", """\
-apiVersion: sallyport.dev/v1alpha1
-kind: Application
-metadata: {name: shop}
-spec:
-  limits:
-  - {name: all, rate: 1/h, burst: 6}
-""")
+    shop.put("settings", settings(limits=[{"name": "all", "rate": "1/h", "burst": 6}]))
     statuses = []
 
     def instance():
@@ -277,8 +185,7 @@ spec:
 
 
 def test_without_its_controller_a_policy_ends_with_its_lifetime_and_comes_back(shop, serve):
-    shop.put("settings", "apiVersion: sallyport.dev/v1alpha1\nkind: Application\nmetadata: {name: shop}\n"
-                         "spec: {lifetime: 2s}\n")
+    shop.put("settings", settings(lifetime="2s"))
     serve("first")
     assert published.run(["/echo"])["statuses"] == [200]
     shop.kill()

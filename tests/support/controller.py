@@ -22,6 +22,15 @@ def free_ports(count):
     return ports
 
 
+def eventually(condition, what, timeout=20):
+    """What the condition gives as soon as it holds. `what` is said if it does not: a text, or what makes one."""
+    last = time.monotonic() + timeout
+    while not (found := condition()):
+        assert time.monotonic() < last, what() if callable(what) else what
+        time.sleep(0.05)
+    return found
+
+
 class Controller:
     def __init__(self, folder, flags=(), config=None, env=None, wait=True, ports=None):
         self.folder = pathlib.Path(folder)
