@@ -22,6 +22,7 @@
 #include "base/read_file.h"
 #include "cli/local_controller.h"
 #include "controller/api/admin.pb.h"
+#include "policy-engine/document/diagnostics.h"
 #include "policy-engine/request/percent.h"
 
 namespace sallyport::cli {
@@ -42,8 +43,11 @@ struct Flags {
   bool follow = false;
 };
 
+// What guards and functions have said reaches a terminal by no other way.
+void print_line(const std::string& text) { std::printf("%s\n", document::printable(text).c_str()); }
+
 int complain(const std::string& text) {
-  std::fprintf(stderr, "sallyport: %s\n", text.c_str());
+  std::fprintf(stderr, "sallyport: %s\n", document::printable(text).c_str());
   return kExitFailed;
 }
 
@@ -64,7 +68,7 @@ class Table {
         if (i + 1 < row.size()) line.append(widths[i] - row[i].size() + 2, ' ');
       }
       line.erase(line.find_last_not_of(' ') + 1);
-      std::printf("%s\n", line.c_str());
+      print_line(line);
     }
   }
 
@@ -171,7 +175,7 @@ class Administration {
       text += each.warning() ? ": warning: " : ": error: ";
       text += each.message();
       if (!each.hint().empty()) text += " (hint: " + each.hint() + ")";
-      std::fprintf(stderr, "%s\n", text.c_str());
+      std::fprintf(stderr, "%s\n", document::printable(text).c_str());
     }
   }
 
@@ -519,11 +523,13 @@ void Administration::print_event(const std::string& line, const api::EventView& 
   std::string text = text_of(event.time()) + "  " + event.function() + "  " + event.kind();
   if (!event.decision().empty()) text += "  " + event.decision();
   if (!event.reason().empty()) text += " " + event.reason();
-  if (!event.method().empty()) text += "  " + event.method() + " " + event.host() + event.path();
+  if (!event.host().empty() || !event.path().empty()) {
+    text += "  " + (event.method().empty() ? "" : event.method() + " ") + event.host() + event.path();
+  }
   if (!event.action().empty()) text += " (" + event.action() + ")";
   if (event.status() != 0) text += "  " + std::to_string(event.status());
   if (!event.text().empty()) text += "  " + event.text();
-  std::printf("%s\n", text.c_str());
+  print_line(text);
 }
 
 int Administration::print_traces() const {

@@ -22,6 +22,7 @@
 #include "controller/store/redis_store.h"
 #include "controller/store/sqlite_store.h"
 #include "policy-engine/credentials/secret.h"
+#include "policy-engine/document/diagnostics.h"
 #include "proxy/net/listen.h"
 
 namespace sallyport::controller {
@@ -39,7 +40,7 @@ constexpr int kExitFailed = 125;  // this machine does not let it run
 void say(const std::string& text) {
   static std::mutex mutex;
   const std::lock_guard lock(mutex);
-  std::fprintf(stderr, "sallyport-controller: %s\n", text.c_str());
+  std::fprintf(stderr, "sallyport-controller: %s\n", document::printable(text).c_str());
 }
 
 int complain(int exit_code, const std::string& text) {

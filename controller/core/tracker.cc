@@ -320,7 +320,12 @@ void Tracker::note_denial(const Member& member, const v1alpha1::Exchange& exchan
   std::string kind = is_about_a_credential(reason) ? reason : denied ? "denied" : "would-deny";
   std::string about = reason;
   if (!exchange.endpoint().empty()) about += " at " + exchange.endpoint();
-  alarms_.raise({application_, std::move(kind), member.function, std::move(about), now, now, 1, exchange.text()});
+  // What it was the last time.
+  const auto& sent = exchange.operation();
+  std::string text = sent.method().empty() ? "" : sent.method() + " ";
+  text += sent.host() + sent.path();
+  text += (text.empty() ? "" : ": ") + exchange.text();
+  alarms_.raise({application_, std::move(kind), member.function, std::move(about), now, now, 1, std::move(text)});
 }
 
 std::vector<Tracker::Bucket> Tracker::buckets_of(const v1alpha1::Limit& limit, Time now) {

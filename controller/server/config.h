@@ -24,7 +24,7 @@ struct Config {
   };
   std::vector<AdministratorFile> administrators;
   std::string certificate_file, key_file;  // empty: of its own CA
-  std::vector<std::string> names = {"localhost", "127.0.0.1", "::1"};
+  std::vector<std::string> names;          // besides this machine itself
   std::chrono::hours retention{30 * 24};
   std::optional<TokenReviewOptions> kubernetes;  // nothing: service accounts are not believed
   std::uint64_t store_bytes_max = limits::kStoreBytesMax;

@@ -3,6 +3,7 @@
 #include <openssl/crypto.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <string_view>
@@ -57,7 +58,11 @@ Result<OwnIdentity> own_identity(const std::string& folder, const std::vector<st
   if (!authority) return std::unexpected(authority.error());
   auto key = ca::make_p256_key(nullptr);
   if (!key) return std::unexpected(key.error());
-  const std::vector<std::string_view> hosts(names.begin(), names.end());
+  // Who administers is on this machine unless adminListen says otherwise.
+  std::vector<std::string_view> hosts{"localhost", "127.0.0.1", "::1"};
+  for (const std::string& name : names) {
+    if (std::ranges::find(hosts, name) == hosts.end()) hosts.push_back(name);
+  }
   auto leaf = authority->issue_leaf(hosts, key->get(), limits::kControllerLeafLifetime, now);
   if (!leaf) return std::unexpected(leaf.error());
   auto chain = ca::chain_pem(leaf->get(), authority->chain());

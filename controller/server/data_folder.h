@@ -10,7 +10,7 @@
 namespace sallyport::controller {
 
 struct OwnIdentity {
-  std::string certificates_pem, key_pem;  // of a server with these names; made anew at each start
+  std::string certificates_pem, key_pem;  // of a server with these names, and this machine's; made anew at each start
   std::string ca_file;                    // what guards and administrators trust
 };
 // The CA is in ca.pem and ca.key, which are made if they are missing. Errors name the file and the remedy.

@@ -45,6 +45,18 @@ std::size_t utf8_next(std::string_view text, std::size_t at) {
   return at;
 }
 
+namespace {
+
+// U+200E and 200F, U+2028 to 202E, U+2066 to 2069: what is shown would stand elsewhere than it does.
+bool moves_text(std::string_view sequence) {
+  if (sequence.size() != 3 || sequence[0] != '\xE2') return false;
+  const auto second = static_cast<unsigned char>(sequence[1]), third = static_cast<unsigned char>(sequence[2]);
+  if (second == 0x80) return third == 0x8E || third == 0x8F || (third >= 0xA8 && third <= 0xAE);
+  return second == 0x81 && third >= 0xA6 && third <= 0xA9;
+}
+
+}  // namespace
+
 std::string printable(std::string_view text) {
   std::string out;
   for (std::size_t at = 0; at < text.size();) {
@@ -54,6 +66,10 @@ std::string printable(std::string_view text) {
     if (byte < 0x20 || byte == 0x7F || next == at || c1_control) {
       append_escaped(out, byte);
       ++at;
+      continue;
+    }
+    if (moves_text(text.substr(at, next - at))) {
+      for (; at < next; ++at) append_escaped(out, static_cast<unsigned char>(text[at]));
       continue;
     }
     out += text.substr(at, next - at);

@@ -42,7 +42,8 @@ class Diagnostics {
   std::size_t left_off_ = 0;
 };
 
-// Text that a message may show: control characters and bytes that are not UTF-8 as \xNN.
+// Text that a message may show: control characters, those that turn the direction of text, and bytes that are not UTF-8
+// as \xNN.
 std::string printable(std::string_view text);
 
 // Text from a document or a request as a message may show it: printable, in single quotes, cut after 80 bytes.

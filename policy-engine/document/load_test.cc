@@ -9,6 +9,7 @@
 
 #include "base/limits.h"
 #include "policy-engine/credentials/binding.h"
+#include "policy-engine/document/diagnostics.h"
 #include "policy-engine/document/test_support.h"
 
 namespace sallyport::document {
@@ -847,6 +848,16 @@ TEST(Limits, AreRefusedAtTheirPlace) {
     for (const Diagnostic& diagnostic : loaded.diagnostics) all += diagnostic.to_string() + "\n";
     EXPECT_THAT(all, HasSubstr(said)) << text;
   }
+}
+
+TEST(Printable, LeavesNothingThatATerminalWouldObey) {
+  EXPECT_EQ(printable("plain, grün\\"), "plain, grün\\");
+  EXPECT_EQ(printable("\x1b[2J\n\t\x7f"), R"(\x1b[2J\x0a\x09\x7f)");
+  EXPECT_EQ(printable("\xC2\x9B"
+                      "31m"),
+            R"(\xc2\x9b31m)");
+  EXPECT_EQ(printable("a\u202Eb\u2066c\u2028"), R"(a\xe2\x80\xaeb\xe2\x81\xa6c\xe2\x80\xa8)");
+  EXPECT_EQ(printable("\xC0\xAF\xED\xA0\x80\xFF"), R"(\xc0\xaf\xed\xa0\x80\xff)");
 }
 
 }  // namespace

@@ -154,6 +154,31 @@ def test_without_a_controller_entries_are_refused(shop, serve):
     eventually(lambda: ask("GET", "/hello")[0] == 200, "it did not come back")
 
 
+# Asks for a name in which there is what clears a terminal, and for another.
+LOOK_UP = r"""
+import re, socket
+server = re.search(r"nameserver (\S+)", open("/etc/resolv.conf").read())[1]
+for label in (b"\x1b[2J\x1b]0;x\x07\xe2\x80\xae", b"red"):
+    asked = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    asked.settimeout(5)
+    name = bytes([len(label)]) + label + b"\x07example\x03org\x00"
+    asked.sendto(b"\x00\x07\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00" + name + b"\x00\x01\x00\x01", (server, 53))
+    asked.recv(512)
+"""
+
+
+def test_what_functions_say_is_harmless_to_a_terminal(shop, world):
+    bench = guard.Bench(world)
+    outcome = bench.run([guard.PYTHON, "-c", LOOK_UP], flags=flags(shop, "first"))
+    assert outcome.code == 0, outcome.err
+    eventually(lambda: len([e for e in shop.events() if e["kind"] == "dns"]) == 2, "not told")
+    eventually(lambda: "red.example.org: no endpoint" in shop.do("alarm", "list", "-a", "shop"), "which host it was is not said")
+    shown = shop.do("events", "-a", "shop") + shop.do("alarm", "list", "-a", "shop") + shop.said()
+    assert all(each.isprintable() or each == "\n" for each in shown), shown
+    assert "deny host-not-allowed  red.example.org" in shown, shown
+    bench.close()
+
+
 def test_a_revoked_token_ends_the_membership(shop, serve):
     serve("first")
     token = (shop.folder / "first.token").read_text().split(".")[1]
