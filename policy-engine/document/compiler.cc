@@ -114,8 +114,10 @@ void Compiler::compile_spec() {
   }
   if (spec.endpoints_size() == 0 && !places_.broken(spec) &&
       !places_.given(spec, api::EgressPolicySpec::kEndpointsFieldNumber)) {
-    diagnostics_.warning(places_.of(spec), "the policy has no endpoints, so every request is denied",
-                         "write endpoints: [] if that is meant");
+    const bool from_text = places_.of(spec).line > 0;  // else nobody knows whether it was written so
+    diagnostics_.warning(
+        places_.of(spec), "the policy has no endpoints, so every request is denied",
+        from_text ? "write endpoints: [] if that is meant" : "put one in force for the function if more is meant");
   }
   if (spec.has_inbound() && !places_.broken(spec.inbound())) {
     out_->inbound_ = compile_inbound(spec.inbound(), places_, diagnostics_);

@@ -8,7 +8,7 @@ import guard
 import published
 import tags
 from controller import eventually
-from members import FIRST_THEN_SECOND, HOST, NEXT_PORT, PROBES, TO_NEXT, checked, flags, guards, settings
+from members import FIRST_THEN_SECOND, HOST, NEXT_PORT, PROBES, TO_NEXT, application_graph, checked, flags, guards, settings
 from members import serve, shop  # noqa: F401
 from published import ask
 
@@ -66,6 +66,16 @@ def test_a_guard_of_another_function_is_not_believed(shop, world):
     wrong[wrong.index("first")] = "second"
     outcome = bench.run(["true"], flags=wrong)
     assert outcome.code == 125 and "CREDENTIAL" in outcome.err, outcome.err
+    bench.close()
+
+
+def test_a_function_that_has_no_policy_may_nothing_and_is_told_the_remedy(shop, world):
+    shop.put("application-graph", application_graph("{name: first, entry: true}", "{name: third, entry: true}"))
+    (shop.folder / "third.token").write_text(shop.do("token", "create", "-a", "shop", "-f", "third"))
+    bench = guard.Bench(world)
+    outcome = bench.run(["curl", "-s", f"https://{HOST}/echo"], flags=flags(shop, "third"))
+    assert outcome.code != 0 and world.saw("/echo") == []
+    assert "every request is denied (hint: put one in force for the function" in outcome.err, outcome.err
     bench.close()
 
 
