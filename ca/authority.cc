@@ -7,7 +7,6 @@
 #include <optional>
 
 #include "ca/certificate_form.h"
-#include "ca/certificate_request.h"
 
 namespace sallyport::ca {
 namespace {
@@ -33,11 +32,11 @@ struct CaForm {
   std::optional<long> path_length;
 };
 
-// Everything of a CA certificate but its issuer.
-bool fill_ca(X509* certificate, EVP_PKEY* key, OSSL_LIB_CTX* lib, const CaForm& form) {
+// Everything of a CA certificate but its key, which it has, and its issuer.
+bool fill_ca(X509* certificate, OSSL_LIB_CTX* lib, const CaForm& form) {
   const std::array usage{kKeyCertSign, kCrlSign};
   return set_random_serial(certificate, lib) && set_common_name(X509_get_subject_name(certificate), form.name) &&
-         set_validity(certificate, form.not_before, form.not_after) && X509_set_pubkey(certificate, key) == 1 &&
+         set_validity(certificate, form.not_before, form.not_after) &&
          add_basic_constraints(certificate, true, form.path_length) && add_key_usage(certificate, usage) &&
          add_subject_key_id(certificate);
 }
@@ -126,7 +125,7 @@ Result<Authority> Authority::create_root(OSSL_LIB_CTX* lib, const RootOptions& o
   if (!key) return std::unexpected(key.error());
   X509Ptr root = new_certificate(lib);
   const CaForm form{options.name, now - limits::kCertificateBackdating, now + options.lifetime, std::nullopt};
-  if (!root || !fill_ca(root.get(), key->get(), lib, form) ||
+  if (!root || X509_set_pubkey(root.get(), key->get()) != 1 || !fill_ca(root.get(), lib, form) ||
       X509_set_issuer_name(root.get(), X509_get_subject_name(root.get())) != 1 ||
       X509_sign(root.get(), key->get(), signature_digest(key->get())) <= 0) {
     return openssl_failure("making a root certificate");
@@ -185,7 +184,7 @@ Result<Authority> Authority::assemble(OSSL_LIB_CTX* lib, EvpPkeyPtr key, std::ve
   return authority;
 }
 
-Result<X509Ptr> Authority::make_intermediate(EVP_PKEY* key, std::string_view name, const PermittedHosts& permitted,
+Result<X509Ptr> Authority::make_intermediate(X509Ptr below, std::string_view name, const PermittedHosts& permitted,
                                              std::chrono::seconds lifetime, TimePoint now) const {
   if (auto error = why_not_now(now)) return std::unexpected(std::move(*error));
   if (auto error = why_no_name(name)) return std::unexpected(std::move(*error));
@@ -193,9 +192,8 @@ Result<X509Ptr> Authority::make_intermediate(EVP_PKEY* key, std::string_view nam
     return fail(ErrorSource::internal, ErrorKind::refused,
                 subject_text(certificate()) + " may not issue other CAs: its pathLenConstraint is 0");
   }
-  X509Ptr below = new_certificate(lib_);
   const CaForm form{name, backdated(now), std::min(not_after_, now + lifetime), 0};
-  if (!below || !fill_ca(below.get(), key, lib_, form) || !name_issuer(below.get()) ||
+  if (!fill_ca(below.get(), lib_, form) || !name_issuer(below.get()) ||
       (permitted && !add_name_constraints(below.get(), *permitted)) || !sign(below.get())) {
     return openssl_failure("issuing an intermediate CA");
   }
@@ -211,7 +209,9 @@ Result<Authority> Authority::issue_intermediate(std::string_view name, std::span
   if (!key) return std::unexpected(key.error());
   PermittedHosts permitted;
   if (!permitted_dns.empty()) permitted.emplace(permitted_dns.begin(), permitted_dns.end());
-  auto below = make_intermediate(key->get(), name, permitted, lifetime, now);
+  X509Ptr form = new_certificate(lib_);
+  if (!form || X509_set_pubkey(form.get(), key->get()) != 1) return openssl_failure("issuing an intermediate CA");
+  auto below = make_intermediate(std::move(form), name, permitted, lifetime, now);
   if (!below) return std::unexpected(below.error());
   std::vector<X509Ptr> path;
   path.push_back(std::move(*below));
@@ -219,7 +219,7 @@ Result<Authority> Authority::issue_intermediate(std::string_view name, std::span
   return assemble(lib_, std::move(*key), std::move(path));
 }
 
-Result<X509Ptr> Authority::sign_intermediate(std::string_view request, std::string_view name,
+Result<X509Ptr> Authority::sign_intermediate(const RequestedKey& key, std::string_view name,
                                              const PermittedHosts& permitted, std::chrono::seconds lifetime,
                                              TimePoint now) const {
   std::size_t bytes = 0;
@@ -234,9 +234,9 @@ Result<X509Ptr> Authority::sign_intermediate(std::string_view request, std::stri
                     " bytes, and " + std::to_string(limits::kPermittedHostsBytesMax) +
                     " may be; wildcards stand for many");
   }
-  const auto key = key_of_request(lib_, request);
-  if (!key) return std::unexpected(key.error());
-  return make_intermediate(key->get(), name, permitted, lifetime, now);
+  X509Ptr form = new_certificate(lib_);
+  if (!form || !set_p256_point(form.get(), key.point)) return openssl_failure("issuing an intermediate CA");
+  return make_intermediate(std::move(form), name, permitted, lifetime, now);
 }
 
 Result<X509Ptr> Authority::issue_leaf(std::span<const std::string_view> hosts, EVP_PKEY* key,

@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "base/limits.h"
+#include "ca/certificate_request.h"
 #include "ca/openssl_ptr.h"
 #include "ca/permitted_hosts.h"
 
@@ -66,7 +67,7 @@ class Authority {
 
   // An intermediate CA for the key of a PKCS #10 request, of which nothing else counts: pathlen 0, and critical name
   // constraints to `permitted`. ErrorKind::limit: these are more than limits::kPermittedHostsBytesMax.
-  Result<X509Ptr> sign_intermediate(std::string_view request, std::string_view name, const PermittedHosts& permitted,
+  Result<X509Ptr> sign_intermediate(const RequestedKey& key, std::string_view name, const PermittedHosts& permitted,
                                     std::chrono::seconds lifetime, TimePoint now) const;
 
   // A server certificate for `hosts` (1 to limits::kLeafNamesMax canonical names or IP literals without brackets) and
@@ -99,7 +100,8 @@ class Authority {
   static Result<Authority> assemble(OSSL_LIB_CTX* lib, EvpPkeyPtr key, std::vector<X509Ptr> certificates);
   friend class LeafCache;
 
-  Result<X509Ptr> make_intermediate(EVP_PKEY* key, std::string_view name, const PermittedHosts& permitted,
+  // Of a form that has its key.
+  Result<X509Ptr> make_intermediate(X509Ptr form, std::string_view name, const PermittedHosts& permitted,
                                     std::chrono::seconds lifetime, TimePoint now) const;
 
   // A leaf in all but its names, dates and serial, which complete_leaf writes into it for each that it makes: building

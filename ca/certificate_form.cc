@@ -138,6 +138,20 @@ bool set_validity(X509* certificate, TimePoint not_before, TimePoint not_after) 
          X509_set1_notAfter(certificate, to.get()) == 1;
 }
 
+bool is_uncompressed_p256(std::span<const unsigned char> point) { return point.size() == 65 && point[0] == 0x04; }
+
+bool set_p256_point(X509* certificate, std::string_view point) {
+  auto* copy = static_cast<unsigned char*>(OPENSSL_memdup(point.data(), point.size()));
+  if (copy == nullptr) return false;
+  // Takes the copy over; the object is a static one.
+  if (X509_PUBKEY_set0_param(X509_get_X509_PUBKEY(certificate), OBJ_nid2obj(NID_X9_62_id_ecPublicKey), V_ASN1_OBJECT,
+                             OBJ_nid2obj(NID_X9_62_prime256v1), copy, static_cast<int>(point.size())) == 1) {
+    return true;
+  }
+  OPENSSL_free(copy);
+  return false;
+}
+
 bool set_common_name(X509_NAME* name, std::string_view text) {
   return X509_NAME_add_entry_by_NID(name, NID_commonName, MBSTRING_UTF8,
                                     reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()),

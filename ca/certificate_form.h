@@ -20,6 +20,10 @@ X509Ptr new_certificate(OSSL_LIB_CTX* lib);
 // 16 random octets, positive and of constant length: RFC 5280 section 4.1.2.2 allows 20.
 bool set_random_serial(X509* certificate, OSSL_LIB_CTX* lib);
 bool set_validity(X509* certificate, TimePoint not_before, TimePoint not_after);
+bool is_uncompressed_p256(std::span<const unsigned char> point);
+// A public key of P-256 by its point, uncompressed, which is on the curve. X509_set_pubkey() encodes a key and reads it
+// again, which in OpenSSL 3.0 takes longer than all else of a certificate, its signature included.
+bool set_p256_point(X509* certificate, std::string_view point);
 bool set_common_name(X509_NAME* name, std::string_view text);
 
 bool add_basic_constraints(X509* certificate, bool ca, std::optional<long> path_length);

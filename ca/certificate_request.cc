@@ -6,6 +6,7 @@
 #include <array>
 
 #include "base/limits.h"
+#include "ca/certificate_form.h"
 
 namespace sallyport::ca {
 namespace {
@@ -43,7 +44,7 @@ Result<std::string> make_certificate_request(OSSL_LIB_CTX* lib, EVP_PKEY* key) {
   return out;
 }
 
-Result<EvpPkeyPtr> key_of_request(OSSL_LIB_CTX* lib, std::string_view der) {
+Result<RequestedKey> key_of_request(OSSL_LIB_CTX* lib, std::string_view der) {
   if (der.size() > limits::kCertificateRequestBytesMax) return refuse(ErrorKind::malformed, "is too long");
   ERR_clear_error();
   const auto* at = reinterpret_cast<const unsigned char*>(der.data());
@@ -54,13 +55,19 @@ Result<EvpPkeyPtr> key_of_request(OSSL_LIB_CTX* lib, std::string_view der) {
   const X509ReqPtr request(read);
   if (!request) return refuse(ErrorKind::malformed, "is none");
   if (at != end) return refuse(ErrorKind::malformed, "has something behind it");
-  EvpPkeyPtr key(X509_REQ_get_pubkey(request.get()));
+  const EvpPkeyPtr key(X509_REQ_get_pubkey(request.get()));
   // Before its signature is looked at, as what that costs is the key's to say.
   if (!key || !is_named_p256(key.get())) return refuse(ErrorKind::refused, "has a key that is not one of P-256");
   if (X509_REQ_verify_ex(request.get(), key.get(), lib, nullptr) != 1) {
     return refuse(ErrorKind::unverified, "is not signed with its key");
   }
-  return key;
+  const unsigned char* point = nullptr;
+  int size = 0;
+  X509_PUBKEY_get0_param(nullptr, &point, &size, nullptr, X509_REQ_get_X509_PUBKEY(request.get()));
+  if (!is_uncompressed_p256(std::span(point, static_cast<std::size_t>(size)))) {
+    return refuse(ErrorKind::refused, "has a key that is compressed");
+  }
+  return RequestedKey{std::string(reinterpret_cast<const char*>(point), static_cast<std::size_t>(size))};
 }
 
 }  // namespace sallyport::ca

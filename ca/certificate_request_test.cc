@@ -26,7 +26,8 @@ struct Guard {
 
   Result<Authority> below(const Authority& root, const PermittedHosts& permitted,
                           std::chrono::seconds lifetime = 24h) const {
-    const auto signed_one = root.sign_intermediate(request, "Guard 1", permitted, lifetime, today());
+    const auto signed_one =
+        root.sign_intermediate(*key_of_request(nullptr, request), "Guard 1", permitted, lifetime, today());
     if (!signed_one) return std::unexpected(signed_one.error());
     const std::string pem = *chain_pem(signed_one->get(), nullptr) + root.certificate_pem();
     return Authority::of_key(nullptr, {"the controller", pem}, share(key.get()), today());
@@ -105,7 +106,7 @@ TEST(CertificateRequest, OfARequestOnlyItsKeyCounts) {
           "-addext basicConstraints=critical,CA:TRUE -addext nameConstraints=permitted\\;DNS:evil.example "
           "-addext subjectAltName=DNS:evil.example -keyout k -outform DER -out r");
   ASSERT_EQ(made.status, 0) << made.output;
-  const auto below = root.sign_intermediate(test::read_file(dir.path("r")), "Guard 1",
+  const auto below = root.sign_intermediate(*key_of_request(nullptr, test::read_file(dir.path("r"))), "Guard 1",
                                             std::vector<std::string>{"api.example.com"}, 24h, today());
   ASSERT_TRUE(below) << below.error().text;
   dir.write("below.pem", *chain_pem(below->get(), nullptr));
@@ -130,6 +131,12 @@ TEST(CertificateRequest, OddKeysAndWhatIsNoRequestAreRefused) {
   EXPECT_EQ(made("ec -pkeyopt ec_paramgen_curve:secp256k1"), ErrorKind::refused);
   EXPECT_EQ(made("rsa:2048"), ErrorKind::refused);
   EXPECT_EQ(made("ed25519"), ErrorKind::refused);
+  const auto compressed = run(
+      "cd " + dir.path("") +
+      " && openssl ecparam -name prime256v1 -genkey -noout -out k && openssl ec -in k -conv_form compressed -out c && "
+      "openssl req -new -key c -subj / -outform DER -out r");
+  ASSERT_EQ(compressed.status, 0) << compressed.output;
+  EXPECT_EQ(key_of_request(nullptr, test::read_file(dir.path("r"))).error().kind, ErrorKind::refused);
   const Guard guard;
   const auto kind_of = [](const std::string& der) { return key_of_request(nullptr, der).error().kind; };
   EXPECT_EQ(kind_of(""), ErrorKind::malformed);
@@ -157,9 +164,10 @@ TEST(CertificateRequest, ACertificateOfAnotherKeyIsRefusedAndANewerOneOfTheSameT
   const Guard guard, other;
   const auto first = guard.below(root, std::vector<std::string>{"a.example"});
   ASSERT_TRUE(first);
-  const auto signed_one =
-      root.sign_intermediate(guard.request, "Guard 1", std::vector<std::string>{"b.example"}, 2h, today());
-  const auto strange = root.sign_intermediate(other.request, "Guard 2", std::nullopt, 2h, today());
+  const auto signed_one = root.sign_intermediate(*key_of_request(nullptr, guard.request), "Guard 1",
+                                                 std::vector<std::string>{"b.example"}, 2h, today());
+  const auto strange =
+      root.sign_intermediate(*key_of_request(nullptr, other.request), "Guard 2", std::nullopt, 2h, today());
   const auto second =
       first->with_certificates({"c", *chain_pem(signed_one->get(), nullptr) + root.trust_pem()}, today());
   ASSERT_TRUE(second) << second.error().text;

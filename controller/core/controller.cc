@@ -311,13 +311,13 @@ std::optional<v1alpha1::Renewed> Controller::certify(Application& application, M
   const Time now = clock_.now();
   v1alpha1::Renewed out;
   const std::string id = to_hex(std::span(member.id).first(8));
+  const auto key = member.take_certificate(now, request);
   const auto given =
-      !member.take_certificate(now)
-          ? fail(ErrorSource::controller, ErrorKind::limit, "it asks for certificates too often")
-          : application.ca.sign(
-                {request, "guard " + id + " of " + member.application + "/" + member.function,
-                 application.catalog.permitted_hosts(member.function), application.catalog.certificate_lifetime()},
-                now);
+      !key ? std::unexpected(key.error())
+           : application.ca.sign(
+                 {*key, "guard " + id + " of " + member.application + "/" + member.function,
+                  application.catalog.permitted_hosts(member.function), application.catalog.certificate_lifetime()},
+                 now);
   if (given) {
     out.set_certificates(given->certificates);
     out.mutable_certificate_ends()->set_seconds(given->ends.time_since_epoch().count());

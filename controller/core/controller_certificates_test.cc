@@ -224,7 +224,8 @@ TEST(TenantCa, TheOldOneGoesWhenNothingOfItIsGoodAnyMore) {
     ca.put({number, std::move(*ca::Authority::create_root(nullptr, {.name = name}, today())), signs_from});
   };
   const ca::EvpPkeyPtr key = std::move(*ca::make_p256_key(nullptr));
-  const TenantCa::Wanted wanted{*ca::make_certificate_request(nullptr, key.get()), "guard", std::nullopt, 1h};
+  const auto request = ca::make_certificate_request(nullptr, key.get());
+  const TenantCa::Wanted wanted{*ca::key_of_request(nullptr, *request), "guard", std::nullopt, 1h};
   EXPECT_EQ(ca.sign(wanted, now).error().kind, ErrorKind::unavailable);
   add(1, "One", now);
   add(2, "Two", now + 24h);

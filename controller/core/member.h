@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/limits.h"
+#include "ca/certificate_request.h"
 #include "controller/link/links.h"
 #include "controller/state/token_bucket.h"
 #include "controller/store/store.h"
@@ -40,10 +41,19 @@ class Member {
     link_ = link;
     welcome_ = false;
   }
-  // Whether it may be given another certificate now.
-  bool take_certificate(Time now) {
+  // The key that it may be given another certificate for now. A guard that asks again asks with the same request.
+  Result<ca::RequestedKey> take_certificate(Time now, const std::string& request) {
     const std::lock_guard lock(mutex_);
-    return certificates_.take(now.time_since_epoch()).count() == 0;
+    if (certificates_.take(now.time_since_epoch()).count() != 0) {
+      return fail(ErrorSource::controller, ErrorKind::limit, "it asks for certificates too often");
+    }
+    if (request != request_) {
+      auto key = ca::key_of_request(nullptr, request);
+      if (!key) return key;
+      request_ = request;
+      key_ = std::move(*key);
+    }
+    return key_;
   }
   // Its Registered, before which nothing is sent.
   void welcome(const v1alpha1::Envelope& registered) {
@@ -127,6 +137,8 @@ class Member {
 
   std::mutex mutex_;
   rate::Gcra certificates_{{limits::kGuardCertificateInterval, limits::kGuardCertificateBurst}};
+  std::string request_;  // of `key_`
+  ca::RequestedKey key_;
   Links* way_ = nullptr;
   LinkId link_{};
   bool welcome_ = false;

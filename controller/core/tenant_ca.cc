@@ -107,8 +107,8 @@ Result<TenantCa::Given> TenantCa::sign(const Wanted& wanted, Time now) const {
     return fail(ErrorSource::controller, ErrorKind::unavailable, "the application has no CA");
   }
   const ca::Authority& authority = found->second.authority;
-  const auto made = authority.sign_intermediate(wanted.request, wanted.guard.substr(0, 64), wanted.hosts,
-                                                wanted.lifetime, seconds_of(now));
+  const auto made = authority.sign_intermediate(wanted.key, wanted.guard.substr(0, 64), wanted.hosts, wanted.lifetime,
+                                                seconds_of(now));
   if (!made) return std::unexpected(made.error());
   auto pem = ca::chain_pem(made->get(), nullptr);
   if (!pem) return std::unexpected(pem.error());

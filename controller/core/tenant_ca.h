@@ -43,8 +43,8 @@ class TenantCa {
   std::string trusted() const;
 
   struct Wanted {
-    std::string request;  // PKCS #10
-    std::string guard;    // as the certificate's subject has it
+    ca::RequestedKey key;
+    std::string guard;  // as the certificate's subject has it
     ca::PermittedHosts hosts;
     std::chrono::seconds lifetime{0};
   };

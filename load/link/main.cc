@@ -9,7 +9,9 @@
 //   state   the memory of executions that are tracked, of the whole controller alone
 //
 // With --controller the server is the whole controller with a store on the disk, not a handler that only answers and
-// counts: then asks are decided by an application's state, and events are stored before they are acknowledged.
+// counts: then asks are decided by an application's state, and events are stored before they are acknowledged. With
+// --store URL its store is a Redis, which is to have nothing else in it. With --certificates every guard has the
+// controller sign its certificate, and again at each update, as each is for other hosts.
 //
 // A machine does other things meanwhile: each is measured several times, and both the middle and the best are told.
 
@@ -29,9 +31,11 @@
 
 #include "base/read_file.h"
 #include "ca/authority.h"
+#include "ca/certificate_request.h"
 #include "controller/core/controller.h"
 #include "controller/link/link_server.h"
 #include "controller/link/raw_guard.h"
+#include "controller/store/redis_store.h"
 #include "controller/store/sqlite_store.h"
 #include "load/link/link_load.h"
 #include "proxy/link/remote_link.h"
@@ -73,7 +77,25 @@ struct Identity {
 
 constexpr std::size_t kUpdateBytes = 4'096;
 
-bool whole_controller = false;
+bool whole_controller = false, with_certificates = false;
+std::string store_url;  // empty: a database in a folder
+
+Result<std::unique_ptr<controller::Store>> open_store(const std::string& folder) {
+  if (store_url.empty()) return controller::SqliteStore::open(folder);
+  const auto url = controller::parse_redis_url(store_url);
+  if (!url) return std::unexpected(url.error());
+  std::filesystem::create_directories(folder);
+  return controller::RedisStore::open(*url, folder, {.go_on = [] { return true; }, .on_lost = [] {}});
+}
+
+// One for all guards: what it costs a guard is not what is measured here.
+const std::string& certificate_request() {
+  static const std::string request = [] {
+    const auto key = ca::make_p256_key(nullptr);
+    return with_certificates ? ca::make_certificate_request(nullptr, key->get()).value() : std::string();
+  }();
+  return request;
+}
 
 // Answers asks with as much as they bring, takes events, and has an Update for everybody when one guard wants to be
 // renewed. It serves one thread.
@@ -141,7 +163,7 @@ constexpr controller::Tracker::Budgets kNoBounds = {1e12, 1e12, 1e12, 1e12};
 class WholeController {
  public:
   WholeController(const std::string& folder, const std::string& token_file) {
-    auto opened = controller::SqliteStore::open(folder);
+    auto opened = open_store(folder);
     if (!opened) die(opened.error().text);
     store_ = std::move(*opened);
     auto started =
@@ -175,7 +197,7 @@ class WholeController {
     const auto put = controller_->put_document(document, 0, "load");
     if (!put || put->version == 0) die("a document was refused");
   }
-  std::unique_ptr<controller::SqliteStore> store_;
+  std::unique_ptr<controller::Store> store_;
   std::unique_ptr<controller::Controller> controller_;
   int changes_ = 0;
 };
@@ -238,7 +260,8 @@ class Server {
       : certificates_(identity.certificates_pem),
         key_(identity.key_pem),
         port_(free_port()),
-        child_({"/proc/self/exe", "serve", certificates_.path(), key_.path(), std::to_string(port_), folder_.path()}) {
+        child_({"/proc/self/exe", "serve", certificates_.path(), key_.path(), std::to_string(port_), folder_.path(),
+                store_url}) {
     while (!reachable()) std::this_thread::sleep_for(5ms);
     if (!whole_controller) return;
     const auto token = read_file(folder_.path() + "/token", 1'024);
@@ -325,7 +348,7 @@ struct Crowd {
 };
 
 Task<void> join(net::Loop& loop, RawGuard& guard, std::string name, std::string token, Crowd& crowd) {
-  const auto answer = co_await guard.join(std::move(name), loop.in(120s), std::move(token));
+  const auto answer = co_await guard.join(std::move(name), loop.in(120s), std::move(token), certificate_request());
   if (answer && answer->has_registered()) {
     ++crowd.open;
   } else {
@@ -561,9 +584,19 @@ std::size_t raise_descriptors(std::size_t count) {
   return std::min<std::size_t>(count, files.rlim_max - 200);
 }
 
-Task<void> take_update(net::Loop& loop, RawGuard& guard, std::size_t& waiting) {
-  const auto answer = co_await guard.receive(loop.in(60s));
+Task<void> take_update(net::Loop& loop, RawGuard& guard, bool renews, std::size_t& waiting) {
+  auto answer = co_await guard.receive(loop.in(60s));
   if (!answer || !answer->has_update()) die("a guard got no update");
+  if (renews) {
+    Envelope renew;
+    renew.mutable_renew()->set_certificate_request(certificate_request());
+    guard.send(renew);
+    do {
+      answer = co_await guard.receive(loop.in(60s));
+      if (!answer) die("a guard got no certificate: " + answer.error().text);
+    } while (!answer->has_renewed());
+    if (!answer->renewed().refusal().empty()) die(answer->renewed().refusal());
+  }
   if (--waiting == 0) loop.stop();
 }
 
@@ -575,7 +608,7 @@ void measure_updates(std::size_t wanted) {
   crowd.join(count);
   if (whole_controller) {  // each is given its policy first
     std::size_t waiting = count;
-    for (const auto& guard : crowd.guards) crowd.loop.spawn(take_update(crowd.loop, *guard, waiting));
+    for (const auto& guard : crowd.guards) crowd.loop.spawn(take_update(crowd.loop, *guard, false, waiting));
     crowd.loop.run();
   }
   Envelope trigger;
@@ -585,7 +618,8 @@ void measure_updates(std::size_t wanted) {
     std::size_t waiting = count;
     const double cpu = server.child().cpu_seconds();
     const auto begun = SteadyClock::now();
-    for (const auto& guard : crowd.guards) crowd.loop.spawn(take_update(crowd.loop, *guard, waiting));
+    for (const auto& guard : crowd.guards)
+      crowd.loop.spawn(take_update(crowd.loop, *guard, with_certificates, waiting));
     if (whole_controller) {
       server.child().signal(SIGUSR1);
     } else {
@@ -662,9 +696,16 @@ int main(int argc, char** argv) {
   using namespace sallyport::load;
   const std::string what = argc > 1 ? argv[1] : "";
   const std::string path = argv[0];
-  if (argc > 2 && argv[argc - 1] == std::string_view("--controller")) {
+  for (; argc > 2; --argc) {
+    const std::string_view last = argv[argc - 1];
+    if (last == "--certificates") {
+      with_certificates = true;
+    } else if (last.starts_with("--store=")) {
+      store_url = last.substr(8);
+    } else if (last != "--controller") {
+      break;
+    }
     whole_controller = true;
-    --argc;
   }
   const std::size_t slash = path.rfind('/');  // gRPC's server lies beside
   if (what == "asks") {
@@ -677,12 +718,14 @@ int main(int argc, char** argv) {
     measure_idle(argc > 2 ? number(argv[2]) : 20'000);
   } else if (what == "state" && whole_controller) {
     measure_state(argc > 2 ? number(argv[2]) : 1'000'000);
-  } else if (what == "serve" && argc == 6) {
+  } else if (what == "serve" && argc == 7) {
+    store_url = argv[6];
     serve(argv[2], argv[3], argv[4], argv[5]);
   } else {
     std::fprintf(stderr,
-                 "usage: sallyport-link-load asks | events | updates [GUARDS] | idle [GUARDS] [--controller]\n"
-                 "       sallyport-link-load state [EXECUTIONS] --controller\n");
+                 "usage: sallyport-link-load asks | events | idle [GUARDS] [--controller | --store=URL]\n"
+                 "       sallyport-link-load updates [GUARDS] [--controller | --store=URL] [--certificates]\n"
+                 "       sallyport-link-load state [EXECUTIONS] --controller | --store=URL\n");
     return 2;
   }
   return 0;
