@@ -84,6 +84,12 @@ void collect_stored_secrets(const Message& message, std::set<std::string>& out) 
 
 }  // namespace
 
+std::string name_of(const Document& document) {
+  std::string out = document.application;
+  if (!document.function.empty()) out += "/" + document.function;
+  return out + " " + std::string(to_string(document.kind));
+}
+
 std::vector<std::string> stored_secrets_of(const EgressPolicy& policy) {
   std::set<std::string> out;
   collect_stored_secrets(policy, out);
@@ -169,16 +175,16 @@ Catalog::Read Catalog::read(const Document& document, const std::string& name) c
   return out;
 }
 
-std::vector<Diagnostic> Catalog::check(const Document& document, const std::string& name) const {
+std::vector<Diagnostic> Catalog::check(const Document& document) const {
   const std::lock_guard lock(mutex_);
-  return read(document, name).diagnostics;
+  return read(document, name_of(document)).diagnostics;
 }
 
-std::vector<Diagnostic> Catalog::put(const Document& document, const std::string& name) {
+std::vector<Diagnostic> Catalog::put(const Document& document) {
   const std::lock_guard lock(mutex_);
   Read read_one;
   if (!document.text.empty()) {
-    read_one = read(document, name);
+    read_one = read(document, name_of(document));
     if (has_errors(read_one.diagnostics)) return read_one.diagnostics;
   }
   switch (document.kind) {

@@ -20,16 +20,19 @@
 
 namespace sallyport::controller {
 
+// As diagnostics, the audit trail and people have it: APPLICATION/FUNCTION KIND.
+std::string name_of(const Document& document);
+
 class Catalog {
  public:
   explicit Catalog(std::string application);
   const std::string& application() const { return application_; }
 
   // What is wrong with a document, as it would be with put(); nothing is changed. Errors and warnings, each with its
-  // place; the file is called `name`. Also what does not fit the other documents.
-  std::vector<document::Diagnostic> check(const Document& document, const std::string& name) const;
+  // place. Also what does not fit the other documents.
+  std::vector<document::Diagnostic> check(const Document& document) const;
   // Puts it in force, if there is no error in it; an empty text takes it away.
-  std::vector<document::Diagnostic> put(const Document& document, const std::string& name);
+  std::vector<document::Diagnostic> put(const Document& document);
 
   void put_secret(const std::string& name, credentials::Secret value);
   void drop_secret(const std::string& name);

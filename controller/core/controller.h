@@ -136,11 +136,24 @@ class Controller final : public LinkHandler {
 
   Controller(Store& store, ControllerOptions options);
   Result<void> load();
+  std::chrono::milliseconds memory() const;
   Application& add_application(const std::string& name);
   Application* find(std::string_view application) const;
-  Result<Application*> need(std::string_view application) const;
-  std::optional<Session> session(LinkId link) const;
+  const Given& give(Application& application, const std::string& function, bool anew);
+  void distribute(Application& application, const std::string& function);
+  void distribute_to_all(Application& application);
+  void run_clock();
+  void advance(Time now);
+  void look_after_guards(Time now);
+  void look_after_keys(Time now);
+  void look_after_store(Time now);
+  void look_after_cas(Time now);
+  void raise(const std::string& application, std::string_view kind, const std::string& function, std::string about,
+             std::string text);
+  void say(const std::string& text) const;
 
+  // controller_guards.cc
+  std::optional<Session> session(LinkId link) const;
   void review(Links& way, LinkId link, v1alpha1::Register&& wanted);
   Result<std::string> judge(const Result<ReviewedToken>& token, const v1alpha1::Register& wanted) const;
   void admit(Links& way, LinkId link, const v1alpha1::Register& wanted, const std::string& subject);
@@ -153,28 +166,16 @@ class Controller final : public LinkHandler {
   void say_goodbye(LinkId link);
   void tell_halted(const Application& application, const std::vector<Tracker::Halted>& halted);
   std::vector<std::shared_ptr<Member>> members_of(const std::string& application, const std::string& function) const;
+  void drop_guards_of(const std::string& subject);
 
-  Result<void> take_effect(Application& application, const Document& document);
-  const Given& give(Application& application, const std::string& function, bool anew);
-  void distribute(Application& application, const std::string& function);
-  void distribute_to_all(Application& application);
-
-  void run_clock();
-  void advance(Time now);
-  void look_after_guards(Time now);
-  void look_after_keys(Time now);
-  void look_after_store(Time now);
-  std::chrono::milliseconds memory() const;
-  void look_after_cas(Time now);
+  // controller_administration.cc
+  Result<Application*> need(std::string_view application) const;
   Result<Put> put_checked(Document document, std::uint64_t after, const std::string& who);
+  Result<void> take_effect(Application& application, const Document& document);
   Result<void> put_new_key(const std::string& application);
   Result<void> keep_ca(Application& application, ca::Authority authority);
-  void drop_guards_of(const std::string& subject);
   Result<void> audit(const std::string& who, const std::string& what, const std::string& about,
                      const std::string& detail = {});
-  void raise(const std::string& application, std::string_view kind, const std::string& function, std::string about,
-             std::string text);
-  void say(const std::string& text) const;
 
   Store& store_;
   const ControllerOptions options_;

@@ -28,6 +28,12 @@ std::optional<std::uint64_t> tenant_ca_number(std::string_view secret_name) {
   return out;
 }
 
+Result<ca::Authority> make_tenant_ca(const std::string& application, Time now) {
+  return ca::Authority::create_root(
+      nullptr, {.name = ("Sallyport CA of " + application).substr(0, 64), .lifetime = limits::kTenantCaLifetime},
+      seconds_of(now));
+}
+
 Result<StoredTenantCa> read_tenant_ca(const SecretRow& row, Time now) {
   const std::string name = "the CA of " + row.application;
   v1alpha1::TenantCaKeys keys;

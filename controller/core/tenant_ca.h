@@ -21,6 +21,9 @@ namespace sallyport::controller {
 std::string tenant_ca_name(std::uint64_t number);
 std::optional<std::uint64_t> tenant_ca_number(std::string_view secret_name);
 
+// A root of its own, as each application begins with.
+Result<ca::Authority> make_tenant_ca(const std::string& application, Time now);
+
 struct StoredTenantCa {
   std::uint64_t number = 0;
   ca::Authority authority;
