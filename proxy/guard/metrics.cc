@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <array>
-#include <initializer_list>
 #include <map>
 #include <mutex>
 #include <optional>
 #include <utility>
 #include <vector>
+
+#include "base/metrics_text.h"
 
 namespace sallyport::guard {
 namespace {
@@ -73,75 +74,29 @@ struct OfEndpoint {
   Histogram duration, first_byte;
 };
 
-// The text format, version 0.0.4. Every sample has the label `function`.
-class Text {
+// Every sample has the label `function`.
+class Text : public MetricsText {
  public:
-  using Labels = std::initializer_list<std::pair<std::string_view, std::string_view>>;
+  explicit Text(std::string_view function) : MetricsText({{"function", function}}) {}
 
-  explicit Text(std::string_view function) : function_(function) {}
-
-  void family(std::string_view name, std::string_view type, std::string_view help) {
-    name_ = name;
-    append({"# HELP ", name, " ", help, "\n# TYPE ", name, " ", type, "\n"});
-  }
-  void sample(std::uint64_t value, Labels labels = {}) { sample("", labels, number(value)); }
+  using MetricsText::sample;
   // Without `endpoint`: of all.
   void sample(const Histogram& histogram, std::optional<std::string_view> endpoint) {
-    const auto sample = [&](std::string_view suffix, std::string_view value, Labels more = {}) {
-      begin_sample(suffix);
-      if (endpoint) label("endpoint", *endpoint);
-      for (const auto& [name, text] : more) label(name, text);
-      end_sample(value);
-    };
+    std::vector<Label> labels;
+    if (endpoint) labels.emplace_back("endpoint", *endpoint);
+    const auto sum = static_cast<std::uint64_t>(histogram.sum.count());
+    const std::string fraction = std::to_string(sum % 1'000'000);
     std::uint64_t so_far = 0;
+    labels.emplace_back("le", "");
     for (std::size_t i = 0; i < histogram.counts.size(); ++i) {
       so_far += histogram.counts[i];
-      const std::string_view bound = i < kBounds.size() ? kBounds[i].seconds : "+Inf";
-      sample("_bucket", number(so_far), {{"le", bound}});
+      labels.back().second = i < kBounds.size() ? kBounds[i].seconds : "+Inf";
+      sample("_bucket", std::to_string(so_far), labels);
     }
-    const auto sum = static_cast<std::uint64_t>(histogram.sum.count());
-    const std::string fraction = number(sum % 1'000'000);
-    sample("_sum", number(sum / 1'000'000) + "." + std::string(6 - fraction.size(), '0') + fraction);
-    sample("_count", number(histogram.count));
+    labels.pop_back();
+    sample("_sum", std::to_string(sum / 1'000'000) + "." + std::string(6 - fraction.size(), '0') + fraction, labels);
+    sample("_count", std::to_string(histogram.count), labels);
   }
-  std::string take() { return std::move(out_); }
-
- private:
-  static std::string number(std::uint64_t value) { return std::to_string(value); }
-
-  void sample(std::string_view suffix, Labels labels, std::string_view value) {
-    begin_sample(suffix);
-    for (const auto& [name, text] : labels) label(name, text);
-    end_sample(value);
-  }
-  void begin_sample(std::string_view suffix) {
-    append({name_, suffix, "{function="});
-    quote(function_);
-  }
-  void label(std::string_view name, std::string_view text) {
-    append({",", name, "="});
-    quote(text);
-  }
-  void end_sample(std::string_view value) { append({"} ", value, "\n"}); }
-  void append(std::initializer_list<std::string_view> parts) {
-    for (std::string_view part : parts) out_ += part;
-  }
-  void quote(std::string_view text) {
-    out_ += '"';
-    for (char c : text) {
-      if (c == '\\' || c == '"') out_ += '\\';
-      if (c == '\n') {
-        out_ += "\\n";
-      } else {
-        out_ += c;
-      }
-    }
-    out_ += '"';
-  }
-
-  std::string out_;
-  std::string_view function_;
-  std::string_view name_;
 };
 
 }  // namespace
