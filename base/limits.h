@@ -319,6 +319,7 @@ inline constexpr std::size_t kLinkLoopsMax = 64;
 inline constexpr milliseconds kLinkBeatMin{100}, kLinkBeatMax{60'000};
 inline constexpr int kLinkBeatsMissedMax = 3;                                    // then the other side is lost
 inline constexpr milliseconds kLinkReconnectMin{100}, kLinkReconnectMax{1'500};  // doubling; of it, half by chance
+inline constexpr int kLinkHopsMax = 4;               // from controller to controller, before it waits
 inline constexpr seconds kLinkRefusedWait{30};                                   // where it is of little use
 inline constexpr std::size_t kLinkAsksMax = 16'384;                              // not answered yet
 inline constexpr std::size_t kLinkAskBytesMax = 65'536;

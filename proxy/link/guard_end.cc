@@ -355,9 +355,11 @@ Result<void> GuardEnd::registered(const api::Registered& message) {
 }
 
 Result<void> GuardEnd::refused(const api::Refused& message) {
+  const bool elsewhere = message.reason() == api::REFUSED_REASON_ELSEWHERE;
+  if (elsewhere) elsewhere_ = message.url();
   // A person may mend it meanwhile: it is tried again, seldom.
-  useless_ = message.reason() != api::REFUSED_REASON_OVERLOADED;
-  if (!useless_) wait_ = limits::kLinkReconnectMax;
+  useless_ = message.reason() != api::REFUSED_REASON_OVERLOADED && !elsewhere;
+  if (!useless_ && !elsewhere) wait_ = limits::kLinkReconnectMax;
   std::string text = "the controller refuses this guard (" + api::RefusedReason_Name(message.reason()) + ")";
   if (!message.text().empty()) text += ": " + message.text();
   return fail(ErrorSource::controller, ErrorKind::refused, std::move(text));

@@ -61,6 +61,8 @@ class GuardEnd : public ControllerLink {
   net::Clock::duration silence_max() const;
   // The connection has ended, or there was none.
   void down(const Error& why);
+  // Where the controller has said to go instead, if it has; as it came. Forgotten with this.
+  std::string take_elsewhere() { return std::exchange(elsewhere_, {}); }
   // How long to wait now before the next attempt.
   net::Clock::duration next_wait();
 
@@ -117,6 +119,7 @@ class GuardEnd : public ControllerLink {
   net::Event beat_now_;
   bool up_ = false;
   bool was_up_ = false;
+  std::string elsewhere_;
   bool useless_ = false;  // the controller has said that trying again is
   net::Clock::duration wait_{};
   std::uint64_t number_ = 0;

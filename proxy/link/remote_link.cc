@@ -46,7 +46,10 @@ Result<RemoteOptions> parse_controller_url(const std::string& url) {
 }
 
 RemoteLink::RemoteLink(RemoteOptions options, Registration registration, LinkHandlers handlers)
-    : GuardEnd(std::move(registration), std::move(handlers)), options_(std::move(options)) {
+    : GuardEnd(std::move(registration), std::move(handlers)),
+      options_(std::move(options)),
+      host_(options_.host),
+      port_(options_.port) {
   endpoint_.name = "controller";
   endpoint_.ca_bundle_file = options_.ca_file;
 }
@@ -73,8 +76,21 @@ Task<void> RemoteLink::run() {
   while (!stopping()) {
     const Result<void> ended = co_await connect();
     down(ended ? Error{ErrorSource::controller, ErrorKind::closed, "the link was closed"} : ended.error());
+    if (follow()) continue;
     co_await loop().sleep_until(loop().in(next_wait()));
   }
+}
+
+// Several controllers share the applications, and each says who has one. That was said over TLS by a controller whose
+// certificate is good, and where it leads to has to show one for its own host. Who leads nowhere, in a circle, or out
+// of TLS is not followed: it begins anew with the controller that it was given.
+bool RemoteLink::follow() {
+  const auto next = parse_controller_url(take_elsewhere());
+  const bool follows = next && hops_ < limits::kLinkHopsMax;
+  hops_ = follows ? hops_ + 1 : 0;
+  host_ = follows ? next->host : options_.host;
+  port_ = follows ? next->port : options_.port;
+  return follows;
 }
 
 Task<Result<void>> RemoteLink::connect() {
@@ -82,9 +98,9 @@ Task<Result<void>> RemoteLink::connect() {
   Result<api::Envelope> hello = register_envelope();
   if (!hello) co_return std::unexpected(std::move(hello.error()));
   net::UpstreamRequest request;
-  request.host = options_.host;
-  request.literal = request::IpAddress::parse(options_.host);
-  request.port = options_.port;
+  request.host = host_;
+  request.literal = request::IpAddress::parse(host_);
+  request.port = port_;
   request.enforce_addresses = false;  // who runs the guard has named it, and it is usually inside
   const net::UpstreamResult dialled = co_await net::dial(loop(), *resolver_, request, {}, deadline);
   if (!dialled) co_return failed(dialled.error());
@@ -106,8 +122,8 @@ Task<Result<void>> RemoteLink::connect() {
 
 Task<Result<void>> RemoteLink::serve(net::Stream& stream, std::string hello, Deadline deadline) {
   net::ReadBuffer buffer;
-  const bool v6 = options_.host.find(':') != std::string::npos;
-  const std::string authority = (v6 ? "[" + options_.host + "]" : options_.host) + ":" + std::to_string(options_.port);
+  const bool v6 = host_.find(':') != std::string::npos;
+  const std::string authority = (v6 ? "[" + host_ + "]" : host_) + ":" + std::to_string(port_);
   Result<void> opened = co_await http1::open_websocket(stream, buffer, authority, std::string(kPath), deadline);
   if (!opened) co_return opened;
   WebSocketEndpoint socket(stream, http1::FrameSender::client, limits::kLinkMessageBytesMax, buffer.unread());

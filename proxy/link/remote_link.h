@@ -41,11 +41,15 @@ class RemoteLink final : public GuardEnd {
 
  private:
   RemoteLink(RemoteOptions options, Registration registration, LinkHandlers handlers);
+  bool follow();
   net::Task<Result<void>> connect();
   net::Task<Result<void>> serve(net::Stream& stream, std::string hello, net::Deadline deadline);
   net::Task<Result<void>> talk(http1::WebSocketEndpoint& socket, net::Deadline registered_by);
 
-  RemoteOptions options_;
+  const RemoteOptions options_;
+  std::string host_;  // of the controller that is tried now
+  std::uint16_t port_ = 0;
+  int hops_ = 0;                 // since it was the one of the options
   document::Endpoint endpoint_;  // what the verification of servers takes its CA file from
   ca::LibCtxPtr lib_;
   std::unique_ptr<net::Resolver> resolver_;
