@@ -237,7 +237,12 @@ inline constexpr milliseconds kRedisTimeout{2'000};          // to connect, and 
 inline constexpr milliseconds kRedisReplicasTimeout{1'000};  // for the replicas to have a write
 inline constexpr milliseconds kStoreLeaseTime{2'000};        // then another controller may take over
 inline constexpr milliseconds kStoreLeaseRenewInterval{500};
-inline constexpr milliseconds kStoreLeaseRetryDelay{200};  // of who waits to take over
+inline constexpr unsigned kShards = 16, kShardsMax = 64;   // the default, and the most
+inline constexpr std::size_t kReplicasMax = 64;            // controllers that share one Redis
+inline constexpr milliseconds kReplicaLookInterval{200};   // at who lives, and what is free
+inline constexpr milliseconds kShardUnclaimedTime{1'500};  // then one takes it that has its share already
+inline constexpr seconds kShardUnclaimedKept{10};          // and does not look for another that would have it
+inline constexpr seconds kPassedOnTimeout{10};             // for a call that another replica answers
 
 // The controller.
 inline constexpr std::size_t kAlarmsWaitingMax = 4'096;  // that differ, to be written
@@ -320,8 +325,8 @@ inline constexpr milliseconds kLinkBeatMin{100}, kLinkBeatMax{60'000};
 inline constexpr int kLinkBeatsMissedMax = 3;                                    // then the other side is lost
 inline constexpr milliseconds kLinkReconnectMin{100}, kLinkReconnectMax{1'500};  // doubling; of it, half by chance
 inline constexpr int kLinkHopsMax = 4;               // from controller to controller, before it waits
-inline constexpr seconds kLinkRefusedWait{30};                                   // where it is of little use
-inline constexpr std::size_t kLinkAsksMax = 16'384;                              // not answered yet
+inline constexpr seconds kLinkRefusedWait{30};       // where it is of little use
+inline constexpr std::size_t kLinkAsksMax = 16'384;  // not answered yet
 inline constexpr std::size_t kLinkAskBytesMax = 65'536;
 
 // What a guard keeps for its controller.

@@ -50,7 +50,7 @@ Result<std::unique_ptr<LocalController>> LocalController::open(const std::string
   parts->admin_token = random_text();
   auto editor = controller::make_administrator(kWho, controller::Role::editor, parts->admin_token);
   if (!editor) return std::unexpected(editor.error());
-  parts->admin = std::make_unique<controller::AdminApi>(*parts->controller, std::vector{*editor});
+  parts->admin = std::make_unique<controller::AdminApi>(std::vector{*editor});
   return std::unique_ptr<LocalController>(new LocalController(std::move(parts)));
 }
 
@@ -63,7 +63,7 @@ Result<ControllerReply> LocalController::call(const ControllerCall& call) {
   if (!controller::read_target(call.target, request)) {
     return fail(ErrorSource::controller, ErrorKind::invalid, "a name is empty, or can't stand in a call");
   }
-  controller::AdminAnswer answer = parts_->admin->answer(request);
+  controller::AdminAnswer answer = parts_->admin->answer(*parts_->controller, request);
   ControllerReply reply{.status = answer.status, .etag = {}, .row = {}, .body = std::move(answer.body)};
   for (auto& [name, value] : answer.headers) {
     if (name == "ETag") reply.etag = std::move(value);

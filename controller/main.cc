@@ -3,6 +3,7 @@
 #include <openssl/crypto.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -19,7 +20,8 @@
 #include "controller/server/config.h"
 #include "controller/server/data_folder.h"
 #include "controller/server/metrics.h"
-#include "controller/store/redis_store.h"
+#include "controller/shards/shard_admin.h"
+#include "controller/shards/shards.h"
 #include "controller/store/sqlite_store.h"
 #include "policy-engine/credentials/secret.h"
 #include "policy-engine/document/diagnostics.h"
@@ -29,7 +31,7 @@ namespace sallyport::controller {
 namespace {
 
 struct Flags {
-  std::string config, data, store;
+  std::string config, data, store, advertise;
   std::vector<std::string> listen, admin_listen, metrics_listen, names;
   bool check = false;
 };
@@ -70,6 +72,9 @@ std::optional<Config> read_config(const Flags& flags) {
   if (!flags.admin_listen.empty()) config.admin_listen = flags.admin_listen;
   if (!flags.metrics_listen.empty()) config.metrics_listen = flags.metrics_listen;
   if (!flags.names.empty()) config.names = flags.names;
+  if (!flags.advertise.empty()) config.advertise = flags.advertise;
+  if (config.advertise.empty()) config.advertise = config.names.front();
+  if (std::ranges::find(config.names, config.advertise) == config.names.end()) config.names.push_back(config.advertise);
   if (config.data.empty()) {
     say("where is its data to be? --data DIR, or data in the configuration");
     return std::nullopt;
@@ -123,19 +128,89 @@ Result<std::vector<Administrator>> administrators_of(const Config& config) {
   return out;
 }
 
-AdminAnswer health(const Controller& controller, const LinkServer& links, const AdminRequest& request) {
+// What keeps the state of applications: one controller, on a database of its own, or this one's part of those that
+// several share.
+struct Keeper {
+  std::unique_ptr<TokenReviewer> reviewer;
+  std::unique_ptr<Store> store;
+  std::unique_ptr<Controller> controller;
+  std::unique_ptr<Shards> shards;
+
+  LinkHandler& handler() const { return shards ? static_cast<LinkHandler&>(*shards) : *controller; }
+  std::string trouble() const {
+    if (shards) return shards->trouble();
+    return controller->store_works() ? std::string() : "the store can't be written";
+  }
+  std::string metrics(const LinkCounts& links) const {
+    if (!shards) return metrics_of({controller.get()}, std::nullopt, links);
+    std::vector<Shards::Use> uses;
+    std::vector<const Controller*> controllers;
+    for (const unsigned shard : shards->held()) {
+      if (auto use = shards->use(shard)) uses.push_back(*std::move(use));
+    }
+    for (const Shards::Use& use : uses) controllers.push_back(&*use);
+    return metrics_of(controllers, uses.size(), links);
+  }
+};
+
+std::string url_of(const std::string& scheme, const Config& config, const std::vector<std::string>& listen) {
+  const std::string& host = config.advertise;
+  return scheme + "://" + (host.contains(':') ? "[" + host + "]" : host) +
+         listen.front().substr(listen.front().rfind(':'));
+}
+
+Result<Keeper> start_keeper(const Config& config) {
+  Keeper out;
+  const ControllerOptions options{
+      .retention = config.retention, .store_bytes_max = config.store_bytes_max, .say = say, .reviewer = nullptr};
+  if (!config.store.empty()) {
+    const auto url = parse_redis_url(config.store);
+    if (!url) return std::unexpected(url.error());
+    // What is in memory is no longer the state of anything, and guards have another controller: ends at once.
+    const auto on_lost = [] {
+      say("another controller has taken over; ends");
+      std::_Exit(kExitFailed);
+    };
+    auto joined = Shards::join({.redis = *url,
+                                .folder = config.data,
+                                .link_url = url_of("wss", config, config.listen),
+                                .admin_url = url_of("https", config, config.admin_listen),
+                                .controller = options,
+                                .kubernetes = config.kubernetes,
+                                .on_lost = on_lost});
+    if (!joined) return std::unexpected(joined.error());
+    out.shards = std::move(*joined);
+    return out;
+  }
+  auto store = SqliteStore::open(config.data);
+  if (!store) return std::unexpected(store.error());
+  out.store = std::move(*store);
+  ControllerOptions of_its_own = options;
+  if (config.kubernetes) {
+    auto started = TokenReviewer::start(*config.kubernetes);
+    if (!started) return std::unexpected(started.error());
+    out.reviewer = std::move(*started);
+    of_its_own.reviewer = out.reviewer.get();
+  }
+  auto controller = Controller::start(*out.store, std::move(of_its_own));
+  if (!controller) return std::unexpected(controller.error());
+  out.controller = std::move(*controller);
+  return out;
+}
+
+AdminAnswer health(const Keeper& keeper, const LinkServer& links, const AdminRequest& request) {
   AdminAnswer out{.content_type = "text/plain"};
   if (request.method != "GET") {
     out.status = 405;
   } else if (request.path == std::vector<std::string>{"metrics"}) {
     out.content_type = "text/plain; version=0.0.4";
-    out.body = metrics_of(controller, links.counts());
+    out.body = keeper.metrics(links.counts());
   } else if (request.path == std::vector<std::string>{"healthz"}) {
     out.body = "ok\n";
   } else if (request.path == std::vector<std::string>{"readyz"}) {
-    const bool ready = controller.store_works();
-    out.status = ready ? 200 : 503;
-    out.body = ready ? "ok\n" : "the store can't be written\n";
+    const std::string trouble = keeper.trouble();
+    out.status = trouble.empty() ? 200 : 503;
+    out.body = (trouble.empty() ? "ok" : trouble) + "\n";
   } else {
     out.status = 404;
     out.body = "/metrics, /healthz and /readyz are here\n";
@@ -168,26 +243,6 @@ std::string joined(const std::vector<std::string>& texts) {
   return out;
 }
 
-// While another controller is in charge this waits, without listening: whoever looks for a controller finds that one.
-Result<std::unique_ptr<Store>> open_store(const Config& config, const sigset_t& signals) {
-  if (config.store.empty()) return SqliteStore::open(config.data);
-  const auto url = parse_redis_url(config.store);
-  if (!url) return std::unexpected(url.error());
-  bool said = false;
-  const auto go_on = [&] {
-    if (!std::exchange(said, true)) say("another controller is in charge; waits to take over");
-    constexpr timespec kNow{};
-    const int received = sigtimedwait(&signals, nullptr, &kNow);
-    return received != SIGTERM && received != SIGINT;
-  };
-  // What is in memory is no longer the state of anything, and guards have another controller: ends at once.
-  const auto on_lost = [] {
-    say("another controller has taken over; ends");
-    std::_Exit(kExitFailed);
-  };
-  return RedisStore::open(*url, config.data, {.go_on = go_on, .on_lost = on_lost});
-}
-
 int serve(const Config& config) {
   // Signals are taken here and nowhere else: blocked before the first thread is made.
   sigset_t signals;
@@ -200,24 +255,12 @@ int serve(const Config& config) {
   credentials::prepare_secure_memory();
 
   std::signal(SIGPIPE, SIG_IGN);  // OpenSSL writes to Redis without MSG_NOSIGNAL
-  auto store = open_store(config, signals);
-  if (!store && store.error().kind == ErrorKind::cancelled) return 0;
-  if (!store) return complain(exit_code_of(store.error()), store.error().text);
+  auto keeper = start_keeper(config);
+  if (!keeper) return complain(exit_code_of(keeper.error()), keeper.error().text);
   const Result<OwnIdentity> identity = identity_of(config);
   if (!identity) return complain(kExitUsage, identity.error().text);
   auto administrators = administrators_of(config);
   if (!administrators) return complain(kExitUsage, administrators.error().text);
-  std::unique_ptr<TokenReviewer> reviewer;
-  if (config.kubernetes) {
-    auto started = TokenReviewer::start(*config.kubernetes);
-    if (!started) return complain(kExitFailed, started.error().text);
-    reviewer = std::move(*started);
-  }
-  auto controller = Controller::start(**store, {.retention = config.retention,
-                                                .store_bytes_max = config.store_bytes_max,
-                                                .say = say,
-                                                .reviewer = reviewer.get()});
-  if (!controller) return complain(exit_code_of(controller.error()), controller.error().text);
 
   // Listens last: whoever can connect is served.
   auto admin_sockets = listen_on("adminListen", config.admin_listen, 1);
@@ -228,25 +271,34 @@ int serve(const Config& config) {
   if (!sockets) return complain(exit_code_of(sockets.error()), sockets.error().text);
   auto links = LinkServer::start(
       {.certificates_pem = identity->certificates_pem, .key_pem = identity->key_pem, .on_trouble = say},
-      std::move(*sockets), **controller);
+      std::move(*sockets), keeper->handler());
   if (!links) return complain(kExitUsage, links.error().text);
   // What a review leads to is told to links.
-  const std::unique_ptr<TokenReviewer, void (*)(TokenReviewer*)> reviews(reviewer.get(), [](TokenReviewer* running) {
-    if (running != nullptr) running->stop();
-  });
-  AdminApi api(**controller, std::move(*administrators));
-  auto admin = AdminServer::start({.certificates_pem = identity->certificates_pem,
-                                   .key_pem = identity->key_pem,
-                                   .check = [&api](const AdminRequest& request) { return api.check(request); },
-                                   .answer = [&api](const AdminRequest& request) { return api.answer(request); },
-                                   .on_trouble = say},
-                                  std::move(*admin_sockets));
+  const std::unique_ptr<TokenReviewer, void (*)(TokenReviewer*)> reviews(keeper->reviewer.get(),
+                                                                         [](TokenReviewer* running) {
+                                                                           if (running != nullptr) running->stop();
+                                                                         });
+  const AdminApi api(std::move(*administrators));
+  AdminServer::Options administration{
+      .certificates_pem = identity->certificates_pem,
+      .key_pem = identity->key_pem,
+      .check = [&api](const AdminRequest& request) { return api.check(request); },
+      .answer = [&](const AdminRequest& request) { return api.answer(*keeper->controller, request); },
+      .on_trouble = say};
+  std::optional<ShardAdmin> shard_admin;
+  if (keeper->shards) {
+    shard_admin.emplace(*keeper->shards, api, identity->ca_file.empty() ? config.peer_ca_file : identity->ca_file);
+    administration.answer_later = [&](net::Loop& loop, const AdminRequest& request) {
+      return shard_admin->answer(loop, request);
+    };
+  }
+  auto admin = AdminServer::start(std::move(administration), std::move(*admin_sockets));
   if (!admin) return complain(kExitUsage, admin.error().text);
   auto metrics =
       AdminServer::start({.certificates_pem = {},
                           .key_pem = {},
                           .check = [](const AdminRequest&) { return std::nullopt; },
-                          .answer = [&](const AdminRequest& request) { return health(**controller, **links, request); },
+                          .answer = [&](const AdminRequest& request) { return health(*keeper, **links, request); },
                           .on_trouble = say},
                          std::move(*metrics_sockets));
   if (!metrics) return complain(kExitFailed, metrics.error().text);
@@ -280,6 +332,9 @@ int main(int argc, char** argv) {
   app.add_option("--data", flags.data, "Folder for all that is kept; made if it is missing")->type_name("DIR");
   app.add_option("--store", flags.store, "A Redis that several controllers share (docs/controller.md)")
       ->type_name("URL");
+  app.add_option("--advertise", flags.advertise,
+                 "The host by which others that share it reach this one (default: --name)")
+      ->type_name("HOST");
   app.add_option("--listen", flags.listen, "Where guards connect to; repeatable (default 127.0.0.1:7443)")
       ->type_name("ADDRESS:PORT");
   app.add_option("--admin-listen", flags.admin_listen, "Where the admin API is; repeatable (default 127.0.0.1:7444)")

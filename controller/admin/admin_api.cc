@@ -433,9 +433,6 @@ const std::vector<AdminApi::Route>& AdminApi::routes() {
   return kRoutes;
 }
 
-AdminApi::AdminApi(Controller& controller, std::vector<Administrator> administrators)
-    : controller_(controller), administrators_(std::move(administrators)) {}
-
 // All of them, in the same time whoever it is.
 const Administrator* AdminApi::find(const std::string& token) const {
   if (token.empty()) return nullptr;
@@ -460,13 +457,13 @@ std::optional<AdminAnswer> AdminApi::check(const AdminRequest& request) const {
   return std::nullopt;
 }
 
-AdminAnswer AdminApi::answer(const AdminRequest& request) {
+AdminAnswer AdminApi::answer(Controller& controller, const AdminRequest& request) const {
   const Administrator* const who = find(request.token);
   if (who == nullptr) return problem(401, "a token is wanted");
   bool known_path = false;
   for (const Route& route : routes()) {
     if (route.path.size() != request.path.size()) continue;
-    Call call{controller_, request, who->name, {}};
+    Call call{controller, request, who->name, {}};
     bool matches = true;
     for (std::size_t i = 0; matches && i < route.path.size(); ++i) {
       if (route.path[i] == "{}") {

@@ -1,5 +1,5 @@
 #pragma once
-// The calls of administration (docs/openapi.yaml) over a Controller: who may make them, what they mean, what they
+// The calls of administration (docs/openapi.yaml) of a Controller: who may make them, what they mean, what they
 // answer.
 
 #include <functional>
@@ -28,12 +28,12 @@ Result<Administrator> make_administrator(std::string name, Role role, std::strin
 
 class AdminApi {
  public:
-  AdminApi(Controller& controller, std::vector<Administrator> administrators);
+  explicit AdminApi(std::vector<Administrator> administrators) : administrators_(std::move(administrators)) {}
 
   // What refuses the request before its body is read: no token that is known, or a change by a viewer.
   std::optional<AdminAnswer> check(const AdminRequest& request) const;
   // One that check() has let through.
-  AdminAnswer answer(const AdminRequest& request);
+  AdminAnswer answer(Controller& controller, const AdminRequest& request) const;
 
  private:
   struct Call;
@@ -41,7 +41,6 @@ class AdminApi {
   static const std::vector<Route>& routes();
   const Administrator* find(const std::string& token) const;
 
-  Controller& controller_;
   const std::vector<Administrator> administrators_;
 };
 

@@ -64,8 +64,11 @@ bool read_head(const request::RequestHead& head, AdminRequest& request) {
       request.token = header.value.substr(kBearer.size());
     } else if (request::name_equals(header.name, "if-match")) {
       request.if_match = header.value;
+    } else if (request::name_equals(header.name, kPassedOnHeader)) {
+      request.passed_on = true;
     }
   }
+  request.target = head.target;
   return read_target(head.target, request);
 }
 
@@ -177,7 +180,9 @@ Task<Result<void>> AdminServer::Impl::exchange(Impl& self, http1::ServerExchange
     request.body += chunk->data;
     end = chunk->end;
   }
-  co_return co_await write(exchange, self.options.answer(request));
+  if (!self.options.answer_later) co_return co_await write(exchange, self.options.answer(request));
+  const AdminAnswer answer = co_await self.options.answer_later(self.loop, request);
+  co_return co_await write(exchange, answer);
 }
 
 Task<Result<void>> AdminServer::Impl::write(http1::ServerExchange& exchange, const AdminAnswer& answer) {

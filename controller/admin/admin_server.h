@@ -1,6 +1,6 @@
 #pragma once
 // HTTP/1.1 for administration: TLS, or plain for what scrapes metrics. One thread; each request is answered by a call,
-// and the next is read when that has returned: those who administer are few.
+// and others wait until that has returned: those who administer are few.
 
 #include <functional>
 #include <map>
@@ -14,6 +14,8 @@
 
 #include "base/error.h"
 #include "base/unique_fd.h"
+#include "proxy/net/loop.h"
+#include "proxy/net/task.h"
 
 namespace sallyport::controller {
 
@@ -24,6 +26,8 @@ struct AdminRequest {
   std::string token;                         // of "Authorization: Bearer"; empty: none
   std::string if_match;
   std::string body;
+  std::string target;      // as it came
+  bool passed_on = false;  // by another controller, which wants to know what this one has
 };
 
 struct AdminAnswer {
@@ -32,6 +36,9 @@ struct AdminAnswer {
   std::string body = {};
   std::vector<std::pair<std::string, std::string>> headers = {};  // besides Content-Type; names are literals
 };
+
+// What a controller marks a call with that it passes on.
+inline constexpr std::string_view kPassedOnHeader = "sallyport-passed-on";
 
 // Takes a request's target, as "/v1/a?b=c", apart. False: it has no canonical reading.
 bool read_target(std::string_view target, AdminRequest& request);
@@ -43,6 +50,9 @@ class AdminServer {
     // Before the body is read: what refuses the request, or nothing.
     std::function<std::optional<AdminAnswer>(const AdminRequest&)> check;
     std::function<AdminAnswer(const AdminRequest&)> answer;
+    // In its place, where the answer has to be waited for: a coroutine on the server's loop, whose thread answers
+    // others meanwhile. The request lives as long.
+    std::function<net::Task<AdminAnswer>(net::Loop&, const AdminRequest&)> answer_later = {};
     std::function<void(const std::string&)> on_trouble = {};
   };
   static Result<std::unique_ptr<AdminServer>> start(Options options, std::vector<UniqueFd> listening);

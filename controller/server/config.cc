@@ -60,6 +60,8 @@ class ConfigReader {
     }
     out.certificate_file = spec_.tls().certificate();
     out.key_file = spec_.tls().key();
+    out.peer_ca_file = spec_.tls().ca();
+    out.advertise = spec_.advertise();
     read_administrators(out);
     if (spec_.has_kubernetes()) read_kubernetes(out);
     return out;

@@ -14,7 +14,8 @@ namespace sallyport::controller {
 
 struct Config {
   std::string data;
-  std::string store;  // a Redis's URL; empty: a database in `data`
+  std::string store;      // a Redis's URL; empty: a database in `data`
+  std::string advertise;  // the host by which others of that Redis reach this one; empty: the first name
   std::vector<std::string> listen = {"127.0.0.1:7443"}, admin_listen = {"127.0.0.1:7444"}, metrics_listen;
   std::size_t threads = 1;
   struct AdministratorFile {
@@ -24,6 +25,7 @@ struct Config {
   };
   std::vector<AdministratorFile> administrators;
   std::string certificate_file, key_file;  // empty: of its own CA
+  std::string peer_ca_file;                // what others of the Redis chain to, where it is not that; empty: the roots
   std::vector<std::string> names;          // besides this machine itself
   std::chrono::hours retention{30 * 24};
   std::optional<TokenReviewOptions> kubernetes;  // nothing: service accounts are not believed

@@ -1,5 +1,6 @@
 #include "controller/server/metrics.h"
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <string_view>
@@ -8,7 +9,8 @@
 
 namespace sallyport::controller {
 
-std::string metrics_of(const Controller& controller, const LinkCounts& links) {
+std::string metrics_of(const std::vector<const Controller*>& controllers, std::optional<std::size_t> shards,
+                       const LinkCounts& links) {
   MetricsText text;
   text.family("sallyport_controller_links", "gauge", "Connections of guards.");
   text.sample(links.open);
@@ -17,11 +19,17 @@ std::string metrics_of(const Controller& controller, const LinkCounts& links) {
   text.family("sallyport_controller_links_cut_total", "counter", "Connections that took nothing of what was sent.");
   text.sample(links.cut);
   text.family("sallyport_controller_store_up", "gauge", "Whether the store could be written last.");
-  text.sample(controller.store_works() ? 1 : 0);
+  text.sample(std::ranges::all_of(controllers, &Controller::store_works) ? 1 : 0);
+  if (shards) {
+    text.family("sallyport_controller_shards", "gauge", "Shards that this controller has.");
+    text.sample(*shards);
+  }
 
   std::map<std::string, Tracker::Figures> figures;
-  for (const std::string& name : controller.applications()) {
-    if (const auto found = controller.figures(name)) figures[name] = *found;
+  for (const Controller* const controller : controllers) {
+    for (const std::string& name : controller->applications()) {
+      if (const auto found = controller->figures(name)) figures[name] = *found;
+    }
   }
   const auto each = [&](std::string_view name, std::string_view type, std::string_view help, auto value) {
     text.family(name, type, help);
@@ -42,14 +50,18 @@ std::string metrics_of(const Controller& controller, const LinkCounts& links) {
        [](const Figures& of) { return of.events; });
 
   text.family("sallyport_controller_instances", "gauge", "Running instances.");
-  for (const auto& [application, of] : figures) {
-    for (const auto& function : controller.functions(application)) {
-      text.sample(function.instances, {{"application", application}, {"function", function.name}});
+  for (const Controller* const controller : controllers) {
+    for (const std::string& application : controller->applications()) {
+      for (const auto& function : controller->functions(application)) {
+        text.sample(function.instances, {{"application", application}, {"function", function.name}});
+      }
     }
   }
   text.family("sallyport_controller_alarms_total", "counter", "Alarms, by kind.");
-  for (const auto& [key, count] : controller.alarm_counts()) {
-    text.sample(count, {{"application", key.first}, {"kind", key.second}});
+  for (const Controller* const controller : controllers) {
+    for (const auto& [key, count] : controller->alarm_counts()) {
+      text.sample(count, {{"application", key.first}, {"kind", key.second}});
+    }
   }
   return text.take();
 }

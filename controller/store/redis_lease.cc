@@ -13,9 +13,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// KEYS: holder, lease. ARGV: token, milliseconds.
+// KEYS: holder, lease. ARGV: token, milliseconds, whether one that has run out is taken.
 constexpr const char* kTake = R"(
   if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
+  if ARGV[3] == '0' and redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
   redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
   redis.call('SET', KEYS[1], ARGV[1])
   return 1)";
@@ -27,7 +28,7 @@ constexpr const char* kRenew = R"(
   return 1)";
 
 constexpr const char* kGiveBack = R"(
-  if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[2]) end
+  if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1], KEYS[2]) end
   return 1)";
 
 std::string milliseconds() { return std::to_string(limits::kStoreLeaseTime.count()); }
@@ -49,30 +50,19 @@ RedisLease::~RedisLease() {
   static_cast<void>(connection_.run({"EVAL", kGiveBack, "2", holder_key_, lease_key_, token_}));
 }
 
-Result<void> RedisLease::take(const std::function<bool()>& go_on) {
+Result<bool> RedisLease::take(bool lapsed) {
   std::array<unsigned char, 16> random{};
   if (!random_bytes(random)) {
     return fail(ErrorSource::internal, ErrorKind::unavailable, "this machine has no randomness");
   }
   token_ = to_hex(random);
-  while (true) {
-    const auto taken = try_take();
-    if (!taken) return std::unexpected(taken.error());
-    if (*taken) break;
-    if (!go_on()) return fail(ErrorSource::controller, ErrorKind::cancelled, "ended while another was in charge");
-    std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, limits::kStoreLeaseRetryDelay);
-  }
-  thread_ = std::thread([this] { keep(); });
-  return {};
-}
-
-Result<bool> RedisLease::try_take() {
   const Clock::time_point asked = Clock::now();
-  const auto answer = connection_.run({"EVAL", kTake, "2", holder_key_, lease_key_, token_, milliseconds()});
+  const auto answer =
+      connection_.run({"EVAL", kTake, "2", holder_key_, lease_key_, token_, milliseconds(), lapsed ? "1" : "0"});
   if (!answer) return std::unexpected(answer.error());
   if ((*answer)->integer != 1) return false;
   note_renewed(asked);
+  thread_ = std::thread([this] { keep(); });
   return true;
 }
 

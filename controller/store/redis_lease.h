@@ -24,15 +24,15 @@ class RedisLease {
   RedisLease(const RedisLease&) = delete;
   RedisLease& operator=(const RedisLease&) = delete;
 
-  // Waits until it is free, as long as `go_on` says so, which is asked a few times a second. ErrorKind::cancelled.
-  Result<void> take(const std::function<bool()>& go_on);
+  // Once. False: another holds it, or may come back to it: one that has run out, without having been given back, is
+  // taken only where `lapsed` says so.
+  Result<bool> take(bool lapsed);
   // What a write's script has to find in the key of its holder.
   const std::string& token() const { return token_; }
   // No other can be the holder yet, whatever has happened to this process or to Redis since. Any thread.
   bool held() const;
 
  private:
-  Result<bool> try_take();
   void keep();
   Result<bool> renew();
   void note_renewed(std::chrono::steady_clock::time_point asked);

@@ -114,7 +114,7 @@ bool copy_id(std::string_view bytes, std::array<unsigned char, Size>& out) {
 // What is stored is not what this version writes: fails closed, as part of the state would be missing.
 std::unexpected<Error> foreign(std::string_view where) {
   return fail(ErrorSource::controller, ErrorKind::malformed,
-              "what Redis has in " + std::string(where) + " was not written by this version; give it another shard");
+              "what Redis has in " + std::string(where) + " was not written by this version; give it another ?name=");
 }
 
 std::string about_secret(const std::string& application, const std::string& name) {
@@ -205,23 +205,28 @@ std::string info(const redisReply& reply, std::string_view name) {
 
 }  // namespace
 
-RedisStore::RedisStore(const RedisUrl& url, SealingKey key, std::function<void()> on_lost)
+RedisStore::RedisStore(const RedisUrl& url, unsigned shard, SealingKey key, std::function<void()> on_lost)
     : url_(url),
-      prefix_("sallyport:{" + url.shard + "}:"),
+      prefix_("sallyport:{" + url.name + "/" + std::to_string(shard) + "}:"),
       key_(std::move(key)),
       lease_(url, prefix_, std::move(on_lost)),
       writer_(url),
       reader_(url) {}
 
-Result<std::unique_ptr<RedisStore>> RedisStore::open(const RedisUrl& url, const std::string& folder, Waiting waiting) {
+Result<std::unique_ptr<RedisStore>> RedisStore::open(const RedisUrl& url, unsigned shard, const std::string& folder,
+                                                     Taking taking) {
   if (mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) {
     return fail(ErrorSource::controller, ErrorKind::unavailable, folder + ": " + std::strerror(errno));
   }
   auto key = SealingKey::of_file(folder + "/secrets.key");
   if (!key) return std::unexpected(key.error());
-  std::unique_ptr<RedisStore> out(new RedisStore(url, std::move(*key), std::move(waiting.on_lost)));
-  if (auto checked = out->check_server(); !checked) return std::unexpected(checked.error());
-  if (auto taken = out->lease_.take(waiting.go_on); !taken) return std::unexpected(taken.error());
+  std::unique_ptr<RedisStore> out(new RedisStore(url, shard, std::move(*key), std::move(taking.on_lost)));
+  if (auto checked = check_redis(out->reader_, out->key("holder"), url); !checked) {
+    return std::unexpected(checked.error());
+  }
+  const auto taken = out->lease_.take(taking.lapsed);
+  if (!taken) return std::unexpected(taken.error());
+  if (!*taken) return fail(ErrorSource::controller, ErrorKind::cancelled, "another controller has the shard");
   return out;
 }
 
@@ -232,7 +237,7 @@ std::unexpected<Error> with_remedy(Error error) {
   if (error.text.starts_with("NOPERM")) {
     error.text =
         "Redis does not let the user of the store's URL do what is needed (INFO, EVAL, WAIT and the commands "
-        "of streams, hashes and strings): " +
+        "of streams, hashes, sorted sets and strings): " +
         error.text;
   }
   return std::unexpected(std::move(error));
@@ -240,19 +245,19 @@ std::unexpected<Error> with_remedy(Error error) {
 
 }  // namespace
 
-Result<void> RedisStore::check_server() {
-  // Of a cluster, the node that has the shard answers this, and the next is asked of it, too.
-  if (auto there = read({"GET", key("holder")}); !there) return with_remedy(there.error());
-  auto memory = read({"INFO", "memory"});
+Result<void> check_redis(RedisConnection& connection, const std::string& key, const RedisUrl& url) {
+  // Of a cluster, the node that has the key answers this, and the next is asked of it, too.
+  if (auto there = connection.run({"EXISTS", key}); !there) return with_remedy(there.error());
+  auto memory = connection.run({"INFO", "memory"});
   if (!memory) return with_remedy(memory.error());
-  auto persistence = read({"INFO", "persistence"});
+  auto persistence = connection.run({"INFO", "persistence"});
   if (!persistence) return with_remedy(persistence.error());
   if (const std::string policy = info(**memory, "maxmemory_policy"); policy != "noeviction") {
     return fail(ErrorSource::controller, ErrorKind::invalid,
                 "Redis may drop what is stored when its memory is full (maxmemory-policy is '" + policy +
                     "'); set it to noeviction");
   }
-  if (url_.replicas == 0 && info(**persistence, "aof_enabled") != "1") {
+  if (url.replicas == 0 && info(**persistence, "aof_enabled") != "1") {
     return fail(ErrorSource::controller, ErrorKind::invalid,
                 "Redis forgets what is stored when it ends; set appendonly to yes there, or have replicas keep it "
                 "(?replicas=1)");

@@ -13,16 +13,20 @@
 
 namespace sallyport::controller {
 
+// ErrorKind::invalid, with the remedy: it may forget what it is given, or does not let in who the URL says. `key` is
+// one that is used there: of a cluster, the node that has it is looked at.
+Result<void> check_redis(RedisConnection& connection, const std::string& key, const RedisUrl& url);
+
 // Any thread. Secrets are sealed with the key in `folder`, which all controllers of the shard need the same of.
 class RedisStore final : public Store {
  public:
-  struct Waiting {
-    std::function<bool()> go_on;    // asked a few times a second while another controller is the shard's holder
-    std::function<void()> on_lost;  // another has become it: whoever uses this store must stop. On a thread of its own
+  struct Taking {
+    bool lapsed = true;             // also where the lease has run out, and was not given back
+    std::function<void()> on_lost;  // another has become the holder: whoever uses this store must stop. Any thread
   };
-  // Waits until no other holds the shard. ErrorKind::invalid: this Redis may forget, and how to mend that; unavailable;
-  // cancelled: `go_on` said so.
-  static Result<std::unique_ptr<RedisStore>> open(const RedisUrl& url, const std::string& folder, Waiting waiting);
+  // ErrorKind::invalid: this Redis may forget, and how to mend that; unavailable; cancelled: another holds the shard.
+  static Result<std::unique_ptr<RedisStore>> open(const RedisUrl& url, unsigned shard, const std::string& folder,
+                                                  Taking taking);
 
   bool ours() const override { return lease_.held(); }
   Result<void> append(std::span<const Entry> entries) override;
@@ -52,8 +56,7 @@ class RedisStore final : public Store {
   Result<std::vector<AuditRow>> audited(Time since, std::size_t rows_max) override;
 
  private:
-  RedisStore(const RedisUrl& url, SealingKey key, std::function<void()> on_lost);
-  Result<void> check_server();
+  RedisStore(const RedisUrl& url, unsigned shard, SealingKey key, std::function<void()> on_lost);
   std::string key(std::string_view name) const { return prefix_ + std::string(name); }
   Result<RedisReply> write(const std::string& script, std::initializer_list<std::string_view> keys,
                            std::vector<std::string> arguments);

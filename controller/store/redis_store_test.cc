@@ -29,9 +29,8 @@ class RedisStoreTest : public testing::Test {
  protected:
   ~RedisStoreTest() override { std::filesystem::remove_all(folder_); }
 
-  Result<std::unique_ptr<RedisStore>> open(const std::string& url, bool wait = false) {
-    return RedisStore::open(*parse_redis_url(url), folder_,
-                            {.go_on = [wait] { return wait; }, .on_lost = [this] { ++lost_; }});
+  Result<std::unique_ptr<RedisStore>> open(const std::string& url, bool lapsed = true) {
+    return RedisStore::open(*parse_redis_url(url), 0, folder_, {.lapsed = lapsed, .on_lost = [this] { ++lost_; }});
   }
   static std::vector<std::uint64_t> stored(Store& store) {
     std::vector<std::uint64_t> out;
@@ -46,7 +45,7 @@ class RedisStoreTest : public testing::Test {
   std::atomic<int> lost_ = 0;
 };
 
-TEST_F(RedisStoreTest, OnlyOneControllerHoldsAShardAndTheNextWaitsForIt) {
+TEST_F(RedisStoreTest, OnlyOneControllerHoldsAShardAndTheNextGetsItWhenItIsGivenBack) {
   RedisServer server;
   auto first = open(server.url());
   ASSERT_TRUE(first) << first.error().text;
@@ -54,7 +53,23 @@ TEST_F(RedisStoreTest, OnlyOneControllerHoldsAShardAndTheNextWaitsForIt) {
   ASSERT_FALSE(second);
   EXPECT_EQ(second.error().kind, ErrorKind::cancelled);
   first->reset();
-  EXPECT_TRUE(open(server.url()));
+  EXPECT_TRUE(open(server.url(), false));
+}
+
+TEST_F(RedisStoreTest, WhoseLeaseHasRunOutMayComeBackSoOnlyWhoIsToldToTakesItsShard) {
+  RedisServer server;
+  auto first = open(server.url());
+  ASSERT_TRUE(first) << first.error().text;
+  // As if Redis had been away for longer than the lease.
+  ASSERT_TRUE(server.run({"DEL", "sallyport:{test/0}:lease"}));
+  const auto patient = open(server.url(), false);
+  ASSERT_FALSE(patient);
+  EXPECT_EQ(patient.error().kind, ErrorKind::cancelled);
+  for (int tries = 0; tries < 200 && (*server.run({"EXISTS", "sallyport:{test/0}:lease"}))->integer == 0; ++tries) {
+    std::this_thread::sleep_for(limits::kStoreLeaseRenewInterval / 10);
+  }
+  EXPECT_TRUE((*first)->ours()) << "it has renewed";
+  EXPECT_EQ(lost_, 0);
 }
 
 TEST_F(RedisStoreTest, WhoHasLostTheShardChangesNothingAndIsToldSo) {
@@ -63,18 +78,17 @@ TEST_F(RedisStoreTest, WhoHasLostTheShardChangesNothingAndIsToldSo) {
   ASSERT_TRUE(old) << old.error().text;
   ASSERT_TRUE((*old)->ours());
   // As if it had been stopped for longer than its lease.
-  ASSERT_TRUE(server.run({"SET", "sallyport:{test}:holder", "another"}));
+  ASSERT_TRUE(server.run({"SET", "sallyport:{test/0}:holder", "another"}));
   const Store::Entry entry = batch(1, 1);
   const auto appended = (*old)->append({&entry, 1});
   ASSERT_FALSE(appended);
   EXPECT_EQ(appended.error().kind, ErrorKind::refused);
   EXPECT_FALSE((*old)->put_document({"shop", "", DocumentKind::application, 0, "text", "ann", Time{}}, 0));
   EXPECT_FALSE((*old)->put_secret({"shop", "stripe", std::move(*credentials::Secret::copy_of("x"))}));
-  for (int tries = 0; tries < 100 && lost_ == 0; ++tries)
-    std::this_thread::sleep_for(limits::kStoreLeaseRetryDelay / 8);
+  for (int tries = 0; tries < 100 && lost_ == 0; ++tries) std::this_thread::sleep_for(limits::kReplicaLookInterval / 8);
   EXPECT_EQ(lost_, 1);
   EXPECT_FALSE((*old)->ours());
-  EXPECT_EQ((*server.run({"EXISTS", "sallyport:{test}:journal"}))->integer, 0);
+  EXPECT_EQ((*server.run({"EXISTS", "sallyport:{test/0}:journal"}))->integer, 0);
 }
 
 TEST_F(RedisStoreTest, EventsThatAreHereAreNotTakenAgain) {
@@ -102,7 +116,7 @@ TEST_F(RedisStoreTest, IsNotOursWhileRedisIsAwayAndGoesOnWhenItIsBack) {
   EXPECT_FALSE((*store)->ours());
   server.start();
   for (int tries = 0; tries < 100 && !(*store)->ours(); ++tries) {
-    std::this_thread::sleep_for(limits::kStoreLeaseRetryDelay / 4);
+    std::this_thread::sleep_for(limits::kReplicaLookInterval / 4);
   }
   EXPECT_TRUE((*store)->ours());
   EXPECT_TRUE((*store)->append({&second, 1}));
@@ -158,7 +172,7 @@ TEST(RedisUrlTest, ReadsWhatItIsAndRefusesTheRest) {
   for (const char* const wrong :
        {"", "http://a", "redis://", "redis://a,b", "redis://a:0", "redis://a:70000", "redis://a/x", "redis://a/16",
         "redisx://a", "redis+sentinel://a", "redis+cluster://a/1", "redis://a?x=1", "redis://a?replicas=9",
-        "redis://a?ca=/c", "redis://a?shard=A", "redis://a?shard="}) {
+        "redis://a?ca=/c", "redis://a?shards=0", "redis://a?shards=65", "redis://a?name=A", "redis://a?name="}) {
     EXPECT_FALSE(parse_redis_url(wrong)) << wrong;
   }
   const auto password = parse_redis_url("redis://ann:hunter2@a");

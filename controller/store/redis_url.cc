@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <charconv>
 
+#include "base/limits.h"
+
 namespace sallyport::controller {
 
 namespace {
 
 constexpr std::uint16_t kPort = 6'379, kSentinelPort = 26'379;
-constexpr std::size_t kAddressesMax = 16, kShardBytesMax = 63;
+constexpr std::size_t kAddressesMax = 16, kNameBytesMax = 63;
 constexpr unsigned kReplicasMax = 8, kDatabaseMax = 15;
 
 std::unexpected<Error> wrong(const std::string& what) {
@@ -29,16 +31,20 @@ bool read_number(std::string_view text, Number greatest, Number& out) {
   return read.ec == std::errc{} && read.ptr == text.data() + text.size() && out <= greatest;
 }
 
-bool is_shard(std::string_view name) {
-  return !name.empty() && name.size() <= kShardBytesMax &&
+bool is_name(std::string_view name) {
+  return !name.empty() && name.size() <= kNameBytesMax &&
          std::ranges::all_of(name, [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'; });
 }
 
 Result<void> take_option(std::string_view option, RedisUrl& out) {
   const std::string_view name = take_until(option, "=");
-  if (name == "shard") {
-    out.shard = option;
-    if (!is_shard(option)) return wrong("a shard is 1 to 63 of a-z, 0-9 and '-'");
+  if (name == "name") {
+    out.name = option;
+    if (!is_name(option)) return wrong("a name is 1 to 63 of a-z, 0-9 and '-'");
+  } else if (name == "shards") {
+    if (!read_number(option, limits::kShardsMax, out.shards) || out.shards == 0) {
+      return wrong("shards is a number from 1 to " + std::to_string(limits::kShardsMax));
+    }
   } else if (name == "replicas") {
     if (!read_number(option, kReplicasMax, out.replicas)) return wrong("replicas is a number from 0 to 8");
   } else if (name == "password-file") {
@@ -47,7 +53,8 @@ Result<void> take_option(std::string_view option, RedisUrl& out) {
     if (!out.tls) return wrong("ca is for TLS: rediss://…");
     out.ca_file = option;
   } else {
-    return wrong("the option '" + std::string(name) + "' is not known; there are shard, replicas, password-file, ca");
+    return wrong("the option '" + std::string(name) +
+                 "' is not known; there are name, shards, replicas, password-file, ca");
   }
   return {};
 }

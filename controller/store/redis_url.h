@@ -2,7 +2,7 @@
 // Where a Redis is and what is asked of it, as one URL:
 //   redis://[user@]host[:port][/database]        rediss:// for TLS
 //   redis+sentinel://host[:port],…/master-name   redis+cluster://host[:port],…   (rediss+… for TLS)
-// with ?shard=NAME (default: "default"), ?replicas=N, ?password-file=FILE, ?ca=FILE.
+// with ?name=NAME (default: "default"), ?shards=N, ?replicas=N, ?password-file=FILE, ?ca=FILE.
 
 #include <cstdint>
 #include <string>
@@ -22,11 +22,12 @@ struct RedisUrl {
   Kind kind = Kind::server;
   bool tls = false;
   std::vector<Address> addresses;
-  std::string master;         // of sentinel
-  std::string user;           // empty: Redis's default user
-  std::string password_file;  // empty: no password
-  std::string ca_file;        // empty: the system's roots
-  std::string shard = "default";
+  std::string master;            // of sentinel
+  std::string user;              // empty: Redis's default user
+  std::string password_file;     // empty: no password
+  std::string ca_file;           // empty: the system's roots
+  std::string name = "default";  // of all that these controllers keep there
+  unsigned shards = 0;           // 0: as many as there are
   unsigned database = 0;
   unsigned replicas = 0;  // that must have a write before it counts as stored
 };

@@ -48,7 +48,7 @@ sallyport::Result<std::unique_ptr<Store>> open(const std::string& folder) {
   if (redis == nullptr) return SqliteStore::open(folder);
   const auto url = parse_redis_url(redis);
   if (!url) return std::unexpected(url.error());
-  return RedisStore::open(*url, folder, {.go_on = [] { return true; }, .on_lost = [] {}});
+  return RedisStore::open(*url, 0, folder, {.on_lost = [] {}});
 }
 
 void stored(benchmark::State& state) {

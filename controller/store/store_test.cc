@@ -54,8 +54,7 @@ class StoreTest : public testing::TestWithParam<Kind> {
 
   Result<std::unique_ptr<Store>> open() const {
     if (!redis_) return SqliteStore::open(folder_);
-    return RedisStore::open(*parse_redis_url(redis_->url()), folder_,
-                            {.go_on = [] { return false; }, .on_lost = [] {}});
+    return RedisStore::open(*parse_redis_url(redis_->url()), 0, folder_, {.on_lost = [] {}});
   }
   Store& store() {
     if (store_ == nullptr) {

@@ -23,7 +23,7 @@ class RedisServer {
  public:
   // `options` as on its command line, "--maxmemory", "1mb".
   explicit RedisServer(std::vector<std::string> options = {"--appendonly", "yes"})
-      : folder_(testing::TempDir() + "/sallyport_redis." + std::to_string(getpid()) + "." + std::to_string(++made_)),
+      : folder_(::testing::TempDir() + "/sallyport_redis." + std::to_string(getpid()) + "." + std::to_string(++made_)),
         port_(free_port()),
         options_(std::move(options)) {
     std::filesystem::create_directory(folder_);
@@ -37,7 +37,7 @@ class RedisServer {
   RedisServer& operator=(const RedisServer&) = delete;
 
   std::string url(const std::string& options = {}) const {
-    return "redis://127.0.0.1:" + std::to_string(port_) + "/0?shard=test" + options;
+    return "redis://127.0.0.1:" + std::to_string(port_) + "/0?name=test" + options;
   }
   void kill() {
     if (process_ <= 0) return;
