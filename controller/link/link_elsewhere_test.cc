@@ -76,15 +76,18 @@ TEST(LinkElsewhere, ItIsNotSentOutOfTlsNorToWhatIsNoUrl) {
 }
 
 TEST(LinkElsewhere, AControllerWhoseCertificateIsOfSomebodyElseIsToldNothing) {
-  const TestIdentity identity, foreign, other_host("localhost");
+  const TestIdentity identity, foreign;
   const TemporaryFile root(identity.root_pem);
   RecordingHandler handler;
-  const auto evil = serve(handler, foreign);
-  SendingHandler sending(url_of(evil.port));
-  const auto first = serve(sending, identity);
-  const auto link = connect(first.port, root.path());
-  EXPECT_TRUE(eventually([&] { return sending.came >= 3; }));
-  EXPECT_FALSE(connected(*link));
+  // Below another CA; and below the right one, but for another host.
+  const auto evil = serve(handler, foreign), elsewhere = serve(handler, identity);
+  for (const std::string& url : {url_of(evil.port), "wss://localhost:" + std::to_string(elsewhere.port)}) {
+    SendingHandler sending(url);
+    const auto first = serve(sending, identity);
+    const auto link = connect(first.port, root.path());
+    EXPECT_TRUE(eventually([&] { return sending.came >= 3; })) << url;
+    EXPECT_FALSE(connected(*link));
+  }
   EXPECT_TRUE(handler.registers.empty());
 }
 

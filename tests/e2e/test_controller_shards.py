@@ -1,17 +1,16 @@
 """Controllers that share a Redis share the load: each has some of the applications, and all of them answer for all."""
 
 import collections
-import json
-import os
 import shutil
 import signal
+import socket
 import time
 
 import pytest
 
 import guard
 from controller import Controller
-from test_controller_redis import LEASE_S, Redis, pytestmark, until  # noqa: F401
+from test_controller_redis import LEASE_S, Redis, asked, pytestmark, until  # noqa: F401
 
 SHARDS = 16
 
@@ -187,6 +186,27 @@ def test_a_guard_finds_its_controller_and_the_next_one(replicas, tmp_path, world
     bench.close()
     for each in replicas.running():
         assert each.stop() == 0, each.said()
+
+
+def test_who_may_write_to_redis_gets_no_guard_and_no_token(replicas):
+    """Nor keeps anybody from what nobody has: what is announced there by others is not believed."""
+    with socket.create_server(("127.0.0.1", 0)) as evil:
+        at = f"127.0.0.1:{evil.getsockname()[1]}"
+        shards = " ".join(map(str, range(SHARDS)))
+        plain = "".join(f"{len(part)}:{part}" for part in (f"wss://{at}", f"https://{at}", shards))
+        for number, announcement in enumerate((plain, "", "x" * 100)):
+            asked(replicas.redis.port, "ZADD", "sallyport:{test}:live", "99999999999999", f"evil-{number}")
+            asked(replicas.redis.port, "HSET", "sallyport:{test}:replicas", f"evil-{number}", announcement)
+        first, second = replicas.join(), replicas.join()
+        replicas.spread()
+        names = one_of_each_shard()
+        for name in names:
+            expect(first.api("PUT", f"/v1/applications/{name}"), 201)
+        assert expect(second.api("GET", "/v1/applications"), 200)["applications"] == names
+        assert "by somebody who has not the key of the others; it is ignored" in first.said()
+        evil.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            evil.accept()
 
 
 def test_one_that_was_paused_beyond_its_lease_says_nothing_that_counts(replicas):
