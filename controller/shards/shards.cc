@@ -165,6 +165,13 @@ std::string Shards::trouble() {
   const std::unique_lock lock(mutex_);
   if (Clock::now() - looked_ > limits::kStoreLeaseTime) return "Redis can't be asked who shares it";
   if (!whole_) return "not every application has a controller yet";
+  // For a lease it may be this one before it was started again.
+  const bool twice = std::ranges::any_of(
+      replicas_, [this](const Replica& each) { return each.id != id_ && each.link_url == options_.link_url; });
+  if (twice && calm_since_ && looked_ - *calm_since_ > 2 * limits::kStoreLeaseTime) {
+    return "another controller says that it is at " + options_.link_url +
+           ", too: say where this one is (--advertise HOST)";
+  }
   for (const Slot& slot : slots_) {
     if (slot.state == State::held && !slot.parts->controller->store_works()) return "the store can't be written";
   }

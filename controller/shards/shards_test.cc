@@ -27,11 +27,11 @@ spec: {}
 // A controller of those that share, as the program has it.
 struct Sharing {
   explicit Sharing(const std::string& redis, const std::string& folder, const TestIdentity& identity,
-                   std::atomic<int>& lost) {
+                   std::atomic<int>& lost, std::uint16_t advertised = 0) {
     const std::uint16_t port = free_port();
     auto joined = Shards::join({.redis = *parse_redis_url(redis),
                                 .folder = folder,
-                                .link_url = "wss://127.0.0.1:" + std::to_string(port),
+                                .link_url = "wss://127.0.0.1:" + std::to_string(advertised == 0 ? port : advertised),
                                 .admin_url = "https://127.0.0.1:1",
                                 .controller = {.say = {}},
                                 .kubernetes = {},
@@ -54,8 +54,8 @@ class ShardsTest : public ::testing::Test {
     std::filesystem::remove_all(folder_);
   }
 
-  std::unique_ptr<Sharing> join() {
-    return std::make_unique<Sharing>(server_.url("&shards=5"), folder_, identity_, lost_);
+  std::unique_ptr<Sharing> join(std::uint16_t advertised = 0) {
+    return std::make_unique<Sharing>(server_.url("&shards=5"), folder_, identity_, lost_, advertised);
   }
   // The token of its guards.
   static std::string make_shop(Shards& shards) {
@@ -139,6 +139,13 @@ TEST_F(ShardsTest, WhoComesForAnotherShardAgainAndAgainIsSentAwayAndOthersAreSer
   EXPECT_EQ(sent_away, 100);
   EXPECT_TRUE(eventually([&] { return guard.connected(); }, 60s)) << "it was sent to the second";
   EXPECT_TRUE(has_shop(*second->shards));
+}
+
+TEST_F(ShardsTest, TwoThatSayTheyAreAtOnePlaceSaySo) {
+  const auto first = join();
+  const auto second = join(first->served.port);
+  const auto tells = [](const Sharing& each) { return each.shards->trouble().contains("--advertise HOST"); };
+  EXPECT_TRUE(eventually([&] { return tells(*first) && tells(*second); }, 60s));
 }
 
 TEST_F(ShardsTest, WhatWasHeldWhileRedisWasAwayStaysWhereItWas) {
