@@ -73,7 +73,7 @@ std::optional<Config> read_config(const Flags& flags) {
   if (!flags.metrics_listen.empty()) config.metrics_listen = flags.metrics_listen;
   if (!flags.names.empty()) config.names = flags.names;
   if (!flags.advertise.empty()) config.advertise = flags.advertise;
-  if (config.advertise.empty()) config.advertise = config.names.front();
+  if (config.advertise.empty()) config.advertise = config.names.empty() ? "127.0.0.1" : config.names.front();
   if (std::ranges::find(config.names, config.advertise) == config.names.end()) config.names.push_back(config.advertise);
   if (config.data.empty()) {
     say("where is its data to be? --data DIR, or data in the configuration");

@@ -85,7 +85,7 @@ Result<std::unique_ptr<controller::Store>> open_store(const std::string& folder)
   const auto url = controller::parse_redis_url(store_url);
   if (!url) return std::unexpected(url.error());
   std::filesystem::create_directories(folder);
-  return controller::RedisStore::open(*url, folder, {.go_on = [] { return true; }, .on_lost = [] {}});
+  return controller::RedisStore::open(*url, 0, folder, {.on_lost = [] {}});
 }
 
 // One for all guards: what it costs a guard is not what is measured here.
