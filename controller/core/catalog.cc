@@ -1,7 +1,5 @@
 #include "controller/core/catalog.h"
 
-#include <google/protobuf/message.h>
-
 #include <algorithm>
 #include <set>
 #include <utility>
@@ -9,11 +7,7 @@
 #include "base/limits.h"
 #include "policy-engine/document/diagnostics.h"
 #include "policy-engine/document/intercepted_hosts.h"
-#include "policy-engine/document/message_reader.h"
-#include "policy-engine/document/yaml_tree.h"
-#include "policy-engine/flow/application_graph_document.h"
 #include "policy-engine/flow/graph_document.h"
-#include "policy-engine/tag/tag.h"
 
 namespace sallyport::controller {
 
@@ -21,13 +15,7 @@ namespace {
 
 using document::Diagnostic;
 using document::quoted;
-using google::protobuf::FieldDescriptor;
-using google::protobuf::Message;
 using policy::v1alpha1::EgressPolicy;
-
-bool has_errors(const std::vector<Diagnostic>& diagnostics) {
-  return std::ranges::any_of(diagnostics, [](const Diagnostic& each) { return !each.warning; });
-}
 
 void complain(std::vector<Diagnostic>& diagnostics, const std::string& file, std::string message, std::string hint,
               bool warning = false) {
@@ -63,25 +51,6 @@ EgressPolicy policy_that_allows_nothing(std::string_view function) {
   return out;
 }
 
-// Every SecretSource of the message, wherever it stands.
-void collect_stored_secrets(const Message& message, std::set<std::string>& out) {
-  const google::protobuf::Reflection& fields = *message.GetReflection();
-  std::vector<const FieldDescriptor*> given;
-  fields.ListFields(message, &given);
-  for (const FieldDescriptor* field : given) {
-    if (field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE) {
-      const bool names = message.GetDescriptor()->name() == "SecretSource" && field->name() == "store";
-      if (names) out.insert(fields.GetString(message, field));
-    } else if (field->is_repeated()) {
-      for (int i = 0; i < fields.FieldSize(message, field); ++i) {
-        collect_stored_secrets(fields.GetRepeatedMessage(message, field, i), out);
-      }
-    } else {
-      collect_stored_secrets(fields.GetMessage(message, field), out);
-    }
-  }
-}
-
 }  // namespace
 
 std::string name_of(const Document& document) {
@@ -90,21 +59,9 @@ std::string name_of(const Document& document) {
   return out + " " + std::string(to_string(document.kind));
 }
 
-std::vector<std::string> stored_secrets_of(const EgressPolicy& policy) {
-  std::set<std::string> out;
-  collect_stored_secrets(policy, out);
-  return {out.begin(), out.end()};
+bool Catalog::Read::good() const {
+  return std::ranges::all_of(diagnostics, [](const Diagnostic& each) { return each.warning; });
 }
-
-struct Catalog::Read {
-  std::vector<Diagnostic> diagnostics;
-  std::optional<EgressPolicy> policy;
-  std::optional<document::Mode> mode;
-  ca::PermittedHosts hosts = std::vector<std::string>();
-  std::optional<flow::v1alpha1::FlowGraph> graph;
-  flow::ApplicationGraphLoad application_graph;
-  std::optional<ApplicationSettings> settings;
-};
 
 Catalog::Catalog(std::string application) : application_(std::move(application)) {}
 
@@ -113,44 +70,44 @@ const Catalog::Function* Catalog::find(std::string_view function) const {
   return found == functions_.end() ? nullptr : &found->second;
 }
 
-Catalog::Read Catalog::read(const Document& document, const std::string& name) const {
+// No secret is read here, as where they are only guards know.
+void Catalog::read_policy(const Document& document, const std::string& name, Read& out) const {
+  document::Application application{application_, {}};
+  for (const auto& [number, key] : keys_) {
+    if (auto copy = credentials::Secret::copy_of(key.key.view())) application.keys.push_back(std::move(*copy));
+  }
+  document::LoadResult loaded =
+      document::load_policy(document.text, name, nullptr, std::nullopt, nullptr, &application);
+  out.diagnostics = std::move(loaded.diagnostics);
+  if (!loaded.snapshot) return;
+  out.policy = std::move(loaded.document);
+  out.snapshot = std::move(loaded.snapshot);
+  check_function(out.diagnostics, name, out.snapshot->function(), document.function);
+  check_hosts(out.diagnostics, name, document::intercepted_hosts(*out.snapshot));
+  for (const std::string& secret : out.snapshot->stored_secrets()) {
+    if (secrets_.contains(secret)) continue;
+    complain(out.diagnostics, name, "there is no secret " + quoted(secret),
+             "until there is one, requests that need it are refused: sallyport secret put", true);
+  }
+  const Function* const function = find(document.function);
+  if (out.snapshot->flow() != nullptr && (function == nullptr || !function->graph)) {
+    complain(out.diagnostics, name, "its flow rule needs a flow graph, and the function has none here",
+             "put the graph first: sallyport function put-graph FILE");
+  }
+}
+
+Catalog::Read Catalog::read(const Document& document) const {
+  const std::lock_guard lock(mutex_);
+  const std::string name = name_of(document);
   Read out;
+  if (document.text.empty()) return out;
   switch (document.kind) {
-    case DocumentKind::policy: {
-      // No secret is read here, as where they are only guards know; and for functions that know each other by tags any
-      // key will do.
-      document::Application application{application_, {}};
-      if (auto key = credentials::Secret::copy_of(std::string(tag::kKeyBytes, '\0'))) {
-        application.keys.push_back(std::move(*key));
-      }
-      const document::LoadResult loaded =
-          document::load_policy(document.text, name, nullptr, std::nullopt, nullptr, &application);
-      out.diagnostics = loaded.diagnostics;
-      if (!loaded.snapshot) break;
-      check_function(out.diagnostics, name, loaded.snapshot->function(), document.function);
-      out.mode = loaded.snapshot->mode();
-      out.hosts = document::intercepted_hosts(*loaded.snapshot);
-      check_hosts(out.diagnostics, name, out.hosts);
-      document::Diagnostics ignored(name);  // they have been said
-      document::Places places;
-      if (const auto tree = document::parse_yaml(document.text, ignored)) {
-        document::read_message(*tree, out.policy.emplace(), places, ignored);
-      }
-      for (const std::string& secret : stored_secrets_of(*out.policy)) {
-        if (secrets_.contains(secret)) continue;
-        complain(out.diagnostics, name, "there is no secret " + quoted(secret),
-                 "until there is one, requests that need it are refused: sallyport secret put", true);
-      }
-      const Function* const function = find(document.function);
-      if (out.policy->spec().has_flow() && (function == nullptr || !function->graph)) {
-        complain(out.diagnostics, name, "its flow rule needs a flow graph, and the function has none here",
-                 "put the graph first: sallyport function put-graph FILE");
-      }
+    case DocumentKind::policy:
+      read_policy(document, name, out);
       break;
-    }
     case DocumentKind::graph: {
       flow::GraphLoad loaded = flow::load_graph(document.text, name);
-      out.diagnostics = loaded.diagnostics;
+      out.diagnostics = std::move(loaded.diagnostics);
       if (!loaded.graph) break;
       check_function(out.diagnostics, name, loaded.graph->function(), document.function);
       out.graph = std::move(loaded.document);
@@ -168,50 +125,40 @@ Catalog::Read Catalog::read(const Document& document, const std::string& name) c
     case DocumentKind::application: {
       ApplicationSettingsLoad loaded = load_application_settings(document.text, name, application_);
       out.diagnostics = std::move(loaded.diagnostics);
-      out.settings = std::move(loaded.settings);
+      if (loaded.settings) out.settings = *std::move(loaded.settings);
       break;
     }
   }
   return out;
 }
 
-std::vector<Diagnostic> Catalog::check(const Document& document) const {
+void Catalog::put(const Document& document, Read read) {
   const std::lock_guard lock(mutex_);
-  return read(document, name_of(document)).diagnostics;
-}
-
-std::vector<Diagnostic> Catalog::put(const Document& document) {
-  const std::lock_guard lock(mutex_);
-  Read read_one;
-  if (!document.text.empty()) {
-    read_one = read(document, name_of(document));
-    if (has_errors(read_one.diagnostics)) return read_one.diagnostics;
-  }
   switch (document.kind) {
     case DocumentKind::policy: {
       Function& function = functions_[document.function];
-      function.policy = std::move(read_one.policy);
+      function.policy = std::move(read.policy);
       function.versions.policy = function.policy ? document.version : 0;
-      function.versions.mode = read_one.mode;
-      function.hosts = std::move(read_one.hosts);
+      function.versions.mode = read.snapshot ? std::optional(read.snapshot->mode()) : std::nullopt;
+      function.hosts = read.snapshot ? document::intercepted_hosts(*read.snapshot) : ca::PermittedHosts(std::in_place);
+      function.secrets = read.snapshot ? read.snapshot->stored_secrets() : std::set<std::string>();
       break;
     }
     case DocumentKind::graph: {
       Function& function = functions_[document.function];
-      function.graph = std::move(read_one.graph);
+      function.graph = std::move(read.graph);
       function.versions.graph = function.graph ? document.version : 0;
       break;
     }
     case DocumentKind::application_graph:
-      graph_ = std::move(read_one.application_graph.graph);
-      graph_document_ = std::move(read_one.application_graph.document);
+      graph_ = std::move(read.application_graph.graph);
+      graph_document_ = std::move(read.application_graph.document);
       break;
     case DocumentKind::application:
-      settings_ = read_one.settings ? *std::move(read_one.settings) : ApplicationSettings();
+      settings_ = std::move(read.settings);
       break;
   }
   std::erase_if(functions_, [](const auto& each) { return !each.second.policy && !each.second.graph; });
-  return read_one.diagnostics;
 }
 
 void Catalog::put_secret(const std::string& name, credentials::Secret value) {
@@ -318,10 +265,11 @@ v1alpha1::Update Catalog::update_of(std::string_view function, std::uint64_t gen
   v1alpha1::Update out;
   out.set_generation(generation);
   const Function* const known = find(function);
-  const bool has_policy = known != nullptr && known->policy;
-  *out.mutable_policy() = has_policy ? *known->policy : policy_that_allows_nothing(function);
-  if (has_policy && known->policy->spec().has_flow() && known->graph) *out.mutable_graph() = *known->graph;
-  add_secrets(out.policy(), out);
+  if (known != nullptr && known->policy) {
+    add_policy(*known, out);
+  } else {
+    *out.mutable_policy() = policy_that_allows_nothing(function);
+  }
   const std::uint64_t making = find_making_key(now);
   if (making != 0) out.add_tag_keys(std::string(keys_.at(making).key.view()));
   for (const auto& [number, key] : keys_) {
@@ -340,8 +288,10 @@ v1alpha1::Update Catalog::update_of(std::string_view function, std::uint64_t gen
   return out;
 }
 
-void Catalog::add_secrets(const EgressPolicy& policy, v1alpha1::Update& update) const {
-  for (const std::string& name : stored_secrets_of(policy)) {
+void Catalog::add_policy(const Function& function, v1alpha1::Update& update) const {
+  *update.mutable_policy() = *function.policy;
+  if (function.policy->spec().has_flow() && function.graph) *update.mutable_graph() = *function.graph;
+  for (const std::string& name : function.secrets) {
     const auto found = secrets_.find(name);
     if (found == secrets_.end()) continue;  // what needs it is refused by the guard
     v1alpha1::Secret* const secret = update.add_secrets();

@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "controller/store/store.h"
 #include "policy-engine/document/load.h"
 #include "policy-engine/flow/application_graph.h"
+#include "policy-engine/flow/application_graph_document.h"
 
 namespace sallyport::controller {
 
@@ -28,11 +30,21 @@ class Catalog {
   explicit Catalog(std::string application);
   const std::string& application() const { return application_; }
 
-  // What is wrong with a document, as it would be with put(); nothing is changed. Errors and warnings, each with its
-  // place. Also what does not fit the other documents.
-  std::vector<document::Diagnostic> check(const Document& document) const;
-  // Puts it in force, if there is no error in it; an empty text takes it away.
-  std::vector<document::Diagnostic> put(const Document& document);
+  // A document as it was read, in one of its kinds. What is wrong with it, also where it does not fit the others:
+  // errors and warnings, each with its place.
+  struct Read {
+    std::vector<document::Diagnostic> diagnostics;
+    std::shared_ptr<const policy::v1alpha1::EgressPolicy> policy;
+    std::shared_ptr<const document::Snapshot> snapshot;  // of the policy
+    std::optional<flow::v1alpha1::FlowGraph> graph;
+    flow::ApplicationGraphLoad application_graph;
+    ApplicationSettings settings;
+    bool good() const;
+  };
+  // An empty text is nothing, and good.
+  Read read(const Document& document) const;
+  // Puts in force what was read from it, and is good; nothing takes it away.
+  void put(const Document& document, Read read);
 
   void put_secret(const std::string& name, credentials::Secret value);
   void drop_secret(const std::string& name);
@@ -69,17 +81,16 @@ class Catalog {
 
  private:
   struct Function {
-    std::optional<policy::v1alpha1::EgressPolicy> policy;
+    std::shared_ptr<const policy::v1alpha1::EgressPolicy> policy;
     ca::PermittedHosts hosts = std::vector<std::string>();  // of the policy
+    std::set<std::string> secrets;                          // that it needs
     std::optional<flow::v1alpha1::FlowGraph> graph;
     Versions versions;
   };
-  struct Read;  // a document, in one of its kinds
-
-  Read read(const Document& document, const std::string& name) const;
+  void read_policy(const Document& document, const std::string& name, Read& out) const;
   std::uint64_t find_making_key(Time now) const;
   const Function* find(std::string_view function) const;
-  void add_secrets(const policy::v1alpha1::EgressPolicy& policy, v1alpha1::Update& update) const;
+  void add_policy(const Function& function, v1alpha1::Update& update) const;
   void announce(std::string_view function, v1alpha1::Update& update) const;
 
   const std::string application_;
@@ -91,8 +102,5 @@ class Catalog {
   std::map<std::string, credentials::Secret, std::less<>> secrets_;
   std::map<std::uint64_t, TagKeyRow, std::greater<>> keys_;
 };
-
-// The names of the secrets of the controller's that a policy wants.
-std::vector<std::string> stored_secrets_of(const policy::v1alpha1::EgressPolicy& policy);
 
 }  // namespace sallyport::controller

@@ -86,9 +86,12 @@ Result<void> Controller::load() {
     for (const Document& document : *documents) {
       if ((document.kind == DocumentKind::policy) != policies) continue;
       // One of an older version, by whose rules it was good, may have errors. It is not in force: fails closed.
-      for (const auto& diagnostic : add_application(document.application).catalog.put(document)) {
+      Catalog& catalog = add_application(document.application).catalog;
+      Catalog::Read read = catalog.read(document);
+      for (const auto& diagnostic : read.diagnostics) {
         if (!diagnostic.warning) say("stored " + diagnostic.to_string());
       }
+      if (read.good()) catalog.put(document, std::move(read));
     }
   }
   for (const auto& [name, application] : applications_) {

@@ -20,10 +20,6 @@ std::unexpected<Error> invalid(std::string text) {
   return fail(ErrorSource::controller, ErrorKind::invalid, std::move(text));
 }
 
-bool has_errors(const std::vector<document::Diagnostic>& diagnostics) {
-  return std::ranges::any_of(diagnostics, [](const document::Diagnostic& each) { return !each.warning; });
-}
-
 }  // namespace
 
 Result<Controller::Application*> Controller::need(std::string_view application) const {
@@ -192,10 +188,9 @@ Result<Controller::Put> Controller::put_checked(Document document, std::uint64_t
   }
   if (!of_function) document.function.clear();
   Put out;
-  if (!document.text.empty()) {
-    out.diagnostics = (*application)->catalog.check(document);
-    if (has_errors(out.diagnostics)) return out;
-  }
+  Catalog::Read read = (*application)->catalog.read(document);
+  out.diagnostics = read.diagnostics;
+  if (!read.good()) return out;
   document.author = who;
   document.time = clock_.now();
   const auto version = store_.put_document(document, after);
@@ -203,8 +198,7 @@ Result<Controller::Put> Controller::put_checked(Document document, std::uint64_t
   out.version = document.version = *version;
   const std::string what = document.text.empty() ? "take away" : "put version " + std::to_string(*version) + " of";
   if (auto audited = audit(who, what, name_of(document)); !audited) return std::unexpected(audited.error());
-  // It cannot fail here: it has been checked, and nothing else has changed since.
-  [[maybe_unused]] const auto again = (*application)->catalog.put(document);
+  (*application)->catalog.put(document, std::move(read));
   if (auto effective = take_effect(**application, document); !effective) return std::unexpected(effective.error());
   return out;
 }

@@ -69,7 +69,7 @@ std::shared_ptr<const Snapshot> Compiler::refusing(std::shared_ptr<const Snapsho
 std::shared_ptr<const Snapshot> Compiler::compile(const SecretReader& secrets, std::optional<Mode> mode,
                                                   const Snapshot* previous) {
   out_ = make();
-  secrets_ = {&secrets, application_ != nullptr};
+  secrets_ = {&secrets, application_ != nullptr, &out_->stored_secrets_};
   check_header();
   if (source_.has_spec()) {
     compile_spec();

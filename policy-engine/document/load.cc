@@ -16,10 +16,11 @@ LoadResult load_policy(std::string_view yaml, const std::string& file, const Sec
   Diagnostics diagnostics(file);
   LoadResult result;
   if (const auto tree = parse_yaml(yaml, diagnostics)) {
-    policy::v1alpha1::EgressPolicy policy;
+    const auto policy = std::make_shared<policy::v1alpha1::EgressPolicy>();
     Places places;
-    read_message(*tree, policy, places, diagnostics);
-    result.snapshot = Compiler(policy, places, diagnostics, application).compile(secrets, mode, previous);
+    read_message(*tree, *policy, places, diagnostics);
+    result.snapshot = Compiler(*policy, places, diagnostics, application).compile(secrets, mode, previous);
+    result.document = policy;
   }
   result.diagnostics = diagnostics.take();
   return result;

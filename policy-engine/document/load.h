@@ -49,6 +49,8 @@ struct Application {
 struct LoadResult {
   std::shared_ptr<const Snapshot> snapshot;  // null if there was any error
   std::vector<Diagnostic> diagnostics;       // in the order of the file; at most limits::kPolicyErrorsMax
+  // What YAML said, as far as it could be read; null where a message was loaded.
+  std::shared_ptr<const policy::v1alpha1::EgressPolicy> document;
 };
 
 // `file` names the document in diagnostics. With a null `secrets` no secret is read and credentials are only checked

@@ -9,6 +9,7 @@ std::optional<Result<credentials::Secret>> read_source(const policy::v1alpha1::S
     diagnostics.error(place, "the secret's source has no name", "a file, or a variable of the guard");
     return std::nullopt;
   }
+  if (!reference.store.empty() && secrets.stored != nullptr) secrets.stored->insert(reference.store);
   if (!secrets.reads()) return std::nullopt;
   if (!reference.store.empty() && !secrets.controller) {
     diagnostics.error(place, "the secret " + quoted(reference.store) + " is kept by a controller, and there is none",

@@ -2,6 +2,8 @@
 // Reading what a SecretSource names.
 
 #include <optional>
+#include <set>
+#include <string>
 
 #include "policy-engine/api/egress_policy.pb.h"
 #include "policy-engine/document/diagnostics.h"
@@ -10,8 +12,9 @@
 namespace sallyport::document {
 
 struct SecretSources {
-  const SecretReader* reader = nullptr;  // null, or empty: the policy is only checked
-  bool controller = false;               // there is one, which keeps secrets by their names
+  const SecretReader* reader = nullptr;     // null, or empty: the policy is only checked
+  bool controller = false;                  // there is one, which keeps secrets by their names
+  std::set<std::string>* stored = nullptr;  // the names of those that were asked for
   bool reads() const { return reader != nullptr && *reader; }
 };
 

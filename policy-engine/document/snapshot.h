@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -187,6 +188,8 @@ class Snapshot {
   const credentials::BindingSet& bindings() const { return *bindings_; }
   const FlowRule* flow() const { return flow_ ? &*flow_ : nullptr; }  // null: any order is allowed
   const Inbound& inbound() const { return inbound_; }
+  // The names of the secrets of the controller's that it needs.
+  const std::set<std::string>& stored_secrets() const { return stored_secrets_; }
   const Tags* tags() const { return tags_.get(); }  // null: the function is of no application
   const std::vector<Limit>& limits() const { return limits_; }
   // For what no endpoint has, in learn and audit; null: straight.
@@ -252,6 +255,7 @@ class Snapshot {
   std::vector<Endpoint> endpoints_;
   std::unique_ptr<credentials::BindingSet> bindings_;
   Inbound inbound_;
+  std::set<std::string> stored_secrets_;
   std::unique_ptr<const Tags> tags_;
   std::vector<Limit> limits_;
   std::vector<std::unique_ptr<UpstreamProxy>> proxies_;
