@@ -40,7 +40,7 @@ struct Flags {
   std::string url, ca_file, token_file, data, output = "table";
   std::string application, function, name, file, key_file, ends_after, decision, kind, execution, since, until;
   std::uint64_t version = 0;
-  bool follow = false;
+  bool follow = false, drop_old = false;
 };
 
 // What guards and functions have said reaches a terminal by no other way.
@@ -434,11 +434,15 @@ class Administration {
       body += *text + "\n";
     }
     const auto reply = call({.method = "PUT",
-                             .target = of_application("/ca"),
+                             .target = of_application("/ca") + (flags_->drop_old ? "?old=drop" : ""),
                              .body = std::move(body),
                              .content_type = "application/x-pem-file"});
     if (const int wrong = judge(reply); wrong != 0) return wrong;
-    std::printf("the new CA is trusted now, and signs in a day: give functions what app get-ca prints until then\n");
+    std::printf("%s\n", flags_->drop_old
+                            ? "the new CA signs now, and none before it is trusted any more: give functions what app "
+                              "get-ca prints, and start again those that run"
+                            : "the new CA is trusted now, and signs in a day: give functions what app get-ca prints "
+                              "until then");
     return 0;
   }
 
@@ -723,6 +727,8 @@ class Commands {
     put_ca->add_option("FILE", flags_->file,
                        "The CA's certificate and what leads to its root (PEM); default: a new one");
     put_ca->add_option("--key", flags_->key_file, "Its private key (PEM)")->type_name("FILE");
+    put_ca->add_flag("--drop-old", flags_->drop_old,
+                     "After a compromise: it signs at once, and none before it is trusted any more");
     const auto need = [this](CLI::App* command) { need_application(command); };
     add_document(*app, "-graph", "the application graph", need,
                  [](const Administration& to) { return to.of_application("/graph"); });

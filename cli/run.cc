@@ -17,8 +17,7 @@
 #include "base/harden.h"
 #include "base/limits.h"
 #include "base/read_file.h"
-#include "ca/trust.h"
-#include "ca/trust_environment.h"
+#include "cli/command_trust.h"
 #include "cli/run_local.h"
 #include "policy-engine/credentials/binding.h"
 #include "policy-engine/credentials/secret.h"
@@ -144,79 +143,31 @@ class Surroundings {
  public:
   static Result<Surroundings> make(const std::filesystem::path& directory, const std::string& ca_pem,
                                    const guard::PolicyFile& policy, bool runtime_api) {
-    Surroundings made;
+    Result<CommandTrust> trust = CommandTrust::make(directory, ca_pem, environ);
+    if (!trust) return std::unexpected(trust.error());
+    Surroundings made(std::move(*trust));
     if (runtime_api) {
       made.set_["AWS_LAMBDA_RUNTIME_API"] =
           std::string(guard::kRuntimeApiHost) + ":" + std::to_string(guard::kRuntimeApiPort);
     }
-    std::string roots;
-    for (const char* file : ca::kSystemRootFiles) {
-      Result<std::string> text = read_file(file, limits::kTrustBundleBytesMax);
-      if (text) {
-        roots = std::move(*text);
-        break;
-      }
-    }
-    Result<ca::TrustFiles> files = ca::make_trust_files(roots, ca_pem);
-    if (!files) return std::unexpected(files.error());
-    ca::TrustPaths paths;
-    paths.bundle = directory / "ca-bundle.pem";
-    paths.ca = directory / "ca.pem";
-    paths.java_store = directory / "cacerts.p12";
-    paths.php_ini_directory = directory / "php";
-    paths.merge_directory = directory;
-    std::error_code ignored;
-    std::filesystem::create_directory(paths.php_ini_directory, ignored);
-    const std::pair<std::string, std::string_view> contents[] = {
-        {paths.bundle, files->bundle_pem},
-        {paths.ca, files->ca_pem},
-        {paths.java_store, files->java_store},
-    };
-    for (const auto& [path, text] : contents) {
-      Result<void> written = write_file(path, text, 0400);
-      if (!written) return std::unexpected(written.error());
-    }
-    Result<void> ini = write_file(paths.php_ini_directory + "/sallyport.ini", ca::php_ini(paths.bundle), 0400);
-    if (!ini) return std::unexpected(ini.error());
     // Names are the guard's to resolve, also those that this machine's hosts file has: one that leads to this machine's
     // loopback would otherwise end at the command's own.
     const std::string hosts = directory / "hosts";
     Result<void> named = write_file(hosts, hosts_text(), 0444);
     if (!named) return std::unexpected(named.error());
     made.binds.push_back({hosts, "/etc/hosts"});
-    made.trust(paths, ca_pem);
+    for (const run::Bind& bind : made.trust.binds) made.binds.push_back(bind);
+    for (const auto& [name, value] : made.trust.variables) made.set_[name] = value;
     made.hold_placeholders(policy);
-    // Clients that read no variable find the CA where the system keeps its roots.
-    for (const char* file : ca::kSystemRootFiles) made.binds.push_back({paths.bundle, file});
-    made.binds.push_back({paths.java_store, "/etc/ssl/certs/java/cacerts"});
     return made;
   }
 
+  CommandTrust trust;
   std::vector<std::string> environment;
   std::vector<run::Bind> binds;
-  std::vector<std::string> warnings;
 
  private:
-  void trust(const ca::TrustPaths& paths, const std::string& ca_pem) {
-    ca::TrustEnvironment trust = ca::trust_environment(paths, environ);
-    for (const ca::TrustMerge& merge : trust.merges) {
-      Result<std::string> theirs = read_file(merge.user_path, limits::kTrustBundleBytesMax);
-      Result<std::string> both = theirs ? ca::add_to_bundle(*theirs, ca_pem) : std::unexpected(theirs.error());
-      Result<void> written = both ? write_file(merge.merged_path, *both, 0400) : std::unexpected(both.error());
-      for (const std::string& variable : merge.variables) {
-        if (written) {
-          set_[variable] = merge.merged_path;
-        } else {
-          warnings.push_back(variable + " is left as it is, and clients that obey it will not trust the guard: " +
-                             written.error().text);
-        }
-      }
-    }
-    for (const std::string& variable : trust.kept) {
-      warnings.push_back(variable + " is left as it is: clients that obey it may not trust the guard");
-    }
-    for (auto& [name, value] : trust.variables) set_[name] = std::move(value);
-  }
+  explicit Surroundings(CommandTrust given) : trust(std::move(given)) {}
 
   // Placeholders instead of credentials: the variable that a secret came from is not for the command.
   void hold_placeholders(const guard::PolicyFile& policy) {
@@ -435,7 +386,14 @@ int guard_command(const Flags& flags, run::GuardedCommand& command, const std::f
   Result<Surroundings> surroundings = Surroundings::make(directory, trusted, policy, !flags.runtime_api.empty());
   if (!surroundings) return complain(kExitGuardFailed, surroundings.error().text);
   if (!flags.quiet) {
-    for (const std::string& warning : surroundings->warnings) complain(0, "warning: " + warning);
+    for (const std::string& warning : surroundings->trust.warnings) complain(0, "warning: " + warning);
+  }
+
+  if (given_by_controller(flags)) {
+    options.membership->on_trusted([&trust = surroundings->trust](const std::string& pem) {
+      // The files before stay, and with them who is trusted: the command can then only refuse the guard.
+      if (Result<void> put = trust.put(pem); !put) complain(0, put.error().text);
+    });
   }
 
   auto guard = guard::Guard::create(options, policy, std::move(*authority));

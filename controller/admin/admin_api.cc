@@ -188,7 +188,12 @@ struct AdminApi::Call {
   }
 
   // Certificates and key stand in one body; where that is empty the controller makes them.
-  AdminAnswer put_ca() const { return done(controller.put_ca(application(), request.body, request.body, who)); }
+  AdminAnswer put_ca() const {
+    const std::string* const old = find("old");
+    if (old != nullptr && *old != "keep" && *old != "drop") return problem(400, "old: keep or drop is wanted");
+    const auto fate = old != nullptr && *old == "drop" ? Controller::OldCa::drop : Controller::OldCa::keep;
+    return done(controller.put_ca(application(), request.body, request.body, fate, who));
+  }
 
   AdminAnswer make_token() const {
     v1alpha1::TokenRequest wanted;

@@ -100,7 +100,7 @@ Result<void> Controller::load() {
     if (with_ca.contains(name)) continue;
     auto made = make_tenant_ca(name, now);
     if (!made) return std::unexpected(made.error());
-    if (auto kept = keep_ca(*application, std::move(*made)); !kept) return kept;
+    if (auto kept = keep_ca(*application, std::move(*made), OldCa::keep); !kept) return kept;
   }
   return store_.replay(now - memory(), [this](Store::Entry&& entry) -> Result<void> {
     Application* const application = find(entry.events ? entry.events->application : entry.decided->application);
@@ -118,7 +118,7 @@ std::chrono::milliseconds Controller::memory() const {
 Controller::Application& Controller::add_application(const std::string& name) {
   const std::unique_lock lock(applications_mutex_);
   auto& application = applications_[name];
-  if (!application) application = std::make_unique<Application>(name, journal_, alarms_, options_.budgets);
+  if (!application) application = std::make_unique<Application>(name, journal_, alarms_, options_);
   return *application;
 }
 
@@ -137,6 +137,7 @@ const Controller::Given& Controller::give(Application& application, const std::s
     given.generation = ++generation_;
     Envelope envelope;
     *envelope.mutable_update() = application.catalog.update_of(function, given.generation, clock_.now());
+    envelope.mutable_update()->set_trusted(application.ca.trusted());
     given.envelope = std::make_shared<const SharedEnvelope>(envelope);
   }
   return given;
@@ -253,9 +254,11 @@ void Controller::look_after_store(Time now) {
 void Controller::look_after_cas(Time now) {
   for (const std::string& name : applications()) {
     Application& application = *find(name);
+    const std::string before = application.ca.trusted();
     for (const std::uint64_t number : application.ca.over(now)) {
       if (store_.drop_secret(name, tenant_ca_name(number))) application.ca.drop(number);
     }
+    if (application.ca.trusted() != before) distribute_to_all(application);
   }
 }
 

@@ -23,6 +23,7 @@
 #include "controller/core/catalog.h"
 #include "controller/core/clock.h"
 #include "controller/core/member.h"
+#include "controller/core/signing_budget.h"
 #include "controller/core/tenant_ca.h"
 #include "controller/core/tracker.h"
 #include "controller/link/links.h"
@@ -38,6 +39,7 @@ struct ControllerOptions {
   std::chrono::hours retention{30 * 24};  // of events and alarms
   std::uint64_t store_bytes_max = limits::kStoreBytesMax;
   Tracker::Budgets budgets = {};
+  SigningBudget::Rates signing = {};
   std::function<void(const std::string&)> say;  // a line for a person, from any thread
   // What asks Kubernetes about service accounts' tokens; null: they are not believed. Stopped before any link ends.
   TokenReviewer* reviewer = nullptr;
@@ -97,8 +99,10 @@ class Controller final : public LinkHandler {
   // What the application's functions have to trust, in PEM.
   Result<std::string> trusted(const std::string& application) const;
   // Another CA for it, which signs in limits::kTenantCaSettle; the one before is trusted until nothing of it is good.
+  // Or, after a compromise, at once: nothing before it is trusted any more, and guards ask for certificates of it.
+  enum class OldCa : std::uint8_t { keep, drop };
   // Both empty: one is made. PEM: its certificate and what leads to its root, and its key.
-  Result<void> put_ca(const std::string& application, std::string_view certificates, std::string_view key,
+  Result<void> put_ca(const std::string& application, std::string_view certificates, std::string_view key, OldCa old,
                       const std::string& who);
   Result<MadeToken> make_token(const std::string& application, const std::string& function, std::optional<Time> ends,
                                const std::string& who);
@@ -120,10 +124,11 @@ class Controller final : public LinkHandler {
     std::shared_ptr<const SharedEnvelope> envelope;
   };
   struct Application {
-    Application(const std::string& name, JournalWriter& journal, AlarmBook& alarms, const Tracker::Budgets& budgets)
-        : catalog(name), tracker(name, journal, alarms, budgets) {}
+    Application(const std::string& name, JournalWriter& journal, AlarmBook& alarms, const ControllerOptions& options)
+        : catalog(name), signing(options.signing), tracker(name, journal, alarms, options.budgets) {}
     Catalog catalog;
     TenantCa ca;
+    SigningBudget signing;
     Tracker tracker;
     std::mutex given_mutex;  // held while it is sent: nobody gets an older one after a newer one
     std::map<std::string, Given, std::less<>> given;
@@ -173,7 +178,7 @@ class Controller final : public LinkHandler {
   Result<Put> put_checked(Document document, std::uint64_t after, const std::string& who);
   Result<void> take_effect(Application& application, const Document& document);
   Result<void> put_new_key(const std::string& application);
-  Result<void> keep_ca(Application& application, ca::Authority authority);
+  Result<void> keep_ca(Application& application, ca::Authority authority, OldCa old);
   Result<void> audit(const std::string& who, const std::string& what, const std::string& about,
                      const std::string& detail = {});
 

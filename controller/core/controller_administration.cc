@@ -63,14 +63,15 @@ Result<void> Controller::create_application(const std::string& name, const std::
   if (auto key = put_new_key(name); !key) return key;
   auto made = make_tenant_ca(name, clock_.now());
   if (!made) return std::unexpected(made.error());
-  return keep_ca(*find(name), std::move(*made));
+  return keep_ca(*find(name), std::move(*made), OldCa::keep);
 }
 
 // The first signs at once: nothing can have been made below another.
-Result<void> Controller::keep_ca(Application& application, ca::Authority authority) {
+Result<void> Controller::keep_ca(Application& application, ca::Authority authority, OldCa old) {
   const std::uint64_t newest = application.ca.newest();
   const Time now = clock_.now();
-  StoredTenantCa ca{newest + 1, std::move(authority), newest == 0 ? now : now + limits::kTenantCaSettle};
+  const bool alone = newest == 0 || old == OldCa::drop;
+  StoredTenantCa ca{newest + 1, std::move(authority), alone ? now : now + limits::kTenantCaSettle, alone};
   auto row = write_tenant_ca(application.catalog.application(), ca);
   if (!row) return std::unexpected(row.error());
   if (auto put = store_.put_secret(*row); !put) return put;
@@ -79,11 +80,11 @@ Result<void> Controller::keep_ca(Application& application, ca::Authority authori
 }
 
 Result<void> Controller::put_ca(const std::string& application, std::string_view certificates, std::string_view key,
-                                const std::string& who) {
+                                OldCa old, const std::string& who) {
   const std::lock_guard lock(admin_mutex_);
   const auto known = need(application);
   if (!known) return std::unexpected(known.error());
-  if ((*known)->ca.size() >= limits::kTenantCasMax) {
+  if (old == OldCa::keep && (*known)->ca.size() >= limits::kTenantCasMax) {
     return fail(ErrorSource::controller, ErrorKind::limit,
                 "there are " + std::to_string(limits::kTenantCasMax) +
                     " CAs already; those that were replaced go once nothing below them is good any more");
@@ -97,8 +98,15 @@ Result<void> Controller::put_ca(const std::string& application, std::string_view
   if (X509_get_pathlen(authority->certificate()) == 0) {
     return invalid("guards get CAs of their own below this one, and its pathLenConstraint of 0 allows none");
   }
-  if (auto audited = audit(who, "put another CA for", application); !audited) return audited;
-  return keep_ca(**known, std::move(*authority));
+  // Dropping it would be a promise that nobody keeps: who trusts the root trusts whatever is below it.
+  if (old == OldCa::drop && (*known)->ca.has_signed_below(authority->trust_pem(), now)) {
+    return invalid("the new CA has the root of one before it, and who trusts that root would go on trusting both");
+  }
+  const char* const what = old == OldCa::drop ? "put another CA, and drop those before it, for" : "put another CA for";
+  if (auto audited = audit(who, what, application); !audited) return audited;
+  if (auto kept = keep_ca(**known, std::move(*authority), old); !kept) return kept;
+  distribute_to_all(**known);
+  return {};
 }
 
 Result<std::string> Controller::trusted(const std::string& application) const {

@@ -14,6 +14,7 @@ namespace {
 using namespace std::chrono_literals;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::Optional;
 
 // A way to guards that keeps what is said to them.
@@ -86,11 +87,11 @@ class Certificates : public ::testing::Test {
     std::filesystem::remove_all(folder_);
   }
 
-  void start() {
+  void start(SigningBudget::Rates signing = {}) {
     controller_.reset();
     store_.reset();
     store_ = std::move(*SqliteStore::open(folder_));
-    controller_ = std::move(*Controller::start(*store_, {.say = [](const std::string&) {}}));
+    controller_ = std::move(*Controller::start(*store_, {.signing = signing, .say = [](const std::string&) {}}));
   }
   void put(DocumentKind kind, const std::string& text, const std::string& function = {}) {
     Document document;
@@ -101,6 +102,11 @@ class Certificates : public ::testing::Test {
     const auto done = controller_->put_document(std::move(document), 0, "test");
     ASSERT_TRUE(done) << done.error().text;
     EXPECT_GT(done->version, 0U) << done->diagnostics.at(0).to_string();
+  }
+
+  Result<void> put_ca(const std::string& application, std::string_view certificates, std::string_view key,
+                      Controller::OldCa old = Controller::OldCa::keep) {
+    return controller_->put_ca(application, certificates, key, old, "test");
   }
 
   // What a guard of the function is given for its request.
@@ -116,8 +122,10 @@ class Certificates : public ::testing::Test {
     controller_->connected(way_, link_, std::move(wanted));
     const v1alpha1::Registered registered = way_.heard(link_, v1alpha1::Envelope::kRegistered).registered();
     id_ = registered.guard_id();
+    trusted_ = update_trusted();
     return registered.certificate();
   }
+  std::string update_trusted() { return way_.heard(link_, v1alpha1::Envelope::kUpdate).update().trusted(); }
   v1alpha1::Renewed renew() {
     v1alpha1::Envelope envelope;
     envelope.mutable_renew()->set_certificate_request(request_);
@@ -142,16 +150,17 @@ class Certificates : public ::testing::Test {
   std::string request_ = *ca::make_certificate_request(nullptr, key_.get());
   std::uint64_t links_ = 0;
   LinkId link_{};
-  std::string id_;
+  std::string id_, trusted_;
 };
 
 TEST_F(Certificates, AGuardIsGivenOneForTheHostsOfItsFunctionAlone) {
   const v1alpha1::Renewed front = join("front", request_);
   EXPECT_THAT(hosts_of(front), Optional(ElementsAre("api.example.com")));
-  EXPECT_EQ(front.trusted(), *controller_->trusted("shop"));
-  EXPECT_THAT(front.certificates(), HasSubstr(front.trusted()));
+  const std::string trusted = *controller_->trusted("shop");
+  EXPECT_EQ(trusted_, trusted);
+  EXPECT_THAT(front.certificates(), HasSubstr(trusted));
   const auto authority = read(front);
-  EXPECT_EQ(authority->trust_pem(), front.trusted());
+  EXPECT_EQ(authority->trust_pem(), trusted);
   EXPECT_NEAR(static_cast<double>((authority->not_after() - today()).count()), 24 * 3600, 60);
   EXPECT_EQ(front.certificate_ends().seconds(), authority->not_after().time_since_epoch().count());
   EXPECT_THAT(hosts_of(join("back", request_)), Optional(ElementsAre("bank.example")));
@@ -201,20 +210,63 @@ TEST_F(Certificates, AnotherCaIsTrustedBeforeItSigns) {
   const std::string before = *controller_->trusted("shop");
   const auto outside = ca::Authority::create_root(nullptr, {.name = "Outside"}, today());
   const auto key = ca::private_key_pem(outside->key());
-  ASSERT_TRUE(controller_->put_ca("shop", outside->certificate_pem(), ca::bio_view(key->get()), "test"));
+  ASSERT_TRUE(put_ca("shop", outside->certificate_pem(), ca::bio_view(key->get())));
   EXPECT_EQ(*controller_->trusted("shop"), before + outside->trust_pem());
   const v1alpha1::Renewed given = join("front", request_);
   EXPECT_EQ(read(given)->trust_pem(), before);
-  EXPECT_EQ(given.trusted(), before + outside->trust_pem());
+  EXPECT_EQ(trusted_, before + outside->trust_pem());
   start();
   EXPECT_EQ(*controller_->trusted("shop"), before + outside->trust_pem());
-  ASSERT_TRUE(controller_->put_ca("shop", "", "", "test"));
+  ASSERT_TRUE(put_ca("shop", "", ""));
   const auto below = outside->issue_intermediate("Below", {}, 24h, today());
   const auto below_key = ca::private_key_pem(below->key());
-  EXPECT_FALSE(controller_->put_ca("shop", below->certificate_pem(), ca::bio_view(below_key->get()), "test"));
-  EXPECT_FALSE(controller_->put_ca("shop", before, ca::bio_view(key->get()), "test")) << "another's key";
-  EXPECT_FALSE(controller_->put_ca("shop", "", ca::bio_view(key->get()), "test"));
-  EXPECT_FALSE(controller_->put_ca("none", "", "", "test"));
+  EXPECT_FALSE(put_ca("shop", below->certificate_pem(), ca::bio_view(below_key->get())));
+  EXPECT_FALSE(put_ca("shop", before, ca::bio_view(key->get()))) << "another's key";
+  EXPECT_FALSE(put_ca("shop", "", ca::bio_view(key->get())));
+  EXPECT_FALSE(put_ca("none", "", ""));
+}
+
+TEST_F(Certificates, OneThatDropsTheOldSignsAtOnceAndStandsAloneAlsoAfterARestart) {
+  const std::string before = *controller_->trusted("shop");
+  ASSERT_EQ(read(join("front", request_))->trust_pem(), before);
+  ASSERT_TRUE(put_ca("shop", "", ""));  // waits to sign, and goes with the other
+  update_trusted();
+  ASSERT_TRUE(put_ca("shop", "", "", Controller::OldCa::drop));
+  const std::string after = *controller_->trusted("shop");
+  EXPECT_EQ(update_trusted(), after) << "guards are told";
+  EXPECT_THAT(after, Not(HasSubstr(before)));
+  EXPECT_EQ(read(renew())->trust_pem(), after);
+  start();
+  EXPECT_EQ(*controller_->trusted("shop"), after);
+  EXPECT_EQ(read(join("front", request_))->trust_pem(), after);
+  EXPECT_TRUE(controller_->alarm_counts().empty());
+  const auto audit = store_->audited({}, 100);
+  ASSERT_TRUE(audit);
+  EXPECT_TRUE(std::ranges::any_of(*audit, [](const AuditRow& row) { return row.what.contains("drop those before"); }));
+}
+
+TEST_F(Certificates, WhatHasSignedIsNotDroppedForOneWithTheSameRoot) {
+  const auto outside = ca::Authority::create_root(nullptr, {.name = "Outside"}, today());
+  const auto key = ca::private_key_pem(outside->key());
+  const auto drop = Controller::OldCa::drop;
+  ASSERT_TRUE(put_ca("shop", outside->certificate_pem(), ca::bio_view(key->get())));
+  ASSERT_TRUE(put_ca("shop", outside->certificate_pem(), ca::bio_view(key->get()), drop)) << "it has only waited";
+  EXPECT_EQ(*controller_->trusted("shop"), outside->trust_pem());
+  const auto refused = put_ca("shop", outside->certificate_pem(), ca::bio_view(key->get()), drop);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().text, HasSubstr("the root of one before it"));
+}
+
+TEST_F(Certificates, WhoComesAsAnotherGuardEachTimeHindersNoOtherFunction) {
+  start({.per_second = 0.001, .burst = 0.05});
+  std::string refusal;
+  for (int i = 0; i < 5'000 && refusal.empty(); ++i) {
+    id_.clear();
+    refusal = join("front", request_).refusal();
+  }
+  EXPECT_THAT(refusal, HasSubstr("more certificates than"));
+  EXPECT_TRUE(controller_->alarm_counts().contains({"shop", "certificate-flood"}));
+  EXPECT_THAT(hosts_of(join("back", request_)), Optional(ElementsAre("bank.example")));
 }
 
 TEST(TenantCa, TheOldOneGoesWhenNothingOfItIsGoodAnyMore) {

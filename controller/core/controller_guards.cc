@@ -158,6 +158,15 @@ std::optional<v1alpha1::Renewed> Controller::certify(Application& application, M
   const Time now = clock_.now();
   v1alpha1::Renewed out;
   const std::string id = to_hex(std::span(member.id).first(8));
+  const auto refuse = [&](std::string_view alarm, const std::string& text) {
+    out.set_refusal(text);
+    raise(member.application, alarm, member.function, "", text);
+    return out;
+  };
+  if (!application.signing.has_some(member.function, now)) {
+    return refuse("certificate-flood", "guards of its function ask for more certificates than the controller makes");
+  }
+  const auto before = SigningBudget::spent_so_far();
   const auto key = member.take_certificate(now, request);
   const auto given =
       !key ? std::unexpected(key.error())
@@ -165,14 +174,10 @@ std::optional<v1alpha1::Renewed> Controller::certify(Application& application, M
                  {*key, "guard " + id + " of " + member.application + "/" + member.function,
                   application.catalog.permitted_hosts(member.function), application.catalog.certificate_lifetime()},
                  now);
-  if (given) {
-    out.set_certificates(given->certificates);
-    out.mutable_certificate_ends()->set_seconds(given->ends.time_since_epoch().count());
-    out.set_trusted(application.ca.trusted());
-  } else {
-    out.set_refusal(given.error().text);
-    raise(member.application, "certificate-refused", member.function, "", given.error().text);
-  }
+  application.signing.charge(member.function, SigningBudget::spent_so_far() - before, now);
+  if (!given) return refuse("certificate-refused", given.error().text);
+  out.set_certificates(given->certificates);
+  out.mutable_certificate_ends()->set_seconds(given->ends.time_since_epoch().count());
   return out;
 }
 

@@ -44,7 +44,7 @@ Result<StoredTenantCa> read_tenant_ca(const SecretRow& row, Time now) {
   OPENSSL_cleanse(keys.mutable_key()->data(), keys.key().size());
   if (!authority) return std::unexpected(authority.error());
   return StoredTenantCa{*tenant_ca_number(row.name), std::move(*authority),
-                        Time(std::chrono::milliseconds(keys.signs_from_ms()))};
+                        Time(std::chrono::milliseconds(keys.signs_from_ms())), keys.alone()};
 }
 
 Result<SecretRow> write_tenant_ca(const std::string& application, const StoredTenantCa& ca) {
@@ -54,6 +54,7 @@ Result<SecretRow> write_tenant_ca(const std::string& application, const StoredTe
   keys.set_certificates(ca.authority.certificate_pem());
   keys.set_key(std::string(ca::bio_view(key->get())));
   keys.set_signs_from_ms(ca.signs_from.time_since_epoch().count());
+  keys.set_alone(ca.alone);
   std::string text = keys.SerializeAsString();
   auto value = credentials::Secret::copy_of(text);
   OPENSSL_cleanse(text.data(), text.size());
@@ -64,7 +65,8 @@ Result<SecretRow> write_tenant_ca(const std::string& application, const StoredTe
 
 void TenantCa::put(StoredTenantCa ca) {
   const std::lock_guard lock(mutex_);
-  all_.insert_or_assign(ca.number, Signing{std::move(ca.authority), ca.signs_from});
+  const std::uint64_t number = ca.number;
+  all_.insert_or_assign(number, std::move(ca));
 }
 
 void TenantCa::drop(std::uint64_t number) {
@@ -79,30 +81,45 @@ std::uint64_t TenantCa::newest() const {
 
 std::size_t TenantCa::size() const {
   const std::lock_guard lock(mutex_);
-  return all_.size();
+  return static_cast<std::size_t>(std::distance(first(), all_.end()));
 }
 
-// The newest whose time has come; before that of any, the oldest.
-TenantCa::All::const_iterator TenantCa::signing(Time now) const {
+// The newest that stands alone; where none does, the oldest.
+TenantCa::All::const_iterator TenantCa::first() const {
   for (auto each = all_.end(); each != all_.begin();) {
-    if ((--each)->second.signs_from <= now) return each;
+    if ((--each)->second.alone) return each;
   }
   return all_.begin();
+}
+
+// The newest whose time has come; before that of any, the oldest that is trusted.
+TenantCa::All::const_iterator TenantCa::signing(Time now) const {
+  for (auto each = all_.end(); each != first();) {
+    if ((--each)->second.signs_from <= now) return each;
+  }
+  return first();
+}
+
+bool TenantCa::has_signed_below(const std::string& trust_pem, Time now) const {
+  const std::lock_guard lock(mutex_);
+  return std::ranges::any_of(all_, [&](const auto& each) {
+    return each.second.signs_from <= now && each.second.authority.trust_pem() == trust_pem;
+  });
 }
 
 std::vector<std::uint64_t> TenantCa::over(Time now) const {
   const std::lock_guard lock(mutex_);
   std::vector<std::uint64_t> out;
-  const auto last = signing(now);
-  if (last == all_.end() || last->second.signs_from + limits::kGuardCertificateLifetime > now) return out;
-  for (auto each = all_.begin(); each != last; ++each) out.push_back(each->first);
+  auto end = signing(now);
+  if (end != all_.end() && end->second.signs_from + limits::kGuardCertificateLifetime > now) end = first();
+  for (auto each = all_.begin(); each != end; ++each) out.push_back(each->first);
   return out;
 }
 
 std::string TenantCa::trusted() const {
   const std::lock_guard lock(mutex_);
   std::string out;
-  for (const auto& [number, each] : all_) out += each.authority.trust_pem();
+  for (auto each = first(); each != all_.end(); ++each) out += each->second.authority.trust_pem();
   return out;
 }
 

@@ -1,7 +1,8 @@
 #pragma once
 // The CAs of one application, below which each guard has an intermediate of its own. As a rule there is one. While
 // another takes its place both are trusted: the new one signs once functions have had time to learn of it, and the old
-// one goes when nothing that it has signed is good any more. Storing is for its owner. Any thread.
+// one goes when nothing that it has signed is good any more. One that stands alone ends the trust in all before it at
+// once. Storing is for its owner. Any thread.
 
 #include <cstdint>
 #include <map>
@@ -28,6 +29,7 @@ struct StoredTenantCa {
   std::uint64_t number = 0;
   ca::Authority authority;
   Time signs_from;
+  bool alone = false;
 };
 // ErrorKind::invalid: what lies in the store is none.
 Result<StoredTenantCa> read_tenant_ca(const SecretRow& row, Time now);
@@ -39,8 +41,10 @@ class TenantCa {
   void put(StoredTenantCa ca);
   void drop(std::uint64_t number);
   std::uint64_t newest() const;  // 0: there is none
-  std::size_t size() const;
-  // The numbers of those below which nothing is good any more.
+  std::size_t size() const;      // of those that are trusted
+  // Whether one that has signed has this root.
+  bool has_signed_below(const std::string& trust_pem, Time now) const;
+  // The numbers of those below which nothing is good any more, and of those that are not trusted.
   std::vector<std::uint64_t> over(Time now) const;
   // What functions have to trust, in PEM.
   std::string trusted() const;
@@ -59,11 +63,8 @@ class TenantCa {
   Result<Given> sign(const Wanted& wanted, Time now) const;
 
  private:
-  struct Signing {
-    ca::Authority authority;
-    Time signs_from;
-  };
-  using All = std::map<std::uint64_t, Signing>;
+  using All = std::map<std::uint64_t, StoredTenantCa>;
+  All::const_iterator first() const;  // that is trusted
   All::const_iterator signing(Time now) const;
 
   mutable std::mutex mutex_;  // also of OpenSSL's work with the keys

@@ -22,6 +22,13 @@ void MemberCertificate::want(ca::PermittedHosts hosts, ca::TimePoint now) {
   if (authority_ && authority_->permitted() != wanted_) ask_at_ = std::min(ask_at_, now);
 }
 
+bool MemberCertificate::trust(const std::string& pem, ca::TimePoint now) {
+  if (pem.empty() || pem == trusted_) return false;
+  trusted_ = pem;
+  if (authority_ && !trusts(*authority_)) ask_at_ = std::min(ask_at_, now);
+  return true;
+}
+
 bool MemberCertificate::settle(ca::TimePoint now) {
   if (offered_) {
     const auto offered = *std::exchange(offered_, std::nullopt);
@@ -30,16 +37,12 @@ bool MemberCertificate::settle(ca::TimePoint now) {
                     : ca::Authority::of_key(lib_, {"the controller's certificate", offered.certificates()},
                                             ca::share(key_.get()), now);
     refusal_ = read ? "" : read.error().text;
-    if (read) {
-      next_ = std::move(*read);
-      next_trusted_ = offered.trusted();
-    }
+    if (read) next_ = std::move(*read);
   }
-  // One for another policy, which is on its way, as a rule.
-  if (!next_ || !ca::covers(next_->permitted(), wanted_)) return false;
+  // One for another policy, or below another root, which is on its way, as a rule.
+  if (!next_ || !ca::covers(next_->permitted(), wanted_) || !trusts(*next_)) return false;
   authority_ = std::move(*next_);
   next_.reset();
-  trusted_ = next_trusted_.empty() ? authority_->trust_pem() : std::move(next_trusted_);
   ask_at_ = now + (authority_->not_after() - now) / 2;
   return true;
 }
@@ -48,7 +51,8 @@ bool MemberCertificate::fits() const { return authority_ && ca::covers(authority
 
 void MemberCertificate::asked(ca::TimePoint now) {
   auto wait = limits::kCertificateRetryMin;
-  if (fits()) wait = std::clamp((authority_->not_after() - now) / 8, wait, limits::kCertificateRetryMax);
+  if (fits() && trusts(*authority_))
+    wait = std::clamp((authority_->not_after() - now) / 8, wait, limits::kCertificateRetryMax);
   ask_at_ = now + wait;
 }
 

@@ -23,16 +23,19 @@ class MemberCertificate {
   void offer(controller::v1alpha1::Renewed offered) { offered_ = std::move(offered); }
   // A policy is for these hosts from now on: a certificate that is not for just them is to be replaced.
   void want(ca::PermittedHosts hosts, ca::TimePoint now);
-  // Puts in force what was offered, once it is for all hosts that are wanted. True: there is another certificate. One
-  // that is refused or can't be used leaves the one before.
+  // What functions trust from now on, in PEM: a certificate that leads to none of it is to be replaced. True: it is
+  // other than before. Nothing: it is not said, and stays.
+  bool trust(const std::string& pem, ca::TimePoint now);
+  // Puts in force what was offered, once it is for all hosts that are wanted, and trusted. True: there is another
+  // certificate. One that is refused or can't be used leaves the one before.
   bool settle(ca::TimePoint now);
   // Whether what is in force is for all hosts that are wanted. It may have expired: then none of them is served.
   bool fits() const;
 
   // Null: none has come.
   const ca::Authority* authority() const { return authority_ ? &*authority_ : nullptr; }
-  // What functions have to trust, in PEM.
-  const std::string& trusted() const { return trusted_; }
+  // What functions have to trust, in PEM. Without an authority(): as far as it is known.
+  std::string trusted() const { return trusted_.empty() && authority_ ? authority_->trust_pem() : trusted_; }
   // Why there is no newer one, for a person. Empty: it is not known that there is none.
   const std::string& refusal() const { return refusal_; }
   bool expired(ca::TimePoint now) const { return authority_ && now >= authority_->not_after(); }
@@ -42,6 +45,9 @@ class MemberCertificate {
   void asked(ca::TimePoint now);
 
  private:
+  bool trusts(const ca::Authority& authority) const {
+    return trusted_.empty() || trusted_.contains(authority.trust_pem());
+  }
   MemberCertificate(OSSL_LIB_CTX* lib, ca::EvpPkeyPtr key, std::string request)
       : lib_(lib), key_(std::move(key)), request_(std::move(request)) {}
 
@@ -51,7 +57,6 @@ class MemberCertificate {
   ca::PermittedHosts wanted_ = std::vector<std::string>();
   std::optional<controller::v1alpha1::Renewed> offered_;
   std::optional<ca::Authority> next_;  // read from an offer, and not for all that is wanted
-  std::string next_trusted_;
   std::optional<ca::Authority> authority_;
   std::string trusted_, refusal_;
   ca::TimePoint ask_at_{};

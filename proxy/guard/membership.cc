@@ -235,7 +235,11 @@ void Membership::read_pending(std::unique_lock<std::mutex>& lock) {
   while (pending_) {
     link_api::Update update = std::move(*std::exchange(pending_, std::nullopt));
     const std::uint64_t generation = update.generation();
+    const std::string trusted = update.trusted();
+    // Also where the policy is refused: who is not trusted any more does not become so by that.
+    const bool other = certificate_ && certificate_->trust(trusted, today());
     lock.unlock();
+    if (other && put_trusted_) put_trusted_(trusted);
     UpdateLoad load = read(std::move(update));
     if (say_) {
       for (const document::Diagnostic& diagnostic : load.policy.diagnostics) say_(diagnostic.to_string());

@@ -35,6 +35,7 @@ class Membership {
   };
   using Put = std::function<void(const InForce&)>;
   using PutCertificate = std::function<void(std::shared_ptr<const std::string> pem)>;  // with what leads to its root
+  using PutTrusted = std::function<void(const std::string& pem)>;
   using Say = std::function<void(const std::string& text)>;
 
   // Without a certificate the guard has a CA of its own, and none is asked for.
@@ -56,6 +57,8 @@ class Membership {
   // have to trust.
   Result<ca::Authority> authority() const;
   std::string trusted() const;
+  // Told when that changes, from start() on, on the membership's thread; before the certificate that it is for.
+  void on_trusted(PutTrusted put) { put_trusted_ = std::move(put); }
   // From now on: what comes is put in force, or refused, on a thread of the membership's, and so is the end of its
   // lifetime. A policy is put in force once there is a certificate for its hosts. Until stop(), which returns when that
   // thread has ended.
@@ -107,6 +110,7 @@ class Membership {
   link::ControllerLink* link_ = nullptr;
   Put put_;
   PutCertificate put_certificate_;
+  PutTrusted put_trusted_;
   Say say_;
 
   mutable std::mutex mutex_;  // of all below

@@ -45,15 +45,15 @@ struct Tenant {
       return out;
     }
     out.set_certificates(*ca::chain_pem(made->get(), nullptr) + root.certificate_pem());
-    out.set_trusted(root.trust_pem());
     return out;
   }
 };
 
 class MemberCertificates : public ::testing::Test {
  protected:
-  // What becomes of the guard, in order: "certificate", "policy 3".
+  // What becomes of the guard, in order: "trusted", "certificate", "policy 3".
   void start() {
+    member.membership.on_trusted([this](const std::string& pem) { note("trusted " + pem); });
     member.membership.start(
         [this](const InForce& now) { note("policy " + std::to_string(now.terms->generation)); },
         [this](const std::string& text) { note(text); },
@@ -176,6 +176,60 @@ TEST_F(MemberCertificates, OneForThePolicyThatIsOnItsWayWaitsForIt) {
   ASSERT_TRUE(eventually([&] { return has("policy 2"); }));
   EXPECT_THAT(so_far().front(), HasSubstr("certificate for"));
   EXPECT_EQ(controller.renewals, 0U);
+}
+
+// The root of an application is replaced at once, as after a compromise.
+TEST_F(MemberCertificates, OneThatLeadsToNoTrustedRootIsReplacedAtOnce) {
+  begin({"a.example"});
+  const std::string request = *ca::make_certificate_request(nullptr, given->key());
+  const link_api::Renewed of_the_old = tenant.sign(request);
+  Tenant next;
+  next.hosts = {"a.example"};
+  {
+    const std::lock_guard lock(controller.mutex);
+    controller.on_certificate = [&](const std::string& asked) { return next.sign(asked); };
+  }
+  link_api::Update update = update_for(2, {"a.example"});
+  update.set_trusted(next.root.trust_pem());
+  controller.push(update);
+  ASSERT_TRUE(eventually([&] { return has("certificate for"); }));
+  EXPECT_EQ(so_far().front(), "trusted " + next.root.trust_pem()) << "before what functions are to take by it";
+  EXPECT_EQ(member.membership.trusted(), next.root.trust_pem());
+  EXPECT_EQ(member.membership.authority()->trust_pem(), next.root.trust_pem());
+  EXPECT_EQ(controller.refusal_of(2), "taken");
+  // What was signed before, and comes late.
+  controller.give(of_the_old);
+  std::this_thread::sleep_for(100ms);
+  EXPECT_EQ(member.membership.authority()->trust_pem(), next.root.trust_pem());
+  sign_nothing();
+}
+
+TEST_F(MemberCertificates, OneBelowARootThatIsNotTrustedYetWaitsForIt) {
+  begin({"a.example"});
+  link_api::Update update = update_for(2, {"a.example"});
+  update.set_trusted(tenant.root.trust_pem());
+  controller.push(update);
+  ASSERT_TRUE(eventually([&] { return controller.refusal_of(2) == "taken"; }));
+  Tenant next;
+  next.hosts = {"a.example"};
+  controller.give(next.sign(*ca::make_certificate_request(nullptr, given->key())));
+  std::this_thread::sleep_for(100ms);
+  EXPECT_FALSE(has("certificate for")) << "functions would not take it";
+  update.set_generation(3);
+  update.set_trusted(tenant.root.trust_pem() + next.root.trust_pem());
+  controller.push(update);
+  ASSERT_TRUE(eventually([&] { return has("certificate for"); }));
+}
+
+// Whom to trust is no less meant where the policy beside it can't be used.
+TEST_F(MemberCertificates, TheRootsOfAnUpdateThatIsRefusedCount) {
+  begin({"a.example"});
+  link_api::Update update = update_for(2, {"not a host"});
+  update.set_trusted("another root");
+  controller.push(update);
+  ASSERT_TRUE(eventually([&] { return has("trusted another root"); }));
+  ASSERT_TRUE(eventually([&] { return controller.renewals > 0; }));
+  EXPECT_FALSE(has("policy 2"));
 }
 
 TEST_F(MemberCertificates, ARefusalIsToldAndLeavesThePolicyAndTheCertificateBefore) {
