@@ -114,6 +114,15 @@ def test_after_a_compromise_the_old_ca_is_trusted_by_nothing_that_is_started(ben
     assert ["put another CA, and drop those before it, for"] == [e["what"] for e in audit if "another CA" in e["what"]]
 
 
+def test_one_that_waits_to_sign_is_trusted_by_what_is_started_from_then_on(bench, shop):
+    with guard.Session(bench, flags=flags(shop)) as session:
+        shop.do("app", "put-ca", "-a", "shop")
+        both = root(shop, "both.pem").read_text()
+        assert both.count("BEGIN CERTIFICATE") == 2
+        eventually(lambda: all(both in text for text in session.do(trust_files)), "the files are as before")
+        assert session.do(curl, HOST) == "200"
+
+
 def test_a_guard_that_was_away_gets_a_certificate_of_the_new_one_when_it_is_back(bench, shop):
     with guard.Session(bench, flags=flags(shop)) as session:
         assert session.do(curl, HOST) == "200"
