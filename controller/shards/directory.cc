@@ -146,7 +146,7 @@ Result<Replica> Directory::read(const std::string& id, std::string_view sealed) 
 
 void Directory::leave(const std::string& id) {
   // If this fails the announcement runs out by itself.
-  static_cast<void>(connection_.run({"EVAL", kLeave, "2", key("live"), key("replicas"), id}));
+  [[maybe_unused]] const auto left = connection_.run({"EVAL", kLeave, "2", key("live"), key("replicas"), id});
 }
 
 }  // namespace sallyport::controller

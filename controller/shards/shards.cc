@@ -218,13 +218,14 @@ void Shards::look() {
   looked_ = now;
   if (!calm_since_) calm_since_ = now;
   replicas_ = std::move(seen->replicas);
-  balance(now);
+  // A lease that has run out may be that of a controller which could not ask Redis either, and comes back to it.
+  balance(now, now - *calm_since_ >= limits::kStoreLeaseTime);
   say_what_is_held();
 }
 
 // Under the mutex. Whoever is below its share takes what is free, and whoever is above it gives up the rest, but only
 // while nothing is free: so shards move to where there is room, and never in a circle.
-void Shards::balance(Clock::time_point now) {
+void Shards::balance(Clock::time_point now, bool lapsed) {
   std::vector<bool> elsewhere(slots_.size());
   for (const Replica& replica : replicas_) {
     if (replica.id == id_) continue;
@@ -240,8 +241,6 @@ void Shards::balance(Clock::time_point now) {
     if (!elsewhere[shard] && slot.state != State::held) ++free;
   }
   if (free == 0) whole_ = true;
-  // A lease that has run out may be that of a controller which could not ask Redis either, and comes back to it.
-  const bool lapsed = now - *calm_since_ >= limits::kStoreLeaseTime;
   // Each begins elsewhere, so that several seldom try the same.
   const std::size_t first = std::hash<std::string>{}(id_) % slots_.size();
   for (std::size_t i = 0; i < slots_.size(); ++i) {

@@ -100,7 +100,7 @@ class Shards final : public LinkHandler {
   Shards(ShardsOptions options, std::unique_ptr<Directory> directory);
   void run();
   void look();
-  void balance(Clock::time_point now);
+  void balance(Clock::time_point now, bool lapsed);
   void take(unsigned shard, bool lapsed);
   void leave(unsigned shard);
   Result<std::unique_ptr<Parts>> open(unsigned shard, bool lapsed);

@@ -47,7 +47,7 @@ RedisLease::~RedisLease() {
   if (!thread_.joinable()) return;
   thread_.join();
   // If this fails the lease runs out by itself.
-  static_cast<void>(connection_.run({"EVAL", kGiveBack, "2", holder_key_, lease_key_, token_}));
+  [[maybe_unused]] const auto given = connection_.run({"EVAL", kGiveBack, "2", holder_key_, lease_key_, token_});
 }
 
 Result<bool> RedisLease::take(bool lapsed) {
