@@ -426,8 +426,8 @@ void Guard::write_draft() {
   }
 }
 
-WorkerTotals Guard::totals() const {
-  WorkerTotals totals;
+Totals Guard::totals() const {
+  Totals totals;
   for (const auto& worker : workers_) {
     WorkerCounters& counters = worker->counters();
     totals.connections_accepted += counters.connections_accepted.load(std::memory_order_relaxed);
@@ -438,6 +438,7 @@ WorkerTotals Guard::totals() const {
     totals.leaves_minted += counters.leaves_minted.load(std::memory_order_relaxed);
   }
   if (executions_->tracking()) totals.executions_open = executions_->open();
+  if (options_.membership != nullptr) totals.link = options_.membership->totals();
   return totals;
 }
 

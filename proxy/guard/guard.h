@@ -88,7 +88,7 @@ class Guard {
   std::vector<std::string> watched() const;
   void say(const std::string& text) const;
   net::DnsPolicy dns_policy();
-  WorkerTotals totals() const;
+  Totals totals() const;
 
   GuardOptions options_;
   std::mutex policy_mutex_;

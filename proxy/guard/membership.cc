@@ -341,6 +341,16 @@ void Membership::entry_given_up(const ExecutionId& execution, const ExecutionId&
 
 void Membership::flow_began(const Record& record) { link_->report(flow_began_of(record)); }
 
+LinkTotals Membership::totals() const {
+  const link::LinkFigures figures = link_->figures();
+  const auto now = terms();
+  return {.connected = link_->status().state == link::LinkState::connected,
+          .generation = now ? now->generation : 0,
+          .events_taken = figures.events_taken,
+          .events_waiting = figures.events_waiting,
+          .events_lost = figures.events_lost};
+}
+
 void Membership::ended(const Record& record) { link_->report(event_of(record)); }
 
 }  // namespace sallyport::guard

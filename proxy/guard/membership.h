@@ -14,6 +14,7 @@
 #include "policy-engine/tag/tag.h"
 #include "proxy/guard/execution_table.h"
 #include "proxy/guard/member_certificate.h"
+#include "proxy/guard/metrics.h"
 #include "proxy/guard/update.h"
 #include "proxy/link/controller_link.h"
 
@@ -86,6 +87,7 @@ class Membership {
   void entry_given_up(const ExecutionId& execution, const ExecutionId& request);
   void flow_began(const Record& record);
   void ended(const Record& record);
+  LinkTotals totals() const;
   // Blocks until the controller has taken all that was told; false: it has not, in that time.
   bool flush(std::chrono::milliseconds at_most) { return link_->flush(at_most); }
 

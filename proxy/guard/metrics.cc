@@ -99,17 +99,30 @@ class Text : public MetricsText {
   }
 };
 
+void add_link(Text& text, const LinkTotals& link) {
+  text.family("sallyport_controller_connected", "gauge", "Whether the guard is registered with its controller now.");
+  text.sample(link.connected ? 1 : 0);
+  text.family("sallyport_policy_generation", "gauge", "Generation of the controller's policy in force.");
+  text.sample(link.generation);
+  text.family("sallyport_events_taken_total", "counter", "Events that the controller has stored.");
+  text.sample(link.events_taken);
+  text.family("sallyport_events_waiting", "gauge", "Events that the controller has not stored yet.");
+  text.sample(link.events_waiting);
+  text.family("sallyport_events_lost_total", "counter", "Events that were dropped, as there was no room for them.");
+  text.sample(link.events_lost);
+}
+
 }  // namespace
 
 struct Metrics::Impl {
-  Impl(std::string f, std::function<WorkerTotals()> t) : function(std::move(f)), totals(std::move(t)) {}
+  Impl(std::string f, std::function<Totals()> t) : function(std::move(f)), totals(std::move(t)) {}
 
   void tallies(Text& text, Tally OfEndpoint::* kind) const;
   void histograms(Text& text, Histogram OfEndpoint::* kind) const;
   void inbound_and_executions(Text& text, std::uint64_t open) const;
 
   const std::string function;
-  const std::function<WorkerTotals()> totals;
+  const std::function<Totals()> totals;
   std::mutex mutex;  // the rest is the recorder's; a scrape looks in now and then
   std::map<std::string, OfEndpoint> endpoints;
   Tally inbound;
@@ -157,7 +170,7 @@ void Metrics::Impl::inbound_and_executions(Text& text, std::uint64_t open) const
   text.sample(open);
 }
 
-Metrics::Metrics(std::string function, std::function<WorkerTotals()> totals)
+Metrics::Metrics(std::string function, std::function<Totals()> totals)
     : impl_(std::make_unique<Impl>(std::move(function), std::move(totals))) {}
 
 Metrics::~Metrics() = default;
@@ -196,7 +209,7 @@ void Metrics::policy_loaded(bool accepted) {
 }
 
 std::string Metrics::text() {
-  const WorkerTotals totals = impl_->totals();
+  const Totals totals = impl_->totals();
   const std::lock_guard lock(impl_->mutex);
   Text text(impl_->function);
   text.family("sallyport_exchanges_total", "counter", "HTTP exchanges by decision and reason.");
@@ -233,6 +246,7 @@ std::string Metrics::text() {
   text.family("sallyport_upstream_first_byte_seconds", "histogram", "Time until the upstream's response head.");
   impl_->histograms(text, &OfEndpoint::first_byte);
   impl_->inbound_and_executions(text, totals.executions_open);
+  if (totals.link) add_link(text, *totals.link);
   return text.take();
 }
 

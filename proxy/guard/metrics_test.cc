@@ -21,7 +21,7 @@ Record exchange(Outcome outcome, Reason reason, microseconds duration) {
   return record;
 }
 
-WorkerTotals nothing() { return {}; }
+Totals nothing() { return {}; }
 
 TEST(Metrics, CountsByEndpointDecisionAndReason) {
   Metrics metrics("f", nothing);
@@ -95,8 +95,21 @@ TEST(Metrics, LabelsAreEscaped) {
   EXPECT_THAT(metrics.text(), HasSubstr("sallyport_names_refused_total{function=\"a\\\"b\\\\c\\nd\"} 0\n"));
 }
 
+TEST(Metrics, ShowTheLinkOfAGuardThatHasAController) {
+  Metrics without("f", nothing);
+  EXPECT_THAT(without.text(), testing::Not(HasSubstr("controller")));
+  Metrics metrics("f", [] {
+    return Totals{.link = LinkTotals{.connected = true, .generation = 5, .events_waiting = 2, .events_lost = 1}};
+  });
+  const std::string text = metrics.text();
+  EXPECT_THAT(text, HasSubstr("sallyport_controller_connected{function=\"f\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("sallyport_policy_generation{function=\"f\"} 5\n"));
+  EXPECT_THAT(text, HasSubstr("sallyport_events_waiting{function=\"f\"} 2\n"));
+  EXPECT_THAT(text, HasSubstr("sallyport_events_lost_total{function=\"f\"} 1\n"));
+}
+
 TEST(Metrics, ShowsWhatOthersCount) {
-  Metrics metrics("f", [] { return WorkerTotals{.connections_accepted = 7, .connections_open = 3}; });
+  Metrics metrics("f", [] { return Totals{.connections_accepted = 7, .connections_open = 3}; });
   metrics.policy_loaded(true);
   metrics.policy_loaded(false);
   metrics.policy_loaded(false);
