@@ -1,8 +1,10 @@
 #include "controller/store/redis_connection.h"
 
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <openssl/crypto.h>
+#include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -10,8 +12,10 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include "base/limits.h"
@@ -62,10 +66,52 @@ Result<UniqueFd> connect_to(const RedisUrl::Address& address) {
   return fail(ErrorSource::controller, ErrorKind::unavailable, std::strerror(error));
 }
 
+// Why a handshake, or what comes behind it, failed, with what there is to do about it.
+std::string tls_failure(const SSL& ssl) {
+  switch (const long verified = SSL_get_verify_result(&ssl)) {
+    case X509_V_OK:
+      break;
+    case X509_V_ERR_HOSTNAME_MISMATCH:
+    case X509_V_ERR_IP_ADDRESS_MISMATCH:
+      return "its certificate is for other names; it needs the host that is dialled as a subjectAltName (of an address "
+             "an IP entry), and nodes that a sentinel or a cluster tells of are dialled as they announce themselves";
+    case X509_V_ERR_CERT_HAS_EXPIRED:
+    case X509_V_ERR_CERT_NOT_YET_VALID:
+      return std::string("its certificate is not good now: ") + X509_verify_cert_error_string(verified) +
+             "; renew it, or set the clocks";
+    default:
+      return std::string("its certificate is not good: ") + X509_verify_cert_error_string(verified) +
+             "; name the CA that it chains to with ?ca=FILE in the store's URL";
+  }
+  const unsigned long error = ERR_peek_error();
+  if (ERR_GET_LIB(error) != ERR_LIB_SSL) {
+    return "its TLS gives no answer; where it speaks none, the store's URL begins with redis instead of rediss";
+  }
+  switch (ERR_GET_REASON(error)) {
+    case SSL_R_WRONG_VERSION_NUMBER:
+    case SSL_R_UNEXPECTED_EOF_WHILE_READING:
+      return "it speaks no TLS there; name its tls-port, or begin the store's URL with redis instead of rediss";
+    case SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED:
+    case SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE:
+      return "it wants a certificate of its clients, and controllers have a password instead; set tls-auth-clients to "
+             "no "
+             "there";
+    default:
+      return std::string("TLS fails there: ") + ERR_reason_error_string(error);
+  }
+}
+
+// The node of "MOVED SLOT HOST:PORT" or "ASK SLOT HOST:PORT". Without a host it is the one that has said it.
+Result<RedisUrl::Address> node_of(std::string_view text, const RedisUrl::Address& said_by) {
+  text.remove_prefix(text.rfind(' ') + 1);
+  if (!text.starts_with(':')) return parse_redis_address(text, 0);
+  return parse_redis_address("[" + said_by.host + "]" + std::string(text), 0);
+}
+
 }  // namespace
 
 std::unexpected<Error> RedisConnection::broken(const std::string& what) {
-  const std::string where = where_;
+  const std::string where = text_of(at_);
   close();
   return fail(ErrorSource::controller, ErrorKind::unavailable, "Redis at " + where + ": " + what);
 }
@@ -78,12 +124,20 @@ void RedisConnection::close() {
 
 Result<void> RedisConnection::write(std::string_view bytes) {
   while (!bytes.empty()) {
+    ERR_clear_error();
     const ssize_t sent = ssl_ ? SSL_write(ssl_.get(), bytes.data(), static_cast<int>(bytes.size()))
                               : ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
-    if (sent <= 0) return broken("it takes nothing any more");
+    if (sent <= 0) return broken(said_at_the_end().value_or("it takes nothing any more"));
     bytes.remove_prefix(static_cast<std::size_t>(sent));
   }
   return {};
+}
+
+// With TLS 1.3 a server tells only behind the handshake that it wanted a certificate of us, and has closed then.
+std::optional<std::string> RedisConnection::said_at_the_end() const {
+  char byte = 0;
+  if (!ssl_ || (ERR_peek_error() == 0 && SSL_read(ssl_.get(), &byte, 1) > 0)) return std::nullopt;
+  return ERR_GET_LIB(ERR_peek_error()) == ERR_LIB_SSL ? std::optional(tls_failure(*ssl_)) : std::nullopt;
 }
 
 Result<RedisReply> RedisConnection::read() {
@@ -92,9 +146,12 @@ Result<RedisReply> RedisConnection::read() {
     void* reply = nullptr;
     if (redisReaderGetReply(reader_.get(), &reply) != REDIS_OK) return broken(reader_->errstr);
     if (reply != nullptr) return RedisReply(static_cast<redisReply*>(reply));
+    ERR_clear_error();
     const ssize_t got =
         ssl_ ? SSL_read(ssl_.get(), room.data(), room.size()) : ::recv(socket_.get(), room.data(), room.size(), 0);
-    if (got <= 0) return broken(got == 0 ? "it has closed the connection" : "it does not answer");
+    if (got <= 0) {
+      return broken(said_at_the_end().value_or(got == 0 ? "it has closed the connection" : "it does not answer"));
+    }
     if (redisReaderFeed(reader_.get(), room.data(), static_cast<std::size_t>(got)) != REDIS_OK) {
       return broken(reader_->errstr);
     }
@@ -106,9 +163,15 @@ bool RedisConnection::idle_and_open() const {
   if (!socket_) return false;
   pollfd asked{.fd = socket_.get(), .events = POLLIN, .revents = 0};
   if (::poll(&asked, 1, 0) == 0) return true;
-  // Under TLS what can be read may be a ticket.
+  if (!ssl_) return false;
+  // Under TLS what can be read may be a ticket, or the end.
+  const int flags = ::fcntl(socket_.get(), F_GETFL);
+  if (::fcntl(socket_.get(), F_SETFL, flags | O_NONBLOCK) != 0) return false;
   char byte = 0;
-  return ssl_ && ::recv(socket_.get(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
+  ERR_clear_error();
+  const int got = SSL_peek(ssl_.get(), &byte, 1);
+  const bool open = got <= 0 && SSL_get_error(ssl_.get(), got) == SSL_ERROR_WANT_READ;
+  return ::fcntl(socket_.get(), F_SETFL, flags) == 0 && open;
 }
 
 Result<void> RedisConnection::start_tls(const std::string& host) {
@@ -132,12 +195,8 @@ Result<void> RedisConnection::start_tls(const std::string& host) {
       (SSL_set1_host(ssl_.get(), host.c_str()) != 1 || SSL_set_tlsext_host_name(ssl_.get(), host.c_str()) != 1)) {
     return broken("its name is none that a certificate could have");
   }
-  if (SSL_set_fd(ssl_.get(), socket_.get()) != 1 || SSL_connect(ssl_.get()) != 1) {
-    const long verified = SSL_get_verify_result(ssl_.get());
-    return broken(verified == X509_V_OK
-                      ? "no TLS there"
-                      : std::string("its certificate is not good: ") + X509_verify_cert_error_string(verified));
-  }
+  ERR_clear_error();
+  if (SSL_set_fd(ssl_.get(), socket_.get()) != 1 || SSL_connect(ssl_.get()) != 1) return broken(tls_failure(*ssl_));
   return {};
 }
 
@@ -152,6 +211,7 @@ Result<void> RedisConnection::introduce(bool sentinel) {
     command.push_back(std::move(*password));
     const auto answer = exchange({&command, 1});
     OPENSSL_cleanse(command.back().data(), command.back().size());
+    if (!answer && !socket_) return std::unexpected(answer.error());
     if (!answer) return broken("it does not take the password of " + url_.password_file + ": " + answer.error().text);
   }
   if (url_.database != 0) {
@@ -165,7 +225,7 @@ Result<void> RedisConnection::introduce(bool sentinel) {
 
 Result<void> RedisConnection::dial(const RedisUrl::Address& address, bool sentinel) {
   close();
-  where_ = text_of(address);
+  at_ = address;
   auto connected = connect_to(address);
   if (!connected) return broken(connected.error().text);
   socket_ = std::move(*connected);
@@ -194,7 +254,7 @@ Result<RedisUrl::Address> RedisConnection::ask_sentinels() {
           0);
     }
     last = {ErrorSource::controller, ErrorKind::unavailable,
-            answers ? "the sentinel at " + where_ + " knows no master " + url_.master : answers.error().text};
+            answers ? "the sentinel at " + text_of(at_) + " knows no master " + url_.master : answers.error().text};
   }
   return std::unexpected(last);
 }
@@ -259,26 +319,60 @@ Result<std::vector<RedisReply>> RedisConnection::exchange(std::span<const RedisC
 }
 
 Result<std::vector<RedisReply>> RedisConnection::run_all(std::span<const RedisCommand> commands) {
-  for (int moves = 0;; ++moves) {
-    if (!idle_and_open()) {
-      if (auto connected = connect(); !connected) return std::unexpected(connected.error());
-    }
-    auto answers = exchange(commands);
+  if (url_.kind == RedisUrl::Kind::cluster) return run_in_cluster(commands);
+  if (auto there = be_connected(); !there) return std::unexpected(there.error());
+  auto answers = exchange(commands);
+  // One that is no master any more: who is, is found out with the next call.
+  if (!answers && (answers.error().text.starts_with("READONLY") || answers.error().text.starts_with("LOADING"))) {
+    close();
+  }
+  return answers;
+}
+
+Result<void> RedisConnection::be_connected() { return idle_and_open() ? Result<void>{} : connect(); }
+
+// A node that does not have our slot does nothing, and says who has it: MOVED for good, ASK for this call alone, while
+// the slot is on its way there, and TRYAGAIN while its keys are on both sides.
+Result<std::vector<RedisReply>> RedisConnection::run_in_cluster(std::span<const RedisCommand> commands) {
+  const auto last = std::chrono::steady_clock::now() + limits::kRedisTimeout;
+  bool ask = false;
+  for (int moves = 0;;) {
+    if (auto there = be_connected(); !there) return std::unexpected(there.error());
+    auto answers = ask ? exchange_asking(commands) : exchange(commands);
     if (answers) return answers;
     const std::string& text = answers.error().text;
-    if (url_.kind == RedisUrl::Kind::cluster && text.starts_with("MOVED ") && moves < kMovesMax) {
-      // "MOVED SLOT HOST:PORT": nothing was done here.
-      auto node = parse_redis_address(std::string_view(text).substr(text.rfind(' ') + 1), 0);
+    ask = text.starts_with("ASK ");
+    if ((ask || text.starts_with("MOVED ")) && moves++ < kMovesMax) {
+      const auto node = node_of(text, at_);
       if (!node) return std::unexpected(node.error());
-      moved_ = *node;
-      close();
-      if (auto dialled = dial(moved_, false); !dialled) return std::unexpected(dialled.error());
+      if (!ask) moved_ = *node;
+      if (auto dialled = dial(*node, false); !dialled) return std::unexpected(dialled.error());
       continue;
     }
-    // One that is no master any more: who is, is found out with the next call.
-    if (text.starts_with("READONLY") || text.starts_with("CLUSTERDOWN") || text.starts_with("LOADING")) close();
+    if (text.starts_with("TRYAGAIN")) {
+      if (std::chrono::steady_clock::now() >= last) {
+        return fail(ErrorSource::controller, ErrorKind::unavailable, "the cluster is moving what is stored: " + text);
+      }
+      // tidy:allow(sleeps): whoever calls this waits for Redis already, and serves no connections
+      std::this_thread::sleep_for(limits::kStoreLeaseRetryDelay);
+      moves = 0;
+      continue;
+    }
+    if (text.starts_with("CLUSTERDOWN") || text.starts_with("LOADING") || text.starts_with("MASTERDOWN")) close();
     return answers;
   }
+}
+
+// ASKING holds for one command: the first, as none behind it has a key.
+Result<std::vector<RedisReply>> RedisConnection::exchange_asking(std::span<const RedisCommand> commands) {
+  std::vector<RedisCommand> asking{{"ASKING"}};
+  asking.insert(asking.end(), commands.begin(), commands.end());
+  auto answers = exchange(asking);
+  for (RedisCommand& command : asking) {
+    for (std::string& word : command) OPENSSL_cleanse(word.data(), word.size());
+  }
+  if (answers) answers->erase(answers->begin());
+  return answers;
 }
 
 Result<RedisReply> RedisConnection::run(const RedisCommand& command) {

@@ -7,6 +7,7 @@
 #include <openssl/ssl.h>
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -35,10 +36,12 @@ class RedisConnection {
   // timeout may have been done or not: nothing is sent twice here. An error that Redis answers with is an Error:
   // limit (it is full), refused (a script's own word, which is the text), unavailable.
   Result<RedisReply> run(const RedisCommand& command);
-  // All of them in one write; the first error is the result.
+  // All of them in one write; the first error is the result. In a cluster only the first may have a key.
   Result<std::vector<RedisReply>> run_all(std::span<const RedisCommand> commands);
 
  private:
+  Result<std::vector<RedisReply>> run_in_cluster(std::span<const RedisCommand> commands);
+  Result<void> be_connected();
   Result<void> connect();
   Result<void> dial(const RedisUrl::Address& address, bool sentinel);
   Result<void> start_tls(const std::string& host);
@@ -46,9 +49,11 @@ class RedisConnection {
   Result<RedisUrl::Address> ask_sentinels();
   Result<void> expect_master();
   Result<std::vector<RedisReply>> exchange(std::span<const RedisCommand> commands);
+  Result<std::vector<RedisReply>> exchange_asking(std::span<const RedisCommand> commands);
   Result<void> write(std::string_view bytes);
   Result<RedisReply> read();
   bool idle_and_open() const;
+  std::optional<std::string> said_at_the_end() const;
   void close();
   std::unexpected<Error> broken(const std::string& what);
 
@@ -57,7 +62,7 @@ class RedisConnection {
   std::unique_ptr<SSL_CTX, FreeRedis> context_;
   std::unique_ptr<SSL, FreeRedis> ssl_;
   std::unique_ptr<redisReader, FreeRedis> reader_;
-  std::string where_;        // host:port, for people
+  RedisUrl::Address at_;     // what was dialled last
   RedisUrl::Address moved_;  // of a cluster: the node that has our keys; its host is empty while it is not known
 };
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -294,11 +296,11 @@ def test_over_tls_with_a_password_in_another_database(tmp_path, guarded):
 def test_what_is_not_believed_is_told_nothing(tmp_path, guarded):
     at, ca = f"127.0.0.1:{guarded.port}", f"ca={guarded.ca}"
     other = certificates.Authority(tmp_path, "another")
-    assert "its certificate is not good" in refused(tmp_path, f"rediss://{at}?password-file={tmp_path}/right")
-    assert "its certificate is not good" in refused(
+    assert "name the CA that it chains to" in refused(tmp_path, f"rediss://{at}?password-file={tmp_path}/right")
+    assert "name the CA that it chains to" in refused(
         tmp_path, f"rediss://{at}?ca={other.certificate}&password-file={tmp_path}/right")
     named = refused(tmp_path, f"rediss://localhost:{guarded.port}?{ca}&password-file={tmp_path}/right")
-    assert "its certificate is not good" in named, "it is for an address, not for this name"
+    assert "its certificate is for other names" in named, "it is for an address, not for this name"
     wrong = refused(tmp_path, f"rediss://{at}?{ca}&password-file={tmp_path}/wrong")
     assert f"it does not take the password of {tmp_path}/wrong: WRONGPASS" in wrong
     assert "Redis wants a password: ?password-file=FILE" in refused(tmp_path, f"rediss://{at}?{ca}")
@@ -306,6 +308,62 @@ def test_what_is_not_believed_is_told_nothing(tmp_path, guarded):
     assert "does not let the user" in refused(tmp_path, f"rediss://bob@{at}?{ca}&password-file={tmp_path}/his")
     assert "it has no database 9" in refused(tmp_path, f"rediss://{at}/9?{ca}&password-file={tmp_path}/right")
     refused(tmp_path, f"redis://{at}?password-file={tmp_path}/right")  # there is TLS, and it speaks none
+
+
+def over_tls(port, authority, *command):
+    return subprocess.run(["redis-cli", "-p", str(port), "--tls", "--cacert", authority, "-a", "right", *command],
+                          capture_output=True, text=True, timeout=20).stdout.strip()
+
+
+def test_what_a_handshake_fails_for_is_said_with_its_remedy(tmp_path, guarded):
+    at, ca = f"127.0.0.1:{guarded.port}", f"ca={guarded.ca}"
+    assert over_tls(guarded.port, guarded.ca, "config", "set", "tls-auth-clients", "yes") == "OK"
+    assert "set tls-auth-clients to no there" in refused(tmp_path, f"rediss://{at}?{ca}&password-file={tmp_path}/right")
+    authority = certificates.Authority(tmp_path, "past")
+    expired, key = authority.issue("expired", [], start=-20, end=-2, names="IP:127.0.0.1")
+    port = free_ports(1)[0]
+    old = Redis(tmp_path / "old", "--port", 0, "--tls-port", port, "--tls-cert-file", expired, "--tls-key-file", key,
+                "--tls-ca-cert-file", authority.certificate, "--tls-auth-clients", "no", port=port)
+    assert "certificate has expired; renew it" in refused(tmp_path, f"rediss://127.0.0.1:{port}?ca={authority.certificate}")
+    old.kill()
+    plain = Redis(tmp_path / "plain")
+    assert "redis instead of rediss" in refused(tmp_path, f"rediss://127.0.0.1:{plain.port}?{ca}")
+    plain.kill()
+
+
+def test_a_connection_that_redis_has_ended_is_not_used_again_over_tls(tmp_path, guarded):
+    controller = Controller(tmp_path, flags=[
+        "--store", f"rediss://127.0.0.1:{guarded.port}?ca={guarded.ca}&password-file={tmp_path}/right"])
+    for name in ("shop", "other", "third"):
+        assert int(over_tls(guarded.port, guarded.ca, "client", "kill", "type", "normal")) > 0
+        controller.do("app", "create", name)
+    assert controller.do("app", "list").split() == ["other", "shop", "third"]
+    assert controller.stop() == 0, controller.said()
+
+
+def documented_user(password):
+    """What docs/controller.md tells people to paste, with this password."""
+    text = (pathlib.Path(__file__).parents[2] / "docs" / "controller.md").read_text()
+    line, = re.findall(r"^ACL SETUSER sallyport .*$", text, re.MULTILINE)
+    return line.replace("PASSWORD", password).split()
+
+
+def test_the_user_of_the_documentation_has_the_rights_that_are_needed(tmp_path, redis):
+    assert asked(redis.port, *documented_user("right")) == "OK\n"
+    (tmp_path / "right").write_text("right\n")
+    url = f"redis://sallyport@127.0.0.1:{redis.port}?shard=user&password-file={tmp_path}/right"
+    (tmp_path / "user").mkdir()
+    controller = Controller(tmp_path / "user", flags=["--store", url])
+    controller.do("app", "create", "shop")
+    controller.put("policy", POLICY, function="checkout")
+    controller.do("secret", "put", "stripe", "-a", "shop", input="sk-live-1\n")
+    controller.do("secret", "drop", "stripe", "-a", "shop")
+    controller.do("token", "create", "-a", "shop", "-f", "checkout")
+    assert controller.alarms() == [] and controller.events() == []
+    assert controller.stop() == 0, controller.said()
+    denied = subprocess.run(["redis-cli", "-p", str(redis.port), "--user", "sallyport", "-a", "right", "get", "another"],
+                            capture_output=True, text=True, timeout=20).stdout
+    assert "NOPERM" in denied, "and none to anything else"
 
 
 def test_in_a_cluster_the_node_that_has_the_shard_is_found(tmp_path):
