@@ -227,10 +227,11 @@ def test_one_that_was_paused_beyond_its_lease_says_nothing_that_counts(replicas)
         assert [each["version"] for each in history["versions"]] == [1]
 
 
-def test_one_with_other_keys_or_another_number_of_shards_is_refused(replicas, tmp_path):
+def test_one_with_other_keys_or_another_number_of_shards_or_no_place_is_refused(replicas, tmp_path):
     replicas.join()
     for flags, told in ((["--store", replicas.redis.url], "copy that file"),
-                        (["--store", replicas.redis.url + "&shards=8"], "leave ?shards= out")):
+                        (["--store", replicas.redis.url + "&shards=8"], "leave ?shards= out"),
+                        (["--store", replicas.redis.url, "--advertise", "no host"], "say a host (--advertise HOST)")):
         folder = tmp_path / told.split()[0].strip("-")
         folder.mkdir()
         if "copy" not in told:
