@@ -351,7 +351,7 @@ def documented_user(password):
 def test_the_user_of_the_documentation_has_the_rights_that_are_needed(tmp_path, redis):
     assert asked(redis.port, *documented_user("right")) == "OK\n"
     (tmp_path / "right").write_text("right\n")
-    url = f"redis://sallyport@127.0.0.1:{redis.port}?shard=user&password-file={tmp_path}/right"
+    url = f"redis://sallyport@127.0.0.1:{redis.port}?name=user&password-file={tmp_path}/right"
     (tmp_path / "user").mkdir()
     controller = Controller(tmp_path / "user", flags=["--store", url])
     controller.do("app", "create", "shop")

@@ -9,11 +9,11 @@ import pytest
 
 import guard
 import published
-from controller import Controller, free_ports
+from controller import Controller, eventually, free_ports
+from members import flags
 from published import ask
 from test_controller_faults import messages_told, prepared
 from test_controller_redis import Redis, documented_user
-from test_members import eventually, flags
 
 pytestmark = [
     pytest.mark.skipif(not os.environ.get("SALLYPORT_BIN"),
@@ -22,7 +22,7 @@ pytestmark = [
                        reason="redis-server is not installed (./dev test installs it)"),
 ]
 
-KEYS = "sallyport:{test}:"
+KEYS = "sallyport:{test/0}:"
 
 
 class Cluster:
@@ -75,7 +75,7 @@ def test_nothing_is_lost_or_doubled_while_what_is_stored_moves_to_another_node(c
     for port in cluster.ports:
         cluster.did(port, *documented_user("right"))
     (tmp_path / "password").write_text("right\n")
-    url = f"redis+cluster://sallyport@127.0.0.1:{other}?shard=test&replicas=1&password-file={tmp_path}/password"
+    url = f"redis+cluster://sallyport@127.0.0.1:{other}?name=test&shards=1&replicas=1&password-file={tmp_path}/password"
     shop = prepared(Controller(tmp_path, flags=["--store", url]))
     bench = guard.Bench(world)
     first = published.Published(bench, None, *flags(shop, "first"))
