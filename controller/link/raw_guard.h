@@ -84,13 +84,11 @@ class RawGuard {
   }
 
   // All of it; what the controller answered, which is no Registered if it refused.
-  net::Task<Result<v1alpha1::Envelope>> join(std::string instance, net::Deadline deadline, std::string token = "token",
-                                             std::string certificate_request = {}) {
+  net::Task<Result<v1alpha1::Envelope>> join(std::string instance, net::Deadline deadline,
+                                             std::string token = "token") {
     const Result<void> opened = co_await open(deadline);
     if (!opened) co_return std::unexpected(opened.error());
-    v1alpha1::Envelope envelope = hello(instance, token);
-    envelope.mutable_register_()->set_certificate_request(std::move(certificate_request));
-    send(envelope);
+    send(hello(instance, token));
     Result<v1alpha1::Envelope> answer = co_await receive(deadline);
     co_return answer;
   }

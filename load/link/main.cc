@@ -10,8 +10,8 @@
 //
 // With --controller the server is the whole controller with a store on the disk, not a handler that only answers and
 // counts: then asks are decided by an application's state, and events are stored before they are acknowledged. With
-// --store URL its store is a Redis, which is to have nothing else in it. With --certificates every guard has the
-// controller sign its certificate, and again at each update, as each is for other hosts.
+// --redis its store is a redis-server that is started for it, whose log is on the same disk; with --new-host guards
+// have certificates, and each Update has a host that they are not for, so each asks for another before it takes it.
 //
 // A machine does other things meanwhile: each is measured several times, and both the middle and the best are told.
 
@@ -77,25 +77,12 @@ struct Identity {
 
 constexpr std::size_t kUpdateBytes = 4'096;
 
-bool whole_controller = false, with_certificates = false;
-std::string store_url;  // empty: a database in a folder
+bool whole_controller = false;
+bool with_redis = false;
+bool new_hosts = false;
 
-Result<std::unique_ptr<controller::Store>> open_store(const std::string& folder) {
-  if (store_url.empty()) return controller::SqliteStore::open(folder);
-  const auto url = controller::parse_redis_url(store_url);
-  if (!url) return std::unexpected(url.error());
-  std::filesystem::create_directories(folder);
-  return controller::RedisStore::open(*url, 0, folder, {.on_lost = [] {}});
-}
-
-// One for all guards: what it costs a guard is not what is measured here.
-const std::string& certificate_request() {
-  static const std::string request = [] {
-    const auto key = ca::make_p256_key(nullptr);
-    return with_certificates ? ca::make_certificate_request(nullptr, key->get()).value() : std::string();
-  }();
-  return request;
-}
+// A whole controller has its store in Redis if the file with this name is in its folder, which has the URL.
+constexpr const char* kRedisUrlFile = "/redis-url";
 
 // Answers asks with as much as they bring, takes events, and has an Update for everybody when one guard wants to be
 // renewed. It serves one thread.
@@ -162,10 +149,7 @@ constexpr controller::Tracker::Budgets kNoBounds = {1e12, 1e12, 1e12, 1e12};
 // The controller, and an application in it whose join token is left in a file.
 class WholeController {
  public:
-  WholeController(const std::string& folder, const std::string& token_file) {
-    auto opened = open_store(folder);
-    if (!opened) die(opened.error().text);
-    store_ = std::move(*opened);
+  WholeController(const std::string& folder, const std::string& token_file) : store_(open(folder)) {
     auto started =
         controller::Controller::start(*store_, {.beat = std::chrono::seconds(60), .budgets = kNoBounds, .say = {}});
     if (!started) die(started.error().text);
@@ -188,6 +172,18 @@ class WholeController {
   }
 
  private:
+  static std::unique_ptr<controller::Store> open(const std::string& folder) {
+    const auto url = read_file(folder + kRedisUrlFile, 1'024);
+    if (!url) {
+      auto opened = controller::SqliteStore::open(folder + "/data");
+      if (!opened) die(opened.error().text);
+      return std::move(*opened);
+    }
+    auto opened = controller::RedisStore::open(*controller::parse_redis_url(*url), 0, folder + "/data",
+                                               {.on_lost = [] { die("another has the Redis"); }});
+    if (!opened) die(opened.error().text);
+    return std::move(*opened);
+  }
   void put(controller::DocumentKind kind, std::string text) {
     controller::Document document;
     document.application = "shop";
@@ -212,7 +208,7 @@ class WholeController {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   Handler counting;
   std::optional<WholeController> whole;
-  if (!folder.empty()) whole.emplace(folder + "/data", folder + "/token");
+  if (!folder.empty()) whole.emplace(folder, folder + "/token");
   LinkHandler& handler = whole ? whole->handler() : counting;
   rlimit files{};
   ::getrlimit(RLIMIT_NOFILE, &files);
@@ -253,6 +249,27 @@ class Folder {
   std::string path_ = "/var/tmp/sallyport-link-load.XXXXXX";
 };
 
+bool reachable(std::uint16_t port) {
+  const UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  return ::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+}
+
+// A Redis that keeps a log as one would that must not forget, with what is Debian's default of it: once a second on the
+// disk.
+std::unique_ptr<Child> redis_for(const std::string& folder) {
+  const std::uint16_t port = free_port();
+  auto out = std::make_unique<Child>(
+      std::vector<std::string>{"/usr/bin/redis-server", "--port", std::to_string(port), "--bind", "127.0.0.1", "--dir",
+                               folder, "--save", "", "--appendonly", "yes", "--logfile", folder + "/redis.log"});
+  while (!reachable(port)) std::this_thread::sleep_for(5ms);
+  if (!write_file(folder + kRedisUrlFile, "redis://127.0.0.1:" + std::to_string(port))) die("no folder for Redis");
+  return out;
+}
+
 // A server with one thread, in a process of its own.
 class Server {
  public:
@@ -260,9 +277,9 @@ class Server {
       : certificates_(identity.certificates_pem),
         key_(identity.key_pem),
         port_(free_port()),
-        child_({"/proc/self/exe", "serve", certificates_.path(), key_.path(), std::to_string(port_), folder_.path(),
-                store_url}) {
-    while (!reachable()) std::this_thread::sleep_for(5ms);
+        redis_(with_redis ? redis_for(folder_.path()) : nullptr),
+        child_({"/proc/self/exe", "serve", certificates_.path(), key_.path(), std::to_string(port_), folder_.path()}) {
+    while (!reachable(port_)) std::this_thread::sleep_for(5ms);
     if (!whole_controller) return;
     const auto token = read_file(folder_.path() + "/token", 1'024);
     if (!token) die(token.error().text);
@@ -272,19 +289,14 @@ class Server {
   std::uint16_t port() const { return port_; }
   const Child& child() const { return child_; }
 
+  double redis_cpu_seconds() const { return redis_ ? redis_->cpu_seconds() : 0; }
+
  private:
-  bool reachable() const {
-    const UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(port_);
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    return ::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
-  }
   net::testing::TemporaryFile certificates_, key_;
   std::uint16_t port_;
   Folder folder_;
   std::string token_ = "token";
+  std::unique_ptr<Child> redis_;
   Child child_;
 };
 
@@ -347,8 +359,19 @@ struct Crowd {
   std::size_t open = 0, failed = 0;
 };
 
+// Of one key for all: what is to be done for each is the same.
+const std::string& certificate_request() {
+  static const std::string request = *ca::make_certificate_request(nullptr, ca::make_p256_key(nullptr)->get());
+  return request;
+}
+
 Task<void> join(net::Loop& loop, RawGuard& guard, std::string name, std::string token, Crowd& crowd) {
-  const auto answer = co_await guard.join(std::move(name), loop.in(120s), std::move(token), certificate_request());
+  const Result<void> opened = co_await guard.open(loop.in(120s));
+  if (!opened) die(opened.error().text);
+  Envelope hello = RawGuard::hello(name, token);
+  if (new_hosts) hello.mutable_register_()->set_certificate_request(certificate_request());
+  guard.send(hello);
+  const auto answer = co_await guard.receive(loop.in(120s));
   if (answer && answer->has_registered()) {
     ++crowd.open;
   } else {
@@ -555,8 +578,9 @@ void measure_events() {
   }
   std::uint64_t told = 0;
   std::vector<Figure> figures{{"per_second_and_server_core", false, {}}, {"per_second", false, {}}};
+  if (with_redis) figures.push_back({"per_second_and_redis_core", false, {}});
   for (int round = 0; round < kRounds; ++round) {
-    const double cpu = server.child().cpu_seconds();
+    const double cpu = server.child().cpu_seconds(), redis_cpu = server.redis_cpu_seconds();
     const auto begun = SteadyClock::now();
     for (std::uint64_t i = 0; i < kEvents; ++i) {
       link::ControllerLink& link = *guards[i / 3 % kGuards];
@@ -569,6 +593,7 @@ void measure_events() {
     }
     figures[1].values.push_back(kEvents / (since(begun) / 1e6));
     figures[0].values.push_back(kEvents / (server.child().cpu_seconds() - cpu));
+    if (with_redis) figures[2].values.push_back(kEvents / (server.redis_cpu_seconds() - redis_cpu));
   }
   print("events_each", {{"bytes", static_cast<double>(event.ByteSizeLong())}});
   tell("events", figures);
@@ -584,19 +609,23 @@ std::size_t raise_descriptors(std::size_t count) {
   return std::min<std::size_t>(count, files.rlim_max - 200);
 }
 
-Task<void> take_update(net::Loop& loop, RawGuard& guard, bool renews, std::size_t& waiting) {
-  auto answer = co_await guard.receive(loop.in(60s));
+Task<void> take_update(net::Loop& loop, RawGuard& guard, std::size_t& waiting) {
+  const auto answer = co_await guard.receive(loop.in(60s));
   if (!answer || !answer->has_update()) die("a guard got no update");
-  if (renews) {
-    Envelope renew;
-    renew.mutable_renew()->set_certificate_request(certificate_request());
-    guard.send(renew);
-    do {
-      answer = co_await guard.receive(loop.in(60s));
-      if (!answer) die("a guard got no certificate: " + answer.error().text);
-    } while (!answer->has_renewed());
-    if (!answer->renewed().refusal().empty()) die(answer->renewed().refusal());
+  Envelope out;
+  if (new_hosts) {
+    out.mutable_renew()->set_certificate_request(certificate_request());
+    guard.send(out);
+    Result<Envelope> given;
+    do {  // an Update of something else may come between
+      given = co_await guard.receive(loop.in(60s));
+    } while (given && given->has_update());
+    if (!given || given->renewed().certificates().empty()) {
+      die("a guard got no certificate: " + (given ? given->renewed().refusal() : given.error().text));
+    }
   }
+  out.mutable_update_taken()->set_generation(answer->update().generation());
+  guard.send(out);
   if (--waiting == 0) loop.stop();
 }
 
@@ -608,7 +637,7 @@ void measure_updates(std::size_t wanted) {
   crowd.join(count);
   if (whole_controller) {  // each is given its policy first
     std::size_t waiting = count;
-    for (const auto& guard : crowd.guards) crowd.loop.spawn(take_update(crowd.loop, *guard, false, waiting));
+    for (const auto& guard : crowd.guards) crowd.loop.spawn(take_update(crowd.loop, *guard, waiting));
     crowd.loop.run();
   }
   Envelope trigger;
@@ -618,8 +647,7 @@ void measure_updates(std::size_t wanted) {
     std::size_t waiting = count;
     const double cpu = server.child().cpu_seconds();
     const auto begun = SteadyClock::now();
-    for (const auto& guard : crowd.guards)
-      crowd.loop.spawn(take_update(crowd.loop, *guard, with_certificates, waiting));
+    for (const auto& guard : crowd.guards) crowd.loop.spawn(take_update(crowd.loop, *guard, waiting));
     if (whole_controller) {
       server.child().signal(SIGUSR1);
     } else {
@@ -696,14 +724,14 @@ int main(int argc, char** argv) {
   using namespace sallyport::load;
   const std::string what = argc > 1 ? argv[1] : "";
   const std::string path = argv[0];
-  for (; argc > 2; --argc) {
-    const std::string_view last = argv[argc - 1];
-    if (last == "--certificates") {
-      with_certificates = true;
-    } else if (last.starts_with("--store=")) {
-      store_url = last.substr(8);
-    } else if (last != "--controller") {
-      break;
+  for (; argc > 2 && std::string_view(argv[argc - 1]).starts_with("--"); --argc) {
+    const std::string_view flag = argv[argc - 1];
+    if (flag == "--redis") {
+      with_redis = true;
+    } else if (flag == "--new-host") {
+      new_hosts = true;
+    } else if (flag != "--controller") {
+      die("there are --controller, --redis and --new-host");
     }
     whole_controller = true;
   }
@@ -718,14 +746,14 @@ int main(int argc, char** argv) {
     measure_idle(argc > 2 ? number(argv[2]) : 20'000);
   } else if (what == "state" && whole_controller) {
     measure_state(argc > 2 ? number(argv[2]) : 1'000'000);
-  } else if (what == "serve" && argc == 7) {
-    store_url = argv[6];
+  } else if (what == "serve" && argc == 6) {
     serve(argv[2], argv[3], argv[4], argv[5]);
   } else {
     std::fprintf(stderr,
-                 "usage: sallyport-link-load asks | events | idle [GUARDS] [--controller | --store=URL]\n"
-                 "       sallyport-link-load updates [GUARDS] [--controller | --store=URL] [--certificates]\n"
-                 "       sallyport-link-load state [EXECUTIONS] --controller | --store=URL\n");
+                 "usage: sallyport-link-load asks | events | updates [GUARDS] | idle [GUARDS]\n"
+                 "                           [--controller [--redis]]\n"
+                 "       sallyport-link-load updates [GUARDS] --controller --new-host\n"
+                 "       sallyport-link-load state [EXECUTIONS] --controller\n");
     return 2;
   }
   return 0;
