@@ -25,7 +25,8 @@ namespace sallyport::controller {
 
 namespace {
 
-constexpr int kMovesMax = 5;  // from one node of a cluster to another, for one call
+constexpr int kMovesMax = 5;                            // from one node of a cluster to another, for one call
+constexpr std::chrono::milliseconds kMovingDelay{200};  // before a cluster that moves a slot is asked again
 
 std::string_view view(const redisReply& reply) {
   return reply.str == nullptr ? std::string_view() : std::string_view(reply.str, reply.len);
@@ -354,7 +355,7 @@ Result<std::vector<RedisReply>> RedisConnection::run_in_cluster(std::span<const 
         return fail(ErrorSource::controller, ErrorKind::unavailable, "the cluster is moving what is stored: " + text);
       }
       // tidy:allow(sleeps): whoever calls this waits for Redis already, and serves no connections
-      std::this_thread::sleep_for(limits::kStoreLeaseRetryDelay);
+      std::this_thread::sleep_for(kMovingDelay);
       moves = 0;
       continue;
     }

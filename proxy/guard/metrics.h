@@ -27,7 +27,7 @@ struct Totals {
   std::uint64_t upstream_connects = 0;
   std::uint64_t leaves_minted = 0;
   std::uint64_t executions_open = 0;
-  std::optional<LinkTotals> link;  // of a guard that has a controller
+  std::optional<LinkTotals> link = {};  // of a guard that has a controller
 };
 
 // All calls from any thread.
