@@ -1,6 +1,5 @@
 #include "proxy/guard/cloud_event.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "policy-engine/action/json_text.h"
@@ -13,26 +12,40 @@ namespace {
 
 constexpr std::string_view kStructured = "application/cloudevents";
 
-std::unexpected<Error> unreadable() {
-  return fail(ErrorSource::downstream, ErrorKind::malformed,
-              "the event is one of a batch, compressed, or in another format than JSON, and can bear no tag");
-}
+constexpr const char* kUnreadable =
+    "the event is one of a batch, compressed, or in another format than JSON in UTF-8, and can bear no tag";
 
-// Also where the rest is no media type: some server may take it for one.
+// Also where the rest is no media type, or has spaces in it: some server may take it for one.
 bool is_cloud_event(std::string_view type) {
-  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; };
-  return !std::ranges::search(type, kStructured, {}, lower).empty();
+  std::string lower;
+  for (const char c : type) {
+    if (c != ' ' && c != '\t') lower += c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c;
+  }
+  return lower.contains(kStructured);
 }
 
-Result<std::string> tag_of(std::string_view body) {
+// Of bytes that mean something else in another charset nobody knows what they say.
+bool is_utf8(const action::MediaType& type) {
+  const std::string* const charset = type.parameter("charset");
+  return charset == nullptr || request::name_equals(*charset, "utf-8");
+}
+
+// The tag in the JSON, and what is left without it.
+TakenEvent read_structured(std::string_view body, std::string& tag) {
   const auto event = action::parse_json(body);
-  if (!event) return std::unexpected(event.error());
+  if (!event) return {{}, event.error().text};
   const auto member = event->member(tag::kEventAttribute);
-  if (!member) return std::unexpected(member.error());
-  if (!*member) return std::string();
-  const std::string text = (*member)->kind() == action::JsonValue::Kind::string ? (*member)->text() : "";
-  if (!text.empty()) return text;
-  return fail(ErrorSource::downstream, ErrorKind::malformed, "the event's tag is no text");
+  if (member && !*member) return {};
+  TakenEvent taken;
+  auto rest = action::with_member(body, tag::kEventAttribute, std::nullopt);
+  if (rest) taken.body = std::move(*rest);
+  if (!member) {
+    taken.objection = member.error().text;
+  } else {
+    tag = (*member)->text();
+    if (tag.empty()) taken.objection = "the event's tag is no text";
+  }
+  return taken;
 }
 
 }  // namespace
@@ -45,7 +58,7 @@ EventForm event_form(const request::HeaderList& headers) {
   if (structured) {
     const bool plain = headers.count("content-type") == 1 && headers.find("content-encoding") == nullptr;
     const auto type = action::parse_media_type(headers.find("content-type")->value);
-    const bool json = type && type->type == "application/cloudevents+json";
+    const bool json = type && type->type == "application/cloudevents+json" && is_utf8(*type);
     return plain && json ? EventForm::structured : EventForm::unreadable;
   }
   const bool binary = headers.find("ce-specversion") != nullptr || headers.find(tag::kEventField) != nullptr;
@@ -70,41 +83,34 @@ Result<std::optional<std::string>> put_into_event(request::HeaderList& headers, 
     case EventForm::unreadable:
       break;
   }
-  return unreadable();
+  return fail(ErrorSource::downstream, ErrorKind::malformed, kUnreadable);
 }
 
-Result<std::optional<std::string>> take_from_event(request::HeaderList& headers, std::string_view body) {
+TakenEvent take_from_event(request::HeaderList& headers, std::string_view body) {
+  TakenEvent taken;
   std::string tag;
-  std::optional<std::string> without;
   switch (event_form(headers)) {
     case EventForm::none:
-      return std::nullopt;
+      return taken;
     case EventForm::binary:
-      if (headers.count(tag::kEventField) > 1) {
-        return fail(ErrorSource::downstream, ErrorKind::malformed, "the event has more than one tag");
-      }
+      // Of the fields none gets to the function, as of all that are the guard's.
+      if (headers.count(tag::kEventField) > 1) return {{}, "the event has more than one tag"};
       if (const request::Header* field = headers.find(tag::kEventField)) tag = field->value;
       break;
-    case EventForm::structured: {
-      auto found = tag_of(body);
-      if (!found) return std::unexpected(found.error());
-      tag = std::move(*found);
-      if (tag.empty()) return std::nullopt;
-      auto rest = action::with_member(body, tag::kEventAttribute, std::nullopt);
-      if (!rest) return std::unexpected(rest.error());
-      without = std::move(*rest);
+    case EventForm::structured:
+      taken = read_structured(body, tag);
       break;
-    }
     case EventForm::unreadable:
-      return unreadable();
+      return {{}, kUnreadable};
   }
-  if (tag.empty()) return std::nullopt;
+  if (taken.objection || tag.empty()) return taken;
   const request::Header* const field = headers.find(tag::kField);
-  if (field != nullptr && field->value != tag) {
-    return fail(ErrorSource::downstream, ErrorKind::malformed, "the event's tag is another than the message's");
+  if (field == nullptr) {
+    headers.add_owned(tag::kField, tag);
+  } else if (field->value != tag) {
+    taken.objection = "the event's tag is another than the message's";
   }
-  if (field == nullptr) headers.add_owned(tag::kField, tag);
-  return without;
+  return taken;
 }
 
 }  // namespace sallyport::guard

@@ -17,7 +17,8 @@ enum class EventForm : std::uint8_t {
   none,        // it is no event
   binary,      // its attributes are fields
   structured,  // they are members of the JSON in the body, which has to be held
-  unreadable,  // a batch, another format than JSON, compressed, or two media types: no tag can be put in, or taken out
+  unreadable,  // a batch, another format than JSON or text than UTF-8, compressed, or two media types: no tag can be
+               // put in, or taken out
 };
 EventForm event_form(const request::HeaderList& headers);
 
@@ -30,9 +31,15 @@ bool tags_travel_in_events(const document::Snapshot& policy);
 Result<std::optional<std::string>> put_into_event(request::HeaderList& headers, std::string_view body,
                                                   const std::string& tag);
 
-// Takes it out of one that came, so that the function does not see it, and puts it into `headers` as the field of tags,
-// where a message without events has it. The result as above. Fails closed: with a form that cannot be read, a tag that
-// is there twice or in another spelling, or is another than that of the field.
-Result<std::optional<std::string>> take_from_event(request::HeaderList& headers, std::string_view body);
+// The tag of one that came is put into `headers` as the field of tags, where a message without events has it.
+struct TakenEvent {
+  // Without the tag, which the function must not see, whatever it is worth: also where there is an objection. Nothing:
+  // the body stays.
+  std::optional<std::string> body;
+  // Why it proves nothing: a form that cannot be read, a tag that is there twice or in another spelling, or is another
+  // than that of the field.
+  std::optional<std::string> objection;
+};
+TakenEvent take_from_event(request::HeaderList& headers, std::string_view body);
 
 }  // namespace sallyport::guard

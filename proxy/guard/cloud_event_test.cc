@@ -34,13 +34,18 @@ TEST(CloudEvent, ItsFormIsKnownByItsFields) {
   EXPECT_EQ(form_of({{"Ce-SallyportTag", "x"}}), EventForm::binary);
   EXPECT_EQ(form_of({{"Content-Type", kJson}}), EventForm::structured);
   EXPECT_EQ(form_of({{"content-type", "Application/CloudEvents+JSON"}}), EventForm::structured);
-  for (const auto& fields : std::vector<Fields>{{{"Content-Type", "application/cloudevents-batch+json"}},
-                                                {{"Content-Type", "application/cloudevents+protobuf"}},
-                                                {{"Content-Type", "application/cloudevents+json; a=1; a=2"}},
-                                                {{"Content-Type", "text/plain, application/cloudevents+json"}},
-                                                {{"Content-Type", kJson}, {"Content-Encoding", "gzip"}},
-                                                {{"Content-Type", kJson}, {"Content-Type", "text/plain"}},
-                                                {{"Content-Type", "text/plain"}, {"Content-Type", kJson}}}) {
+  for (const auto& fields :
+       std::vector<Fields>{{{"Content-Type", "application/cloudevents-batch+json"}},
+                           {{"Content-Type", "application/cloudevents+protobuf"}},
+                           {{"Content-Type", "application/cloudevents+json; a=1; a=2"}},
+                           {{"Content-Type", "text/plain, application/cloudevents+json"}},
+                           {{"Content-Type", "application/ cloudevents+json"}},
+                           {{"Content-Type", "application/cloudevents+json; charset=utf-7"}},
+                           {{"Content-Type", "application/cloudevents+json; charset=UTF-16LE"}},
+                           {{"Content-Type", "multipart/related; type=\"application/cloudevents+json\""}},
+                           {{"Content-Type", kJson}, {"Content-Encoding", "gzip"}},
+                           {{"Content-Type", kJson}, {"Content-Type", "text/plain"}},
+                           {{"Content-Type", "text/plain"}, {"Content-Type", kJson}}}) {
     EXPECT_EQ(form_of(fields), EventForm::unreadable);
   }
 }
@@ -72,36 +77,75 @@ TEST(CloudEvent, ATagIsPutInTheFieldOrTheBody) {
   EXPECT_EQ(headers.count("ce-sallyporttag"), 0U) << "it is no event";
 }
 
+TEST(CloudEvent, WhatReadersCouldTakeForOtherThingsBearsNoTag) {
+  request::HeaderList headers;
+  fill(headers, {{"Content-Type", kJson}});
+  const std::string deep = std::string(1'000, '[') + std::string(1'000, ']');
+  for (const std::string& bad :
+       {std::string("\xEF\xBB\xBF{}"), std::string("\xFF\xFE{\0}\0", 6), std::string("{\0}\0", 4), std::string("{}{}"),
+        std::string("{}\0", 3), R"({"data":)" + deep + "}", std::string(R"({"a":1//})") + "\n}",
+        std::string(R"({'sallyporttag':1})"), std::string(R"({"\ud800":1})"), std::string(R"({"a":NaN})")}) {
+    EXPECT_FALSE(put_into_event(headers, bad, kTag)) << bad;
+    EXPECT_TRUE(take_from_event(headers, bad).objection) << bad;
+  }
+  // Of the data nothing is a tag, and nothing is touched.
+  const std::string data = R"({"data":{"sallyporttag":"its own","a":"\"sallyporttag\":1"}})";
+  EXPECT_THAT(**put_into_event(headers, data, kTag), testing::StartsWith(data.substr(0, data.size() - 1)));
+  const TakenEvent taken = take_from_event(headers, data);
+  EXPECT_FALSE(taken.body || taken.objection);
+  EXPECT_EQ(headers.find(tag::kField), nullptr);
+  // The Kelvin sign, and the long s that some readers take for an s; what C takes for the end.
+  EXPECT_EQ(**put_into_event(headers,
+                             "{\"\xC5\xBF"
+                             R"(allyporttag":1,"sallyporttag\u0000x":2,"x":3})",
+                             kTag),
+            R"({"x":3,"sallyporttag":"v1.abc.def"})");
+}
+
 TEST(CloudEvent, ATagIsTakenOutAndBecomesTheMessages) {
   request::HeaderList headers;
   fill(headers, {{"ce-specversion", "1.0"}, {"ce-sallyporttag", kTag}});
-  auto body = take_from_event(headers, "");
-  ASSERT_TRUE(body && !*body);
+  TakenEvent taken = take_from_event(headers, "");
+  ASSERT_FALSE(taken.body || taken.objection);
   EXPECT_EQ(headers.find(tag::kField)->value, kTag);
 
   fill(headers, {{"Content-Type", kJson}});
-  body = take_from_event(headers, R"({"sallyporttag":"v1.abc.def","id":"1"})");
-  ASSERT_TRUE(body && *body);
-  EXPECT_EQ(**body, R"({"id":"1"})");
+  taken = take_from_event(headers, R"({"sallyporttag":"v1.abc.def","id":"1"})");
+  ASSERT_FALSE(taken.objection);
+  EXPECT_EQ(taken.body, R"({"id":"1"})");
   EXPECT_EQ(headers.find(tag::kField)->value, kTag);
 
   // A broker that passes on both: they must be the same.
   fill(headers, {{"Content-Type", kJson}, {"Sallyport-Tag", kTag}});
-  EXPECT_TRUE(take_from_event(headers, R"({"sallyporttag":"v1.abc.def"})"));
+  EXPECT_FALSE(take_from_event(headers, R"({"sallyporttag":"v1.abc.def"})").objection);
   EXPECT_EQ(headers.count(tag::kField), 1U);
-  EXPECT_THAT(take_from_event(headers, R"({"sallyporttag":"v1.other.def"})").error().text, HasSubstr("another than"));
+  EXPECT_FALSE(take_from_event(headers, R"({"id":"1"})").body);
+}
+
+TEST(CloudEvent, ATagThatProvesNothingIsTakenOutToo) {
+  request::HeaderList headers;
+  fill(headers, {{"Content-Type", kJson}, {"Sallyport-Tag", kTag}});
+  TakenEvent taken = take_from_event(headers, R"({"sallyporttag":"v1.other.def"})");
+  EXPECT_THAT(*taken.objection, HasSubstr("another than"));
+  EXPECT_EQ(taken.body, "{}");
 
   fill(headers, {{"Content-Type", kJson}});
-  EXPECT_FALSE(*take_from_event(headers, R"({"id":"1"})"));
-  EXPECT_EQ(headers.find(tag::kField), nullptr);
-  for (const char* bad : {R"({"sallyporttag":"a","sallyporttag":"a"})", R"({"SALLYPORTTAG":"a"})",
-                          R"({"sallyporttag":1})", R"({"sallyporttag":""})", "[]x", ""}) {
-    EXPECT_FALSE(take_from_event(headers, bad)) << bad;
+  for (const char* bad : {R"({"sallyporttag":"a","id":"1","sallyporttag":"a"})", R"({"id":"1","SALLYPORTTAG":"a"})",
+                          R"({"sallyporttag":1,"id":"1"})", R"({"sallyporttag":"","id":"1"})",
+                          R"({"id":"1","sallyporttag":{"sallyporttag":"a"}})"}) {
+    taken = take_from_event(headers, bad);
+    EXPECT_TRUE(taken.objection) << bad;
+    EXPECT_EQ(taken.body, R"({"id":"1"})") << bad;
+    EXPECT_EQ(headers.find(tag::kField), nullptr);
+  }
+  for (const char* bad : {"[]x", ""}) {
+    taken = take_from_event(headers, bad);
+    EXPECT_TRUE(taken.objection && !taken.body) << bad;
   }
   fill(headers, {{"ce-specversion", "1.0"}, {"ce-sallyporttag", "a"}, {"ce-sallyporttag", "a"}});
-  EXPECT_FALSE(take_from_event(headers, ""));
+  EXPECT_TRUE(take_from_event(headers, "").objection);
   fill(headers, {{"Content-Type", "application/cloudevents-batch+json"}});
-  EXPECT_FALSE(take_from_event(headers, "[]"));
+  EXPECT_TRUE(take_from_event(headers, "[]").objection);
 }
 
 }  // namespace

@@ -314,16 +314,14 @@ class Service final : public InFlight {
       const bool held = co_await hold(connection, Reason::tag_invalid);
       if (!held) co_return false;
     }
-    auto body = take_from_event(headers, held_.body());
-    Result<void> taken;
-    if (!body) {
-      taken = std::unexpected(body.error());
-    } else if (*body) {
-      taken = held_.replace(**body);
+    TakenEvent taken = take_from_event(headers, held_.body());
+    if (taken.body) {
+      // It is shorter than what was held, so that there is room.
+      if (const Result<void> put = held_.replace(*taken.body); !put) taken.objection = put.error().text;
     }
-    if (taken) co_return true;
+    if (!taken.objection) co_return true;
     const bool enforce = route_.policy->mode() == document::Mode::enforce;
-    refused = Verdict{enforce ? Outcome::deny : Outcome::would_deny, Reason::tag_invalid, taken.error().text};
+    refused = Verdict{enforce ? Outcome::deny : Outcome::would_deny, Reason::tag_invalid, std::move(*taken.objection)};
     co_return true;
   }
 

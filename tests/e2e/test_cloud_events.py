@@ -155,6 +155,33 @@ def test_what_can_bear_no_tag_does_not_leave(second, send, broker):
     assert broker.got == []
 
 
+def test_in_audit_no_function_sees_a_tag_that_proves_nothing_either(shop, second):  # noqa: F811
+    probes = [*PROBES, {"path": "/seen", "methods": ["GET"]}]
+    shop.put("policy", guard.policy(function="second", mode="audit", inbound={"probes": probes},
+                                    tags={"application": "shop", "cloudEvents": True}), function="second")
+    eventually(lambda: deliver(binary(**{"Ce-Sallyporttag": tags.make("first")}), "hello") == (200, None), "it is not in force")
+    for fields, text in [
+        ({"Content-Type": STRUCTURED}, event(**{ATTRIBUTE: tags.make("first")})),
+        ({"Content-Type": STRUCTURED}, event(**{ATTRIBUTE: 7}, SallyportTag="x")),
+        ({"Content-Type": STRUCTURED}, event(**{ATTRIBUTE: "a"})[:-1] + f',"{ATTRIBUTE}":"b"}}'),
+    ]:
+        assert deliver(fields, text) == (200, None), text
+    shown = json.dumps(seen()).lower()
+    assert len(seen()) >= 4 and "sallyport" not in shown, shown
+    assert str(len(event())) in shown, "the rest of the event is as it was"
+
+
+@pytest.mark.parametrize("kind", [
+    "application/cloudevents+json; charset=utf-7", "application/cloudevents+json; charset=UTF-16LE",
+    'multipart/related; type="application/cloudevents+json"', "application/ cloudevents+json",
+])
+def test_what_another_reader_could_take_for_an_event_bears_no_tag(second, send, broker, kind):
+    status, records = send({"Content-Type": kind}, event())
+    assert status == 403 and [each["reason"] for each in guard.exchanges(records)] == ["tag-invalid"]
+    assert deliver({"Content-Type": kind}, event(**{ATTRIBUTE: tags.make("first")})) == (403, "tag-invalid")
+    assert broker.got == []
+
+
 def test_copies_and_forgeries_of_events_are_refused(shop, second, send, broker):  # noqa: F811
     for fields, body in (({"Content-Type": STRUCTURED}, event()), (binary(), "hello")):
         assert send(fields, body)[0] == 202
