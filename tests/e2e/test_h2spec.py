@@ -36,6 +36,8 @@ EXCEPTIONS_OF = {
         ("http2/3.5", "Sends invalid connection preface"): "what is not the preface is not HTTP/2: it gets 400 as HTTP/1",
     },
 }
+# Whether the answer or the DATA is first is a race: behind the answer the stream is closed.
+RACES = {("http2/5.1", "half closed (remote): Sends a DATA frame"): _IGNORED}
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,7 @@ def test_every_case_passes_or_is_an_exception_with_a_reason(results, name):
     found, outcome = results(name)
     failed = {case: text for case, text in found.items() if text}
     excepted = EXCEPTIONS | EXCEPTIONS_OF.get(name, {})
-    assert set(failed) == set(excepted), "\n".join(map(repr, failed.items()))
+    assert set(failed) - set(RACES) == set(excepted), "\n".join(map(repr, failed.items()))
     assert len(found) == CASES, len(found)
 
 

@@ -82,7 +82,10 @@ def postgresql(address, certificate, key):
     (data / "pg_hba.conf").write_text("hostssl all all all trust\n")
     settings = {"listen_addresses": address, "unix_socket_directories": "", "ssl": "on", "fsync": "off"}
     flags = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-    return Process([programs / "postgres", "-D", data, *flags], address, 5432, folder, **user)
+    server = Process([programs / "postgres", "-D", data, *flags], address, 5432, folder, **user)
+    # It listens before it takes anybody.
+    subprocess.run(f"until {programs}/pg_isready -q -h {address}; do sleep 0.05; done", shell=True, check=True, timeout=30)
+    return server
 
 
 class Server:
