@@ -46,6 +46,12 @@ void take_silence(const Terms& terms, document::Mode mode, const std::string& wh
   }
 }
 
+AskEnd end_of(const Entry& entry, bool answered) {
+  if (answered) return entry.asked ? AskEnd::allowed : AskEnd::refused;
+  const bool denied = entry.refused && entry.refused->outcome == Outcome::deny;
+  return denied ? AskEnd::unanswered_denied : AskEnd::unanswered_allowed;
+}
+
 }  // namespace
 
 net::Task<std::optional<Entry>> enter(net::Loop& loop, Membership& membership, std::shared_ptr<const Terms> terms,
@@ -54,20 +60,24 @@ net::Task<std::optional<Entry>> enter(net::Loop& loop, Membership& membership, s
   if (!random_bytes(entry.execution)) co_return std::nullopt;
   entry.request = message.tag ? message.tag->request : entry.execution;
   if (!must_ask(*terms, message)) co_return entry;
-  const net::Deadline deadline = loop.in(limits::kEntryAskTimeout);
+  const net::Deadline began = net::Clock::now(), deadline = loop.in(limits::kEntryAskTimeout);
   const Result<link_api::EntryAnswer> answer =
       co_await membership.link().ask(loop, ask_of(entry.execution, message), deadline);
+  bool answered = false;
   if (!answer) {
     take_silence(*terms, mode, answer.error().text, entry);
   } else if (!answer->allowed()) {
+    answered = true;
     entry.refused =
         refuse(mode, Reason::entry_refused, "The controller refuses it: " + document::printable(answer->refusal()));
   } else if (answer->request_id().size() != entry.request.size()) {
     take_silence(*terms, mode, "the controller's answer names no request", entry);
   } else {
     std::copy_n(answer->request_id().begin(), entry.request.size(), entry.request.begin());
-    entry.asked = true;
+    answered = entry.asked = true;
   }
+  entry.came_of_it = {end_of(entry, answered),
+                      std::chrono::duration_cast<std::chrono::microseconds>(net::Clock::now() - began)};
   co_return entry;
 }
 

@@ -9,6 +9,7 @@
 #include "proxy/guard/chain.h"
 #include "proxy/guard/execution_table.h"
 #include "proxy/guard/membership.h"
+#include "proxy/guard/record.h"
 
 namespace sallyport::guard {
 
@@ -18,10 +19,11 @@ struct Message {
 };
 
 struct Entry {
-  ExecutionId execution{};  // that is to begin
-  ExecutionId request{};    // to the application
-  bool asked = false;       // the controller was, and has allowed it: it has counted it already
-  std::string note;         // it could not be asked, and the message is let through; else empty
+  ExecutionId execution{};               // that is to begin
+  ExecutionId request{};                 // to the application
+  bool asked = false;                    // the controller was, and has allowed it: it has counted it already
+  std::optional<EntryAsked> came_of_it;  // nothing: the controller did not have to be asked
+  std::string note;                      // it could not be asked, and the message is let through; else empty
   // The message may not begin an execution: with the outcome deny the function must not see it.
   std::optional<Verdict> refused;
 };

@@ -436,9 +436,15 @@ Totals Guard::totals() const {
     totals.tasks += worker->loop().tasks();
     totals.upstream_connects += counters.upstream_connects.load(std::memory_order_relaxed);
     totals.leaves_minted += counters.leaves_minted.load(std::memory_order_relaxed);
+    if (worker->purses() == nullptr) continue;
+    const Purses::Counters& leases = worker->purses()->counters();
+    totals.leases_granted += leases.granted;
+    totals.leases_refused += leases.refused;
+    totals.leases_unanswered += leases.unanswered;
+    totals.leased_requests += leases.requests;
   }
+  if (options_.membership != nullptr) totals.member = options_.membership->figures();
   if (executions_->tracking()) totals.executions_open = executions_->open();
-  if (options_.membership != nullptr) totals.link = options_.membership->totals();
   return totals;
 }
 

@@ -35,6 +35,7 @@ link::LinkHandlers Membership::handlers() {
   handlers.on_registered = [this](const link_api::Registered& message) { on_registered(message); };
   handlers.on_update = [this](link_api::Update&& update) {
     const std::lock_guard lock(mutex_);
+    offered_generation_ = update.generation();
     pending_ = std::move(update);
     changed_.notify_all();
   };
@@ -104,6 +105,20 @@ void Membership::forget_halts() {
 std::shared_ptr<const Terms> Membership::terms() const {
   const std::lock_guard lock(mutex_);
   return known_.terms;
+}
+
+Membership::Figures Membership::figures() const {
+  Figures figures;
+  figures.link = link_->figures();
+  figures.connected = link_->status().state == link::LinkState::connected;
+  const std::lock_guard lock(mutex_);
+  if (known_.terms) figures.generation = known_.terms->generation;
+  figures.offered_generation = offered_generation_;
+  figures.updates_refused = updates_refused_;
+  if (certificate_ && certificate_->authority() != nullptr) {
+    figures.certificate_end = certificate_->authority()->not_after();
+  }
+  return figures;
 }
 
 tag::GuardId Membership::guard_id() const {
@@ -253,7 +268,10 @@ void Membership::read_pending(std::unique_lock<std::mutex>& lock) {
     }
     lock.lock();
     refusal_ = load.refusal;
-    if (!load.refusal.empty()) continue;
+    if (!load.refusal.empty()) {
+      ++updates_refused_;
+      continue;
+    }
     if (certificate_) certificate_->want(document::intercepted_hosts(*load.policy.snapshot), today());
     held_ = std::move(load);
   }
@@ -340,16 +358,6 @@ void Membership::entry_given_up(const ExecutionId& execution, const ExecutionId&
 }
 
 void Membership::flow_began(const Record& record) { link_->report(flow_began_of(record)); }
-
-LinkTotals Membership::totals() const {
-  const link::LinkFigures figures = link_->figures();
-  const auto now = terms();
-  return {.connected = link_->status().state == link::LinkState::connected,
-          .generation = now ? now->generation : 0,
-          .events_taken = figures.events_taken,
-          .events_waiting = figures.events_waiting,
-          .events_lost = figures.events_lost};
-}
 
 void Membership::ended(const Record& record) { link_->report(event_of(record)); }
 

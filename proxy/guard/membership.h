@@ -14,7 +14,6 @@
 #include "policy-engine/tag/tag.h"
 #include "proxy/guard/execution_table.h"
 #include "proxy/guard/member_certificate.h"
-#include "proxy/guard/metrics.h"
 #include "proxy/guard/update.h"
 #include "proxy/link/controller_link.h"
 
@@ -69,6 +68,15 @@ class Membership {
   link::ControllerLink& link() { return *link_; }
   const MemberOf& of() const { return options_.of; }
   std::shared_ptr<const Terms> terms() const;
+  // For metrics.
+  struct Figures {
+    link::LinkFigures link;
+    bool connected = false;
+    std::uint64_t generation = 0, offered_generation = 0;  // in force, and of the last update that came; 0: none
+    std::uint64_t updates_refused = 0;
+    std::optional<ca::TimePoint> certificate_end;  // nothing: it has none of the controller's
+  };
+  Figures figures() const;
   // As the controller knows it: tags name it. It may change when the controller is another one.
   tag::GuardId guard_id() const;
 
@@ -87,7 +95,6 @@ class Membership {
   void entry_given_up(const ExecutionId& execution, const ExecutionId& request);
   void flow_began(const Record& record);
   void ended(const Record& record);
-  LinkTotals totals() const;
   // Blocks until the controller has taken all that was told; false: it has not, in that time.
   bool flush(std::chrono::milliseconds at_most) { return link_->flush(at_most); }
 
@@ -125,7 +132,8 @@ class Membership {
   bool stopping_ = false;
   bool expired_ = false;
   std::string refusal_;  // of the last update that was refused
-  InForce known_;        // of the last that was taken
+  std::uint64_t offered_generation_ = 0, updates_refused_ = 0;
+  InForce known_;  // of the last that was taken
   tag::GuardId guard_id_{};
   std::map<std::string, std::shared_ptr<HaltSwitch>, std::less<>> halts_;
   std::thread thread_;

@@ -20,7 +20,10 @@ struct Bound {
   std::string_view seconds;
 };
 
-constexpr std::array<Bound, 14> kBounds = {{{microseconds(1'000), "0.001"},
+constexpr std::array<Bound, 17> kBounds = {{{microseconds(100), "0.0001"},
+                                            {microseconds(250), "0.00025"},
+                                            {microseconds(500), "0.0005"},
+                                            {microseconds(1'000), "0.001"},
                                             {microseconds(2'500), "0.0025"},
                                             {microseconds(5'000), "0.005"},
                                             {microseconds(10'000), "0.01"},
@@ -69,6 +72,20 @@ struct Tally {
   }
 };
 
+std::string_view to_string(AskEnd end) {
+  switch (end) {
+    case AskEnd::allowed:
+      return "allowed";
+    case AskEnd::refused:
+      return "refused";
+    case AskEnd::unanswered_denied:
+      return "unanswered-denied";
+    case AskEnd::unanswered_allowed:
+      return "unanswered-allowed";
+  }
+  return "";
+}
+
 struct OfEndpoint {
   Tally exchanges, connections;
   Histogram duration, first_byte;
@@ -99,19 +116,6 @@ class Text : public MetricsText {
   }
 };
 
-void add_link(Text& text, const LinkTotals& link) {
-  text.family("sallyport_controller_connected", "gauge", "Whether the guard is registered with its controller now.");
-  text.sample(link.connected ? 1 : 0);
-  text.family("sallyport_policy_generation", "gauge", "Generation of the controller's policy in force.");
-  text.sample(link.generation);
-  text.family("sallyport_events_taken_total", "counter", "Events that the controller has stored.");
-  text.sample(link.events_taken);
-  text.family("sallyport_events_waiting", "gauge", "Events that the controller has not stored yet.");
-  text.sample(link.events_waiting);
-  text.family("sallyport_events_lost_total", "counter", "Events that were dropped, as there was no room for them.");
-  text.sample(link.events_lost);
-}
-
 }  // namespace
 
 struct Metrics::Impl {
@@ -120,6 +124,7 @@ struct Metrics::Impl {
   void tallies(Text& text, Tally OfEndpoint::* kind) const;
   void histograms(Text& text, Histogram OfEndpoint::* kind) const;
   void inbound_and_executions(Text& text, std::uint64_t open) const;
+  void membership(Text& text, const Totals& now) const;
 
   const std::string function;
   const std::function<Totals()> totals;
@@ -128,6 +133,8 @@ struct Metrics::Impl {
   Tally inbound;
   Histogram inbound_duration;
   std::map<std::pair<std::string_view, Reason>, std::uint64_t> executions;  // by their end, and what was wrong with it
+  std::array<std::uint64_t, 4> asks{};                                      // by AskEnd
+  Histogram ask_duration;
   std::uint64_t names_refused = 0;
   std::uint64_t bytes_up = 0, bytes_down = 0;
   std::uint64_t loads_accepted = 0, loads_refused = 0;
@@ -170,6 +177,48 @@ void Metrics::Impl::inbound_and_executions(Text& text, std::uint64_t open) const
   text.sample(open);
 }
 
+// What there is of it only with a controller (docs/membership.md).
+void Metrics::Impl::membership(Text& text, const Totals& now) const {
+  if (!now.member) return;
+  const Membership::Figures& member = *now.member;
+  const auto one = [&](std::string_view name, std::string_view type, std::string_view help, std::uint64_t value) {
+    text.family(name, type, help);
+    text.sample(value);
+  };
+  one("sallyport_link_connected", "gauge", "Whether the controller can be asked.", member.connected ? 1 : 0);
+  one("sallyport_link_reconnects_total", "counter", "Times that the connection to the controller was made again.",
+      std::max<std::uint64_t>(member.link.registrations, 1) - 1);
+  text.family("sallyport_update_generation", "gauge", "Generation of what the controller has given.");
+  text.sample(member.generation, {{"which", "in-force"}});
+  text.sample(member.offered_generation, {{"which", "offered"}});
+  one("sallyport_updates_refused_total", "counter", "Updates of the controller that could not be used.",
+      member.updates_refused);
+  one("sallyport_spool_events", "gauge", "Events that the controller has not taken yet.", member.link.events_waiting);
+  one("sallyport_spool_bytes", "gauge", "Memory of the events that the controller has not taken yet.",
+      member.link.bytes_waiting);
+  one("sallyport_events_acknowledged_total", "counter", "Events that the controller has stored.",
+      member.link.events_acknowledged);
+  text.family("sallyport_events_dropped_total", "counter", "Events for which the spool had no room.");
+  text.sample(member.link.denials_lost, {{"of", "denial"}});
+  text.sample(member.link.events_lost - member.link.denials_lost, {{"of", "other"}});
+  text.family("sallyport_entry_asks_total", "counter",
+              "Questions whether an execution may begin, by what came of them.");
+  for (std::size_t i = 0; i < asks.size(); ++i) {
+    text.sample(asks[i], {{"outcome", to_string(static_cast<AskEnd>(i))}});
+  }
+  text.family("sallyport_entry_ask_duration_seconds", "histogram",
+              "Time until the answer, or until none was waited for.");
+  text.sample(ask_duration, {});
+  text.family("sallyport_leases_total", "counter", "Leases of rate limits that were asked for, by what came of them.");
+  text.sample(now.leases_granted, {{"outcome", "granted"}});
+  text.sample(now.leases_refused, {{"outcome", "refused"}});
+  text.sample(now.leases_unanswered, {{"outcome", "unanswered"}});
+  one("sallyport_leased_requests_total", "counter", "Requests that were granted in leases.", now.leased_requests);
+  if (!member.certificate_end) return;
+  one("sallyport_certificate_end_timestamp_seconds", "gauge", "Until when the controller's certificate is good.",
+      static_cast<std::uint64_t>(std::max<std::int64_t>(member.certificate_end->time_since_epoch().count(), 0)));
+}
+
 Metrics::Metrics(std::string function, std::function<Totals()> totals)
     : impl_(std::make_unique<Impl>(std::move(function), std::move(totals))) {}
 
@@ -177,6 +226,10 @@ Metrics::~Metrics() = default;
 
 void Metrics::count(const Record& record) {
   const std::lock_guard lock(impl_->mutex);
+  if (record.asked) {
+    ++impl_->asks[static_cast<std::size_t>(record.asked->end)];
+    impl_->ask_duration.observe(record.asked->took);
+  }
   if (record.kind == RecordKind::execution) {
     ++impl_->executions[{record.end, record.reason}];
     return;
@@ -246,7 +299,7 @@ std::string Metrics::text() {
   text.family("sallyport_upstream_first_byte_seconds", "histogram", "Time until the upstream's response head.");
   impl_->histograms(text, &OfEndpoint::first_byte);
   impl_->inbound_and_executions(text, totals.executions_open);
-  if (totals.link) add_link(text, *totals.link);
+  impl_->membership(text, totals);
   return text.take();
 }
 

@@ -7,18 +7,12 @@
 #include <optional>
 #include <string>
 
+#include "proxy/guard/membership.h"
 #include "proxy/guard/record.h"
 
 namespace sallyport::guard {
 
-// How the guard stands with its controller.
-struct LinkTotals {
-  bool connected = false;
-  std::uint64_t generation = 0;  // of the policy in force; 0: there is none
-  std::uint64_t events_taken = 0, events_waiting = 0, events_lost = 0;
-};
-
-// What the workers count by themselves, and what the link does, read at each scrape.
+// What the workers and the membership count by themselves, read at each scrape.
 struct Totals {
   std::uint64_t connections_accepted = 0;
   std::uint64_t connections_open = 0;
@@ -27,7 +21,9 @@ struct Totals {
   std::uint64_t upstream_connects = 0;
   std::uint64_t leaves_minted = 0;
   std::uint64_t executions_open = 0;
-  std::optional<LinkTotals> link = {};  // of a guard that has a controller
+  std::uint64_t leases_granted = 0, leases_refused = 0, leases_unanswered = 0;
+  std::uint64_t leased_requests = 0;
+  std::optional<Membership::Figures> member = std::nullopt;  // nothing: there is no controller
 };
 
 // All calls from any thread.

@@ -95,19 +95,6 @@ TEST(Metrics, LabelsAreEscaped) {
   EXPECT_THAT(metrics.text(), HasSubstr("sallyport_names_refused_total{function=\"a\\\"b\\\\c\\nd\"} 0\n"));
 }
 
-TEST(Metrics, ShowTheLinkOfAGuardThatHasAController) {
-  Metrics without("f", nothing);
-  EXPECT_THAT(without.text(), testing::Not(HasSubstr("controller")));
-  Metrics metrics("f", [] {
-    return Totals{.link = LinkTotals{.connected = true, .generation = 5, .events_waiting = 2, .events_lost = 1}};
-  });
-  const std::string text = metrics.text();
-  EXPECT_THAT(text, HasSubstr("sallyport_controller_connected{function=\"f\"} 1\n"));
-  EXPECT_THAT(text, HasSubstr("sallyport_policy_generation{function=\"f\"} 5\n"));
-  EXPECT_THAT(text, HasSubstr("sallyport_events_waiting{function=\"f\"} 2\n"));
-  EXPECT_THAT(text, HasSubstr("sallyport_events_lost_total{function=\"f\"} 1\n"));
-}
-
 TEST(Metrics, ShowsWhatOthersCount) {
   Metrics metrics("f", [] { return Totals{.connections_accepted = 7, .connections_open = 3}; });
   metrics.policy_loaded(true);
@@ -117,6 +104,38 @@ TEST(Metrics, ShowsWhatOthersCount) {
   EXPECT_THAT(text, HasSubstr("sallyport_connections_total{function=\"f\"} 7\n"));
   EXPECT_THAT(text, HasSubstr("sallyport_connections_open{function=\"f\"} 3\n"));
   EXPECT_THAT(text, HasSubstr("sallyport_policy_loads_total{function=\"f\",result=\"refused\"} 2\n"));
+  EXPECT_THAT(text, Not(HasSubstr("sallyport_link"))) << "there is no controller";
+}
+
+TEST(Metrics, AMemberShowsItsLinkAndWhatCameOfAsking) {
+  Metrics metrics("f", [] {
+    Totals totals{.leases_granted = 2, .leased_requests = 40};
+    totals.member.emplace();
+    totals.member->link.registrations = 3;
+    totals.member->link.events_lost = 5;
+    totals.member->link.denials_lost = 1;
+    totals.member->certificate_end = ca::TimePoint(std::chrono::seconds(1'800'000'000));
+    return totals;
+  });
+  Record asked = exchange(Outcome::allow, Reason::none, microseconds(1));
+  asked.asked = {AskEnd::allowed, microseconds(90)};
+  metrics.count(asked);
+  asked.kind = RecordKind::inbound;
+  asked.asked = {AskEnd::unanswered_denied, microseconds(1'000'000)};
+  metrics.count(asked);
+  asked.asked.reset();
+  metrics.count(asked);
+  const std::string text = metrics.text();
+  for (const char* line :
+       {"link_connected{function=\"f\"} 0", "link_reconnects_total{function=\"f\"} 2",
+        "events_dropped_total{function=\"f\",of=\"denial\"} 1", "events_dropped_total{function=\"f\",of=\"other\"} 4",
+        "entry_asks_total{function=\"f\",outcome=\"allowed\"} 1",
+        "entry_asks_total{function=\"f\",outcome=\"unanswered-denied\"} 1",
+        "entry_ask_duration_seconds_bucket{function=\"f\",le=\"0.0001\"} 1",
+        "entry_ask_duration_seconds_count{function=\"f\"} 2", "leases_total{function=\"f\",outcome=\"granted\"} 2",
+        "leased_requests_total{function=\"f\"} 40", "certificate_end_timestamp_seconds{function=\"f\"} 1800000000"}) {
+    EXPECT_THAT(text, HasSubstr("sallyport_" + std::string(line) + "\n"));
+  }
 }
 
 }  // namespace

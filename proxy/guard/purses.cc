@@ -158,11 +158,15 @@ net::Task<void> Purses::refill(Purses& self, std::shared_ptr<Purse> purse, std::
   purse->asking = false;
   purse->retry_at = net::Deadline::min();
   if (!lease) {
+    ++self.counters_.unanswered;
     purse->failure = lease.error().text;
   } else if (lease->granted() > 0) {
     const std::uint32_t granted = std::min(lease->granted(), wanted_max);
+    ++self.counters_.granted;
+    self.counters_.requests += granted;
     purse->leases.push_back({granted, asked + milliseconds(lease->lifetime_ms())});
   } else {
+    ++self.counters_.refused;
     purse->retry_at = self.loop_.now() + milliseconds(std::max(lease->retry_after_ms(), 1U));
   }
   purse->answered.set();

@@ -2,6 +2,7 @@
 // Pays for requests by the controller's limits: from buckets of this instance, and from leases where a limit is shared
 // with others. One worker's; it asks for the next lease while it still has some of the last.
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -29,6 +30,12 @@ struct Payment {
 
 class Purses {
  public:
+  // Read by any thread.
+  struct Counters {
+    std::atomic<std::uint64_t> granted{0}, refused{0}, unanswered{0};  // leases that were asked for
+    std::atomic<std::uint64_t> requests{0};                            // that were granted in them
+  };
+
   Purses(net::Loop& loop, link::ControllerLink& link) : loop_(loop), link_(link) {}
   Purses(const Purses&) = delete;
   Purses& operator=(const Purses&) = delete;
@@ -37,6 +44,7 @@ class Purses {
   // `operation` outlives the call; null where the request has none.
   net::Task<Payment> pay(std::shared_ptr<const Terms> terms, const document::Endpoint* endpoint,
                          const flow::Operation* operation);
+  const Counters& counters() const { return counters_; }
 
  private:
   struct Lease {
@@ -69,6 +77,7 @@ class Purses {
 
   net::Loop& loop_;
   link::ControllerLink& link_;
+  Counters counters_;
   std::uint64_t generation_ = 0;  // of the terms whose limits have purses
   std::map<std::string, std::shared_ptr<Purse>, std::less<>> purses_;
 };

@@ -38,6 +38,18 @@ enum class Outcome : std::uint8_t {
   error,       // allowed, but it failed
 };
 
+// What came of asking the controller before an execution began.
+enum class AskEnd : std::uint8_t {
+  allowed,
+  refused,
+  unanswered_denied,
+  unanswered_allowed,  // as onControllerLoss says, or as nothing is enforced: recorded
+};
+struct EntryAsked {
+  AskEnd end = AskEnd::unanswered_denied;
+  std::chrono::microseconds took{0};
+};
+
 struct Record {
   RecordKind kind = RecordKind::exchange;
   Outcome outcome = Outcome::error;
@@ -78,6 +90,7 @@ struct Record {
   std::shared_ptr<const flow::v1alpha1::Operation> operation;
   std::optional<ExecutionId> request;
   std::string to_function;
+  std::optional<EntryAsked> asked;
 };
 
 // "0123456789abcdef"

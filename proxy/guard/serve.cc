@@ -367,6 +367,7 @@ class Service final : public InFlight {
     const std::optional<Entry> entry =
         co_await enter(worker_.loop(), *membership, terms_, route_.policy->mode(), {begin.inbound, tag});
     if (!entry) co_return std::nullopt;
+    record_.asked = entry->came_of_it;
     if (entry->refused && entry->refused->outcome == Outcome::deny) co_return entry->refused;
     if (!peer_gone_) {
       begin.id = entry->execution;

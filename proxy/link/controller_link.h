@@ -29,8 +29,11 @@ struct LinkStatus {
 
 // Of the guard, in numbers since the start.
 struct LinkFigures {
-  std::uint64_t events_taken = 0;    // of this guard id, by the controller
+  std::uint64_t registrations = 0;  // connections that came to be
+  std::uint64_t events_taken = 0;   // of this guard id, by the controller
+  std::uint64_t events_acknowledged = 0;
   std::uint64_t events_waiting = 0;  // sent or not
+  std::uint64_t bytes_waiting = 0;   // of memory that they take
   std::uint64_t events_lost = 0;
   std::uint64_t denials_lost = 0;  // of them
   std::uint64_t unknown = 0;       // Envelopes that this version does not know

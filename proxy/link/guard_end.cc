@@ -255,7 +255,9 @@ void GuardEnd::send_events() {
 void GuardEnd::publish_figures() {
   const std::lock_guard lock(told_mutex_);
   figures_.events_taken = spool_.last_taken();
+  figures_.events_acknowledged = spool_.acknowledged();
   figures_.events_waiting = spool_.waiting();
+  figures_.bytes_waiting = spool_.bytes();
   figures_.events_lost = spool_.lost();
   figures_.denials_lost = spool_.lost_denials();
   told_.notify_all();
@@ -294,6 +296,7 @@ LinkFigures GuardEnd::figures() const {
   const std::lock_guard lock(told_mutex_);
   LinkFigures figures = figures_;
   figures.unknown = unknown_;
+  figures.registrations = registrations_;
   return figures;
 }
 
@@ -343,6 +346,7 @@ Result<void> GuardEnd::registered(const api::Registered& message) {
   }
   beat_ = std::clamp(std::chrono::milliseconds(message.beat_ms()), limits::kLinkBeatMin, limits::kLinkBeatMax);
   up_ = was_up_ = true;
+  ++registrations_;
   useless_ = false;
   wait_ = {};
   beat_now_.set();

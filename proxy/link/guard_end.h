@@ -132,6 +132,7 @@ class GuardEnd : public ControllerLink {
   std::atomic<std::uint64_t> reports_ = 0;
   const AskCount asks_open_ = std::make_shared<std::atomic<std::size_t>>(0);
   std::atomic<std::uint64_t> unknown_ = 0;
+  std::atomic<std::uint64_t> registrations_ = 0;
   std::atomic<bool> connected_ = false;
   std::atomic<bool> stopping_ = false;
 

@@ -130,6 +130,7 @@ bool Spool::taken(std::uint64_t sequence) {
     numbered_bytes_ -= weight(numbered_.front());
     numbered_.pop_front();
     ++first_;
+    ++acknowledged_;
     if (sent_ > 0) --sent_;
   }
   return true;

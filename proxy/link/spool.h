@@ -45,6 +45,7 @@ class Spool {
   std::size_t unsent() const { return waiting() - sent_; }
   std::size_t bytes() const { return bytes_; }
   std::uint64_t last_taken() const { return first_ - 1; }
+  std::uint64_t acknowledged() const { return acknowledged_; }  // under whatever guard ids
   std::uint64_t lost() const { return lost_events_; }
   std::uint64_t lost_denials() const { return lost_denials_; }
 
@@ -65,6 +66,7 @@ class Spool {
   std::deque<Item> allowed_, others_;
   std::uint64_t order_ = 0;
   std::size_t bytes_ = 0, numbered_bytes_ = 0;
+  std::uint64_t acknowledged_ = 0;
   std::uint64_t lost_events_ = 0, lost_denials_ = 0;
   std::uint64_t untold_events_ = 0, untold_denials_ = 0;
 };

@@ -56,30 +56,30 @@ def told(shop):
 
 
 def test_the_metrics_say_how_a_guard_stands_with_its_controller(shop, proxy, bench):
-    assert metric(bench, "sallyport_controller_connected") == 1
+    assert metric(bench, "sallyport_link_connected") == 1
     generation = metric(bench, "sallyport_policy_generation")
     assert clients(shop, proxy, [f"https://{HOST}/ok/a[1-10]"]) == {"200": 10}
-    eventually(lambda: metric(bench, "sallyport_events_taken_total") == 10, "not taken")
+    eventually(lambda: metric(bench, "sallyport_events_acknowledged_total") == 10, "not taken")
     shop.kill()
-    eventually(lambda: metric(bench, "sallyport_controller_connected") == 0, "it is still connected")
+    eventually(lambda: metric(bench, "sallyport_link_connected") == 0, "it is still connected")
     assert clients(shop, proxy, [f"https://{HOST}/ok/b[1-10]"]) == {"200": 10}
-    eventually(lambda: metric(bench, "sallyport_events_waiting") == 10, "they do not wait")
+    eventually(lambda: metric(bench, "sallyport_spool_events") == 10, "they do not wait")
     shop.start()
-    eventually(lambda: metric(bench, "sallyport_events_waiting") == 0, "they are not told")
-    assert metric(bench, "sallyport_controller_connected") == 1 and metric(bench, "sallyport_events_lost_total") == 0
+    eventually(lambda: metric(bench, "sallyport_spool_events") == 0, "they are not told")
+    assert metric(bench, "sallyport_link_connected") == 1 and metric(bench, "sallyport_events_lost_total") == 0
     assert metric(bench, "sallyport_policy_generation") >= generation > 0
     assert collections.Counter(each["path"] for each in told(shop)) == {f"/ok/{x}{i}": 1 for x in "ab" for i in range(1, 11)}
 
 
 def test_of_more_than_there_is_room_for_refusals_are_kept_and_the_rest_is_counted(shop, proxy, bench):
     shop.kill()
-    eventually(lambda: metric(bench, "sallyport_controller_connected") == 0, "it is still connected")
+    eventually(lambda: metric(bench, "sallyport_link_connected") == 0, "it is still connected")
     assert clients(shop, proxy, [f"https://{HOST}/denied/[1-{DENIED}]"]) == {"403": DENIED}
     many = [f"https://{HOST}/ok/{client}-[1-{EACH}]-{LONG}" for client in range(CLIENTS)]
     assert clients(shop, proxy, many) == {"200": CLIENTS * EACH}, "traffic goes on"
     lost = eventually(lambda: metric(bench, "sallyport_events_lost_total"), "nothing was dropped")
     shop.start()
-    eventually(lambda: metric(bench, "sallyport_events_waiting") == 0, "they are not told", 60)
+    eventually(lambda: metric(bench, "sallyport_spool_events") == 0, "they are not told", 60)
     assert metric(bench, "sallyport_events_lost_total") == lost
     paths = collections.Counter(each["path"] for each in told(shop) if each["path"].endswith(LONG))
     assert set(paths.values()) == {1}, "none twice"
