@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <future>
+#include <set>
 
 #include "base/limits.h"
 #include "base/read_file.h"
@@ -446,6 +447,26 @@ TEST_F(ControllerTest, SaysWhatGuardsHaveDenied) {
   })) << "a storm is one alarm with a count";
   EXPECT_TRUE(alarmed("denied"));
   EXPECT_TRUE(alarmed("foreign-credential"));
+}
+
+TEST_F(ControllerTest, SaysWhatGuardsSayOfThemselvesAlsoWithoutAGraph) {
+  const auto front = ready_guard("front");
+  v1alpha1::Event event;
+  event.mutable_execution_ended()->set_execution(std::string(16, 'e'));
+  event.mutable_execution_ended()->set_incomplete("GET stock.example.com/ was expected");
+  front->link().report(event);
+  event.mutable_lost()->set_events(10);
+  event.mutable_lost()->set_denials(2);
+  front->link().report(event);
+  ASSERT_TRUE(front->link().flush(5s));
+  std::set<std::string> said;
+  ASSERT_TRUE(eventually([&] {
+    const auto alarms = store_->alarms("shop", Time{});
+    for (const AlarmRow& alarm : *alarms) said.insert(alarm.kind + " of " + alarm.function + ": " + alarm.text);
+    return said.size() == 2;
+  }));
+  EXPECT_THAT(said, ElementsAre("events-lost of front: the guard has dropped 10 events, 2 denials among them",
+                                "incomplete of front: GET stock.example.com/ was expected"));
 }
 
 // What is in an alarm a guard has said.

@@ -306,11 +306,25 @@ void Tracker::apply(Member& member, const v1alpha1::Event& event, EventBatch& ba
   if (state_ && source.function != ApplicationGraph::kNone) state_->apply(source, event, now, outcome_);
   if (!event.has_exchange()) {
     batch.decisions |= kNoDecision;
+    note_trouble(member, event, now);
     return;
   }
   batch.decisions |= 1U << std::min(static_cast<unsigned>(event.exchange().decision()), 31U);
   rates_.count({member.id, number_of(member.function)}, event.exchange(), now, halts_);
   note_denial(member, event.exchange(), now);
+}
+
+// What a guard says of itself matters of functions that stand in no graph as well.
+void Tracker::note_trouble(const Member& member, const v1alpha1::Event& event, Time now) {
+  const auto raise = [&](AlarmKind kind, std::string text) {
+    alarms_.raise({application_, std::string(to_string(kind)), member.function, "", now, now, 1, std::move(text)});
+  };
+  if (const std::string& incomplete = event.execution_ended().incomplete(); !incomplete.empty()) {
+    raise(AlarmKind::incomplete, incomplete);
+  }
+  if (!event.has_lost()) return;
+  raise(AlarmKind::events_lost, "the guard has dropped " + std::to_string(event.lost().events()) + " events, " +
+                                    std::to_string(event.lost().denials()) + " denials among them");
 }
 
 void Tracker::note_denial(const Member& member, const v1alpha1::Exchange& exchange, Time now) {

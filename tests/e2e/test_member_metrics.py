@@ -13,14 +13,6 @@ from members import shop  # noqa: F401
 from published import Published, ask
 
 
-def sample(bench, name, **labels):
-    """The one sample of that name that has the labels; nothing where there is none."""
-    found = [line for line in bench.metrics()[1].splitlines()
-             if re.match(rf"sallyport_{name}{{", line) and all(f'{key}="{value}"' in line for key, value in labels.items())]
-    assert len(found) < 2, found
-    return float(found[0].rsplit(" ", 1)[1]) if found else None
-
-
 @pytest.fixture
 def function(shop, bench):  # noqa: F811
     made = []
@@ -43,50 +35,50 @@ def test_they_tell_of_a_controller_that_is_there_gone_and_back(shop, bench, func
     function(onControllerLoss=on_loss)
     began = time.time()
     assert published.run(["/echo"] * 3)["statuses"] == [200] * 3
-    eventually(lambda: sample(bench, "entry_asks_total", outcome="allowed") == 1, "the ask is not counted")
-    assert sample(bench, "entry_ask_duration_seconds_count") == 1
-    assert 0 < sample(bench, "entry_ask_duration_seconds_sum") < 2
-    assert sample(bench, "link_connected") == 1 and sample(bench, "link_reconnects_total") == 0
-    assert sample(bench, "update_generation", which="in-force") == sample(bench, "update_generation", which="offered") > 0
-    assert sample(bench, "leases_total", outcome="granted") >= 1 and sample(bench, "leased_requests_total") >= 3
-    assert 23 * 3600 < sample(bench, "certificate_end_timestamp_seconds") - began < 25 * 3600
-    eventually(lambda: sample(bench, "spool_events") == sample(bench, "spool_bytes") == 0, "something is not taken")
-    taken = sample(bench, "events_acknowledged_total")
+    eventually(lambda: bench.sample("entry_asks_total", outcome="allowed") == 1, "the ask is not counted")
+    assert bench.sample("entry_ask_duration_seconds_count") == 1
+    assert 0 < bench.sample("entry_ask_duration_seconds_sum") < 2
+    assert bench.sample("link_connected") == 1 and bench.sample("link_reconnects_total") == 0
+    assert bench.sample("update_generation", which="in-force") == bench.sample("update_generation", which="offered") > 0
+    assert bench.sample("leases_total", outcome="granted") >= 1 and bench.sample("leased_requests_total") >= 3
+    assert 23 * 3600 < bench.sample("certificate_end_timestamp_seconds") - began < 25 * 3600
+    eventually(lambda: bench.sample("spool_events") == bench.sample("spool_bytes") == 0, "something is not taken")
+    taken = bench.sample("events_acknowledged_total")
     assert taken >= 5, "an execution's begin and end, and three exchanges"
 
     shop.kill()
-    eventually(lambda: sample(bench, "link_connected") == 0, "it is still connected")
+    eventually(lambda: bench.sample("link_connected") == 0, "it is still connected")
     assert ask("GET", "/message")[0] == status
-    eventually(lambda: sample(bench, "entry_asks_total", outcome=outcome) == 1, "the loss is not counted")
-    eventually(lambda: sample(bench, "spool_events") > 0 and sample(bench, "spool_bytes") > 0, "nothing waits")
-    assert sample(bench, "events_acknowledged_total") == taken
+    eventually(lambda: bench.sample("entry_asks_total", outcome=outcome) == 1, "the loss is not counted")
+    eventually(lambda: bench.sample("spool_events") > 0 and bench.sample("spool_bytes") > 0, "nothing waits")
+    assert bench.sample("events_acknowledged_total") == taken
 
     shop.start()
-    eventually(lambda: sample(bench, "link_connected") == 1, "it did not come back")
-    assert sample(bench, "link_reconnects_total") == 1
-    eventually(lambda: sample(bench, "spool_events") == 0, "what waited is not taken")
-    assert sample(bench, "events_acknowledged_total") > taken
-    assert sample(bench, "events_dropped_total", of="denial") == sample(bench, "events_dropped_total", of="other") == 0
+    eventually(lambda: bench.sample("link_connected") == 1, "it did not come back")
+    assert bench.sample("link_reconnects_total") == 1
+    eventually(lambda: bench.sample("spool_events") == 0, "what waited is not taken")
+    assert bench.sample("events_acknowledged_total") > taken
+    assert bench.sample("events_dropped_total", of="denial") == bench.sample("events_dropped_total", of="other") == 0
 
 
 def test_an_update_that_can_not_be_used_is_counted_and_the_one_before_stays(shop, bench, function):  # noqa: F811
     function()
-    before = sample(bench, "update_generation", which="in-force")
+    before = bench.sample("update_generation", which="in-force")
     lacking = guard.endpoint(HOST, name="lacking", path="/lacking", caBundle={"file": "/not/on/the/guards/machine.pem"})
     shop.put("policy", policy("first", lacking), function="first")
-    eventually(lambda: sample(bench, "updates_refused_total") == 1, "it is not counted")
-    assert sample(bench, "update_generation", which="in-force") == before < sample(bench, "update_generation", which="offered")
+    eventually(lambda: bench.sample("updates_refused_total") == 1, "it is not counted")
+    assert bench.sample("update_generation", which="in-force") == before < bench.sample("update_generation", which="offered")
     shop.do("policy", "rollback", "-a", "shop", "-f", "first")
-    eventually(lambda: sample(bench, "update_generation", which="in-force") > before, "it does not come into force")
+    eventually(lambda: bench.sample("update_generation", which="in-force") > before, "it does not come into force")
 
 
 def test_a_controller_in_the_same_process_is_told_of_alike(bench):
     running = bench.start(["sleep", "60"], policy=guard.policy(guard.endpoint("v4.example.com")),
                           flags=["--data", bench.folder / "data", "--admin", bench.admin])
     try:
-        eventually(lambda: bench.admin.exists() and sample(bench, "link_connected") == 1, "it is not connected")
-        eventually(lambda: sample(bench, "events_acknowledged_total") >= 1, "the execution's begin is not taken")
-        assert sample(bench, "certificate_end_timestamp_seconds") is None, "run has a CA of its own"
+        eventually(lambda: bench.admin.exists() and bench.sample("link_connected") == 1, "it is not connected")
+        eventually(lambda: bench.sample("events_acknowledged_total") >= 1, "the execution's begin is not taken")
+        assert bench.sample("certificate_end_timestamp_seconds") is None, "run has a CA of its own"
     finally:
         running.terminate()
         _, err = running.communicate(timeout=20)
@@ -97,7 +89,7 @@ def test_without_a_controller_there_is_nothing_of_it(bench):
     running = bench.start(["sleep", "60"], policy=guard.policy(guard.endpoint("v4.example.com")), flags=["--admin", bench.admin])
     try:
         eventually(lambda: bench.admin.exists() and bench.metrics("/readyz")[0] == 200, "it is not ready")
-        assert sample(bench, "tasks") is not None
+        assert bench.sample("tasks") is not None
         assert not re.search("sallyport_(link|spool|entry|lease|update|certificate_end)", bench.metrics()[1])
     finally:
         running.terminate()

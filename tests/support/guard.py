@@ -178,6 +178,13 @@ class Bench:
             body = "".join(re.split(r"\r?\n?[0-9a-f]+\r\n", body))
         return int(head.split(" ")[1]), body
 
+    def sample(self, name, **labels):
+        """The value of the one sample of sallyport_`name` that has the labels; nothing where there is none."""
+        found = [line for line in self.metrics()[1].splitlines() if line.startswith(f"sallyport_{name}{{")
+                 and all(f'{key}="{value}"' in line for key, value in labels.items())]
+        assert len(found) < 2, found
+        return float(found[0].rsplit(" ", 1)[1]) if found else None
+
     def close(self):
         lab.remove(self.folder)
 
