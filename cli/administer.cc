@@ -161,7 +161,7 @@ class Administration {
     if (reply->status < 300) return 0;
     if (api::PutAnswer put; reply->status == 422 && read(reply->body, put)) {
       print_diagnostics(put);
-      return complain("nothing was put");
+      return complain("nothing has changed");
     }
     api::Problem problem;
     const bool said = read(reply->body, problem) && !problem.error().empty();
@@ -170,7 +170,7 @@ class Administration {
 
   void print_diagnostics(const api::PutAnswer& put) const {
     for (const api::DiagnosticView& each : put.diagnostics()) {
-      std::string text = flags_->file;
+      std::string text = flags_->file.empty() ? "the document" : flags_->file;
       if (each.line() > 0) text += ":" + std::to_string(each.line()) + ":" + std::to_string(each.column());
       text += each.warning() ? ": warning: " : ": error: ";
       text += each.message();
@@ -228,6 +228,14 @@ class Administration {
     if (!read(reply->body, answer)) return complain("the controller's answer can't be read");
     print_diagnostics(answer);
     std::printf("version %u is in force\n", answer.version());
+    return 0;
+  }
+  int drop_document(const std::string& target) const {
+    const auto reply = call({.method = "DELETE", .target = target});
+    if (const int wrong = judge(reply); wrong != 0) return wrong;
+    api::PutAnswer answer;
+    if (!read(reply->body, answer)) return complain("the controller's answer can't be read");
+    std::printf("it is taken away, which is version %u\n", answer.version());
     return 0;
   }
   int get_document(const std::string& target) const {
@@ -662,7 +670,7 @@ class Commands {
     command->add_option("--since", flags_->since, "From this time on, as 2026-01-31T12:00:00Z")->type_name("TIME");
   }
 
-  // put, get, history and rollback of a document.
+  // put, get, history, rollback and drop of a document.
   template <class Need, class Target>
   void add_document(CLI::App& parent, const std::string& suffix, const std::string& noun, Need need, Target target) {
     CLI::App* put = command(parent, "put" + suffix, "Put " + noun + " in force",
@@ -679,6 +687,8 @@ class Commands {
                              [target](const Administration& to) { return to.roll_back(target(to)); });
     need(back);
     back->add_option("--version", flags_->version, "This one; default: the one before the newest");
+    need(command(parent, "drop" + suffix, "Take " + noun + " away",
+                 [target](const Administration& to) { return to.drop_document(target(to)); }));
   }
 
   // The program beside this one, with all that follows.

@@ -100,7 +100,15 @@ Catalog::Read Catalog::read(const Document& document) const {
   const std::lock_guard lock(mutex_);
   const std::string name = name_of(document);
   Read out;
-  if (document.text.empty()) return out;
+  if (document.text.empty()) {
+    const Function* const function = find(document.function);
+    if (document.kind == DocumentKind::graph && function != nullptr && function->policy &&
+        function->policy->spec().has_flow()) {
+      complain(out.diagnostics, name, "the flow rule of the function's policy needs it",
+               "put a policy without a flow rule first: sallyport policy put FILE");
+    }
+    return out;
+  }
   switch (document.kind) {
     case DocumentKind::policy:
       read_policy(document, name, out);

@@ -41,7 +41,7 @@ class Catalog {
     ApplicationSettings settings;
     bool good() const;
   };
-  // An empty text is nothing, and good.
+  // An empty text is nothing, and good unless another document needs it.
   Read read(const Document& document) const;
   // Puts in force what was read from it, and is good; nothing takes it away.
   void put(const Document& document, Read read);

@@ -195,6 +195,11 @@ Result<Controller::Put> Controller::put_checked(Document document, std::uint64_t
     return invalid("the function's name " + document::quoted(document.function) + " is not valid");
   }
   if (!of_function) document.function.clear();
+  if (document.text.empty()) {
+    const auto all = store_.versions(document.application, document.function, document.kind);
+    if (!all) return std::unexpected(all.error());
+    if (all->empty() || all->front().text.empty()) return unresolved("there is no " + name_of(document));
+  }
   Put out;
   Catalog::Read read = (*application)->catalog.read(document);
   out.diagnostics = read.diagnostics;

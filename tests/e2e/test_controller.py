@@ -40,6 +40,17 @@ spec:
   - {name: mail, instancesMax: 3, after: [{function: checkout}]}
 """
 
+FLOW = """\
+apiVersion: sallyport.dev/v1alpha1
+kind: FlowGraph
+metadata: {name: checkout}
+spec:
+  entry: [pay]
+  nodes:
+  - {name: pay, request: POST api.example.com/pay, next: [exit]}
+"""
+FLOW_RULE = "  flow: checkout.graph.yaml\n"
+
 
 @pytest.fixture
 def controller(tmp_path):
@@ -91,6 +102,37 @@ def test_each_change_is_a_version_and_can_be_taken_back(shop):
     assert [line.split()[0] for line in history] == ["VERSION", "3", "2", "1"]
     audit = shop.do("audit")
     assert audit.count("shop/checkout policy") == 3
+
+
+def test_what_is_taken_away_is_a_version_too_and_comes_back(shop):
+    of = ["-a", "shop", "-f", "checkout"]
+    nothing = shop.cli("policy", "drop", *of)
+    assert (nothing.returncode, nothing.stderr) == (1, "sallyport: there is no shop/checkout policy\n")
+    shop.put("policy", POLICY, function="checkout")
+    assert shop.do("policy", "drop", *of) == "it is taken away, which is version 2\n"
+    assert shop.cli("policy", "get", *of).returncode == 1
+    assert "there is no shop/checkout policy" in shop.cli("policy", "drop", *of).stderr
+    assert "taken away" in shop.do("policy", "history", *of).splitlines()[1]
+    assert shop.do("policy", "rollback", *of) == "version 3 is in force\n"
+    assert shop.do("policy", "get", *of) == POLICY
+    assert "there is no shop application-graph" in shop.cli("app", "drop-graph", "-a", "shop").stderr
+    shop.put("application-graph", GRAPH)
+    assert shop.do("app", "drop-graph", "-a", "shop") == "it is taken away, which is version 2\n"
+    assert "take away" in shop.do("audit")
+
+
+def test_a_flow_graph_stays_as_long_as_the_policy_needs_it(shop):
+    of = ["-a", "shop", "-f", "checkout"]
+    shop.put("graph", FLOW, function="checkout")
+    shop.put("policy", POLICY + FLOW_RULE, function="checkout")
+    refused = shop.cli("function", "drop-graph", *of)
+    assert refused.returncode == 1
+    assert refused.stderr == ("the document: error: the flow rule of the function's policy needs it "
+                              "(hint: put a policy without a flow rule first: sallyport policy put FILE)\n"
+                              "sallyport: nothing has changed\n")
+    assert shop.do("function", "get-graph", *of) == FLOW
+    shop.put("policy", POLICY, function="checkout")
+    shop.do("function", "drop-graph", *of)
 
 
 def test_a_document_with_errors_changes_nothing_and_each_is_named(shop):
