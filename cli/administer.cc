@@ -717,6 +717,11 @@ class Commands {
       return to.change("PUT", to.of_application(), "the application " + to.flags().application + " is there");
     });
     create->add_option("NAME", flags_->application, "Its name")->required();
+    CLI::App* remove =
+        command(*app, "delete", "Forget one and all that is of it but the audit trail", [](const Administration& to) {
+          return to.change("DELETE", to.of_application(), "the application " + to.flags().application + " is gone");
+        });
+    remove->add_option("NAME", flags_->application, "Its name")->required();
     CLI::App* show = command(*app, "show", "Show one", [](const Administration& to) { return to.show_application(); });
     show->add_option("NAME", flags_->application, "Its name")->required();
     CLI::App* rotate = command(*app, "rotate-key", "Make a new key for its tags", [](const Administration& to) {

@@ -111,7 +111,7 @@ Result<void> Controller::load() {
 // How far back in the journal there is what matters for the state of an application.
 std::chrono::milliseconds Controller::memory() const {
   std::chrono::milliseconds longest{};
-  for (const std::string& name : applications()) longest = std::max(longest, find(name)->tracker.memory());
+  for (const Application* application : all()) longest = std::max(longest, application->tracker.memory());
   return longest;
 }
 
@@ -126,6 +126,13 @@ Controller::Application* Controller::find(std::string_view application) const {
   const std::shared_lock lock(applications_mutex_);
   const auto found = applications_.find(application);
   return found == applications_.end() ? nullptr : found->second.get();
+}
+
+std::vector<Controller::Application*> Controller::all() const {
+  const std::shared_lock lock(applications_mutex_);
+  std::vector<Application*> out;
+  for (const auto& [name, application] : applications_) out.push_back(application.get());
+  return out;
 }
 
 // What is given to guards.
@@ -170,8 +177,8 @@ void Controller::run_clock() {
     const Time now = clock_.now();
     advance(now);
     std::optional<Time> due;
-    for (const std::string& name : applications()) {
-      const auto next = find(name)->tracker.next_due();
+    for (const Application* application : all()) {
+      const auto next = application->tracker.next_due();
       if (next && (!due || *next < *due)) due = next;
     }
     lock.lock();
@@ -182,10 +189,9 @@ void Controller::run_clock() {
 
 void Controller::advance(Time now) {
   std::vector<Tracker::Halted> halted;
-  for (const std::string& name : applications()) {
-    Application& application = *find(name);
-    application.tracker.advance(now, halted);
-    if (!halted.empty()) tell_halted(application, halted);
+  for (Application* application : all()) {
+    application->tracker.advance(now, halted);
+    if (!halted.empty()) tell_halted(*application, halted);
     halted.clear();
   }
   if (now < looked_ + limits::kControllerTick) return;
@@ -221,18 +227,18 @@ void Controller::look_after_guards(Time now) {
 
 // A new key makes tags once guards can have it; an old one goes once no tag of it is good any more.
 void Controller::look_after_keys(Time now) {
-  for (const std::string& name : applications()) {
-    Application& application = *find(name);
-    const std::uint64_t making = application.catalog.making_key(now);
-    if (std::exchange(application.making_key, making) != making) distribute_to_all(application);
-    for (const auto& [number, made] : application.catalog.tag_keys()) {
+  for (Application* application : all()) {
+    Catalog& catalog = application->catalog;
+    const std::uint64_t making = catalog.making_key(now);
+    if (std::exchange(application->making_key, making) != making) distribute_to_all(*application);
+    for (const auto& [number, made] : catalog.tag_keys()) {
       if (number >= making) continue;
-      const auto keys = application.catalog.tag_keys();
+      const auto keys = catalog.tag_keys();
       const auto newer = std::ranges::find(keys, making, [](const auto& key) { return key.first; });
       if (newer->second + 2 * limits::kTagKeySettle + limits::kTagLifetime + limits::kTagSkew > now) continue;
-      if (!store_.drop_tag_key(name, number)) continue;
-      application.catalog.drop_tag_key(number);
-      distribute_to_all(application);
+      if (!store_.drop_tag_key(catalog.application(), number)) continue;
+      catalog.drop_tag_key(number);
+      distribute_to_all(*application);
     }
   }
 }
@@ -242,8 +248,9 @@ void Controller::look_after_keys(Time now) {
 void Controller::look_after_store(Time now) {
   const auto full = store_.make_room(options_.store_bytes_max, now - memory());
   if (!full) return say("the store can't be kept small: " + full.error().text);
-  for (const std::string& name : applications()) {
-    find(name)->tracker.hold(*full && (*full)->application == name ? (*full)->function : std::string());
+  for (Application* application : all()) {
+    const bool holds = *full && (*full)->application == application->catalog.application();
+    application->tracker.hold(holds ? (*full)->function : std::string());
   }
   if (!*full) return;
   raise((*full)->application, "store-full", (*full)->function, "",
@@ -252,13 +259,13 @@ void Controller::look_after_store(Time now) {
 }
 
 void Controller::look_after_cas(Time now) {
-  for (const std::string& name : applications()) {
-    Application& application = *find(name);
-    const std::string before = application.ca.trusted();
-    for (const std::uint64_t number : application.ca.over(now)) {
-      if (store_.drop_secret(name, tenant_ca_name(number))) application.ca.drop(number);
+  for (Application* application : all()) {
+    const std::string before = application->ca.trusted();
+    for (const std::uint64_t number : application->ca.over(now)) {
+      const std::string name = tenant_ca_name(number);
+      if (store_.drop_secret(application->catalog.application(), name)) application->ca.drop(number);
     }
-    if (application.ca.trusted() != before) distribute_to_all(application);
+    if (application->ca.trusted() != before) distribute_to_all(*application);
   }
 }
 

@@ -59,6 +59,8 @@ class Controller final : public LinkHandler {
   // Administration: any thread, and each waits for the store. `who` goes into the audit trail. ErrorKind::invalid: a
   // name that is none; unresolved: there is no such thing; refused: there is one already, or it has changed meanwhile.
   Result<void> create_application(const std::string& name, const std::string& who);
+  // Forgets everything that is of it but the audit trail. Refused while a guard of it is connected.
+  Result<void> delete_application(const std::string& name, const std::string& who);
   std::vector<std::string> applications() const;
   struct FunctionFigures {
     std::string name;
@@ -133,6 +135,7 @@ class Controller final : public LinkHandler {
     std::mutex given_mutex;  // held while it is sent: nobody gets an older one after a newer one
     std::map<std::string, Given, std::less<>> given;
     std::uint64_t making_key = 0;  // as the clock has seen it last
+    bool ending = false;           // under guards_mutex_: no guard of it is let in any more
   };
   struct Session {
     std::shared_ptr<Member> member;
@@ -144,6 +147,7 @@ class Controller final : public LinkHandler {
   std::chrono::milliseconds memory() const;
   Application& add_application(const std::string& name);
   Application* find(std::string_view application) const;
+  std::vector<Application*> all() const;
   const Given& give(Application& application, const std::string& function, bool anew);
   void distribute(Application& application, const std::string& function);
   void distribute_to_all(Application& application);
@@ -191,7 +195,8 @@ class Controller final : public LinkHandler {
 
   std::mutex admin_mutex_;  // one change after the other
   mutable std::shared_mutex applications_mutex_;
-  std::map<std::string, std::unique_ptr<Application>, std::less<>> applications_;  // none goes
+  std::map<std::string, std::unique_ptr<Application>, std::less<>> applications_;
+  std::vector<std::unique_ptr<Application>> deleted_;  // somebody may be looking at one
 
   mutable std::mutex guards_mutex_;
   GuardTable guards_;

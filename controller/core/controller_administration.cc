@@ -66,6 +66,45 @@ Result<void> Controller::create_application(const std::string& name, const std::
   return keep_ca(*find(name), std::move(*made), OldCa::keep);
 }
 
+Result<void> Controller::delete_application(const std::string& name, const std::string& who) {
+  const std::lock_guard lock(admin_mutex_);
+  const auto known = need(name);
+  if (!known) return std::unexpected(known.error());
+  Application& application = **known;
+  const auto let_in = [&](bool again) {
+    const std::lock_guard guards_lock(guards_mutex_);
+    application.ending = !again;
+    return guards_.connected(name);
+  };
+  const auto forget = [&]() -> Result<void> {
+    // Also of one that has said goodbye, and has not gone.
+    if (let_in(false) || !members_of(name, {}).empty()) {
+      return fail(ErrorSource::controller, ErrorKind::refused,
+                  "guards of " + name + " are connected (sallyport guard list -a " + name +
+                      "); end them, or revoke their tokens, first");
+    }
+    if (auto audited = audit(who, "delete", name); !audited) return audited;
+    // What its guards have told last is not stored behind this.
+    if (!journal_.drain(limits::kStoreDrainTime)) {
+      return fail(ErrorSource::controller, ErrorKind::unavailable, "the journal can't be written");
+    }
+    return store_.drop_application(name);
+  };
+  if (auto done = forget(); !done) {
+    let_in(true);
+    return done;
+  }
+  tokens_.forget_application(name);
+  {
+    const std::lock_guard guards_lock(guards_mutex_);
+    for (const GuardId& id : guards_.forget_application(name)) members_.erase(id);
+  }
+  [[maybe_unused]] const auto emptied = application.tracker.set_graph(nullptr, store_, clock_.now());
+  const std::unique_lock applications_lock(applications_mutex_);
+  deleted_.push_back(std::move(applications_.extract(name).mapped()));
+  return {};
+}
+
 // The first signs at once: nothing can have been made below another.
 Result<void> Controller::keep_ca(Application& application, ca::Authority authority, OldCa old) {
   const std::uint64_t newest = application.ca.newest();

@@ -112,6 +112,9 @@ void Controller::admit(Links& way, LinkId link, const v1alpha1::Register& wanted
   LinkId replaced{};
   {
     const std::lock_guard lock(guards_mutex_);
+    if (application->ending) {
+      return way.close(link, refused(v1alpha1::REFUSED_REASON_FUNCTION, "the application is being deleted"));
+    }
     const auto admitted =
         guards_.admit(arrival, link, clock_.now(), instances == 0 ? SIZE_MAX : std::size_t{instances});
     if (!admitted) {

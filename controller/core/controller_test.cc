@@ -229,6 +229,35 @@ TEST_F(ControllerTest, CutsOffWhoseTokenIsRevoked) {
   EXPECT_TRUE(eventually([&] { return front->link().status().state == link::LinkState::refused; }));
 }
 
+TEST_F(ControllerTest, ForgetsAnApplicationOnceNoGuardOfItIsConnected) {
+  put(document(DocumentKind::application_graph, kGraph));
+  auto front = ready_guard("front");
+  front->link().report(testing::event_of(1, v1alpha1::DECISION_DENY));
+  ASSERT_TRUE(front->link().flush(5s));
+  const auto early = controller_->delete_application("shop", "test");
+  ASSERT_FALSE(early);
+  EXPECT_EQ(early.error().kind, ErrorKind::refused);
+  EXPECT_THAT(early.error().text, HasSubstr("guards of shop are connected (sallyport guard list -a shop)"));
+  front.reset();
+  ASSERT_TRUE(eventually([&] { return controller_->delete_application("shop", "test").has_value(); }));
+  EXPECT_THAT(controller_->applications(), IsEmpty());
+  EXPECT_THAT(controller_->guards(), IsEmpty());
+  EXPECT_EQ(controller_->delete_application("shop", "test").error().kind, ErrorKind::unresolved);
+  const auto late = guard("front");
+  EXPECT_TRUE(eventually([&] { return late->link().status().state == link::LinkState::refused; })) << "its old token";
+  // Of the same name, and another: nothing of the one before is in it, also not for the old token.
+  ASSERT_TRUE(controller_->create_application("shop", "test"));
+  EXPECT_THAT(controller_->functions("shop"), IsEmpty());
+  EXPECT_THAT(*store_->alarms("shop", Time{}), IsEmpty());
+  put(document(DocumentKind::policy, policy_of("front"), "front"));
+  const auto stranger = guard("front");
+  EXPECT_TRUE(eventually([&] { return stranger->link().status().state == link::LinkState::refused; }));
+  token_ = controller_->make_token("shop", "", std::nullopt, "test")->text;
+  EXPECT_TRUE(ready_guard("front")->connected());
+  restart();
+  EXPECT_THAT(controller_->applications(), ElementsAre("shop"));
+}
+
 TEST_F(ControllerTest, SendsWhatHasChangedToTheGuardsOfTheFunction) {
   const auto front = ready_guard("front");
   const auto back = ready_guard("back");

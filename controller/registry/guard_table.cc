@@ -140,6 +140,21 @@ void GuardTable::remove(const GuardId& id) {
   guards_.erase(found);
 }
 
+bool GuardTable::connected(std::string_view application) const {
+  return std::ranges::any_of(guards_, [&](const auto& each) {
+    return each.second.row.application == application && each.second.link != LinkId{};
+  });
+}
+
+std::vector<GuardId> GuardTable::forget_application(std::string_view application) {
+  std::vector<GuardId> out;
+  for (const auto& [id, guard] : guards_) {
+    if (guard.row.application == application) out.push_back(id);
+  }
+  for (const GuardId& id : out) remove(id);
+  return out;
+}
+
 std::size_t GuardTable::running(std::string_view application, std::string_view function) const {
   const auto found = by_function_.find(FunctionKey(application, function));
   return found == by_function_.end() ? 0 : found->second.running;

@@ -59,6 +59,8 @@ class GuardTable {
   // Those that do not run, and were not heard of since `before`, are taken out; and where more than `most` of a
   // function are known, those of them that were not heard of for longest.
   std::vector<GuardId> forget(Time before, std::size_t most = limits::kGuardsRememberedMax);
+  bool connected(std::string_view application) const;
+  std::vector<GuardId> forget_application(std::string_view application);
   std::size_t running(std::string_view application, std::string_view function) const;
   // In the order of applications, functions and instances.
   std::vector<const Guard*> all() const;

@@ -57,6 +57,11 @@ void JoinTokens::put(const JoinToken& token) {
   by_id_[token.id] = token;
 }
 
+void JoinTokens::forget_application(std::string_view application) {
+  const std::scoped_lock guarded(mutex_);
+  std::erase_if(by_id_, [&](const auto& each) { return each.second.application == application; });
+}
+
 Result<std::string> JoinTokens::check(std::string_view text, std::string_view application, std::string_view function,
                                       Time now) const {
   const std::array<unsigned char, 32> shown = hash_of(text);

@@ -27,6 +27,7 @@ Result<MadeToken> make_join_token(std::string application, std::string function,
 class JoinTokens {
  public:
   void put(const JoinToken& token);  // in place of one of the same id
+  void forget_application(std::string_view application);
   // Whom a guard with this token is of: "join token ID". ErrorKind::refused, without saying to the guard which of it
   // was: no token, revoked, ended, or of another application or function. All of it is compared in the same time.
   Result<std::string> check(std::string_view text, std::string_view application, std::string_view function,

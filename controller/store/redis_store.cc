@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <set>
 #include <utility>
 
 #include "base/limits.h"
@@ -54,6 +55,10 @@ constexpr const char* kTrim = R"(return redis.call('XTRIM', KEYS[2], 'MINID', AR
 constexpr const char* kPut = R"(return redis.call('HSET', KEYS[2], ARGV[2], ARGV[3]))";
 constexpr const char* kDrop = R"(return redis.call('HDEL', KEYS[2], ARGV[2]))";
 
+// The same of many, and of entries of the journal.
+constexpr const char* kDropAll = R"(for i = 2, #ARGV do redis.call('HDEL', KEYS[2], ARGV[i]) end)";
+constexpr const char* kDropEntries = R"(for i = 2, #ARGV do redis.call('XDEL', KEYS[2], ARGV[i] .. '-0') end)";
+
 // KEYS: holder, guards, taken. ARGV: token, id.
 constexpr const char* kDropGuard = R"(
   redis.call('HDEL', KEYS[3], ARGV[2])
@@ -87,6 +92,18 @@ constexpr const char* kRaise = R"(
     redis.call('HSET', KEYS[3], ARGV[2], row)
   end
   return 1)";
+
+// KEYS: holder, the last of those that are alike, alarms of the application, what an alarm's key begins with. ARGV:
+// token, before which time it was last, how many at once.
+constexpr const char* kForgetAlarms = R"(
+  local rows = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', '(' .. ARGV[2], 'LIMIT', 0, ARGV[3])
+  for _, row in ipairs(rows) do
+    local alike = redis.call('HGET', KEYS[4] .. row, 'rest')
+    if alike and redis.call('HGET', KEYS[2], alike) == row then redis.call('HDEL', KEYS[2], alike) end
+    redis.call('DEL', KEYS[4] .. row)
+    redis.call('ZREM', KEYS[3], row)
+  end
+  return #rows)";
 
 // KEYS: holder, audit. ARGV: token, row.
 constexpr const char* kAudit = R"(return redis.call('XADD', KEYS[2], '*', 'r', ARGV[2]))";
@@ -426,7 +443,91 @@ Result<std::uint64_t> RedisStore::forget(Time before) {
     if (!done) return std::unexpected(done.error());
     forgotten += static_cast<std::uint64_t>((*done)->integer);
   }
+  if (auto done = forget_alarms(before); !done) return std::unexpected(done.error());
   return forgotten;
+}
+
+// Of every application that has one.
+Result<void> RedisStore::forget_alarms(Time before) {
+  auto alike = read({"HKEYS", key("alarms-alike")});
+  if (!alike) return std::unexpected(alike.error());
+  std::set<std::string> applications;
+  for (std::size_t i = 0; i < (*alike)->elements; ++i) {
+    std::vector<std::string> parts;
+    if (!read_row_text(view(*(*alike)->element[i]), 4, parts)) return foreign("alarms");
+    applications.insert(std::move(parts[0]));
+  }
+  for (const std::string& application : applications) {
+    if (auto done = forget_alarms(application, std::to_string(number(before))); !done) return done;
+  }
+  return {};
+}
+
+Result<void> RedisStore::forget_alarms(const std::string& application, const std::string& before) {
+  while (true) {
+    auto done = write(kForgetAlarms, {"alarms-alike", "alarms:" + application, "alarm:"},
+                      {before, std::to_string(kForgottenAtOnce)});
+    if (!done) return std::unexpected(done.error());
+    if ((*done)->integer < static_cast<long long>(kForgottenAtOnce)) return {};
+  }
+}
+
+Result<void> RedisStore::drop_entries_of(const std::string& application) {
+  std::vector<std::string> rows;
+  const auto drop = [&]() -> Result<void> {
+    auto done = write(kDropEntries, {"journal"}, std::exchange(rows, {}));
+    return done ? Result<void>{} : std::unexpected(done.error());
+  };
+  auto all = each_entry(0, [&](std::uint64_t row, EventBatch&& batch, bool) -> Result<bool> {
+    if (batch.application != application) return true;
+    rows.push_back(std::to_string(row));
+    if (rows.size() < kForgottenAtOnce) return true;
+    if (auto dropped = drop(); !dropped) return std::unexpected(dropped.error());
+    return true;
+  });
+  return all ? drop() : all;
+}
+
+// `application_of` says it of a row's field and value.
+Result<void> RedisStore::drop_rows_of(const std::string& application, std::string_view hash, ApplicationOf* of) {
+  auto all = read({"HGETALL", key(hash)});
+  if (!all) return std::unexpected(all.error());
+  std::vector<std::string> fields;
+  for (std::size_t i = 0; i + 1 < (*all)->elements; i += 2) {
+    const std::string_view field = view(*(*all)->element[i]);
+    const auto found = of(field, view(*(*all)->element[i + 1]));
+    if (!found) return foreign(hash);
+    if (*found == application) fields.emplace_back(field);
+  }
+  auto done = write(kDropAll, {hash}, fields);
+  if (done && hash == "guards") done = write(kDropAll, {"taken"}, std::move(fields));
+  return done ? Result<void>{} : std::unexpected(done.error());
+}
+
+namespace {
+
+// The part of that number.
+std::optional<std::string> part_of(std::string_view row, std::size_t number) {
+  std::vector<std::string> parts;
+  if (!read_row_text(row, 0, parts) || parts.size() <= number) return std::nullopt;
+  return std::move(parts[number]);
+}
+std::optional<std::string> of_field(std::string_view field, std::string_view) { return part_of(field, 0); }
+std::optional<std::string> of_value(std::string_view, std::string_view value) { return part_of(value, 1); }
+std::optional<std::string> of_document(std::string_view, std::string_view value) { return part_of(value, 0); }
+
+}  // namespace
+
+Result<void> RedisStore::drop_application(const std::string& application) {
+  if (auto done = drop_entries_of(application); !done) return done;
+  if (auto done = forget_alarms(application, "inf"); !done) return done;
+  const std::pair<std::string_view, ApplicationOf*> hashes[] = {{"guards", of_value},  {"tokens", of_value},
+                                                                {"secrets", of_field}, {"tag-keys", of_field},
+                                                                {"newest", of_field},  {"documents", of_document}};
+  for (const auto& [hash, of] : hashes) {
+    if (auto done = drop_rows_of(application, hash, of); !done) return done;
+  }
+  return {};
 }
 
 Result<void> RedisStore::put_guard(const GuardRow& guard) {

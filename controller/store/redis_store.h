@@ -35,6 +35,7 @@ class RedisStore final : public Store {
   Result<void> search(const EventQuery& query,
                       const std::function<bool(std::uint64_t row, EventBatch&&)>& take) override;
   Result<std::uint64_t> forget(Time before) override;
+  Result<void> drop_application(const std::string& application) override;
   Result<void> put_guard(const GuardRow& guard) override;
   Result<std::vector<GuardRow>> guards() override;
   Result<void> forget_guard(const GuardId& id) override;
@@ -71,6 +72,11 @@ class RedisStore final : public Store {
   // False: enough.
   using TakeEntry = std::function<Result<bool>(std::uint64_t row, EventBatch&& batch, bool decided)>;
   Result<void> each_entry(std::uint64_t from, const TakeEntry& take);
+  Result<void> forget_alarms(Time before);
+  Result<void> forget_alarms(const std::string& application, const std::string& before);
+  Result<void> drop_entries_of(const std::string& application);
+  using ApplicationOf = std::optional<std::string>(std::string_view field, std::string_view value);
+  Result<void> drop_rows_of(const std::string& application, std::string_view hash, ApplicationOf* of);
 
   const RedisUrl url_;
   const std::string prefix_;

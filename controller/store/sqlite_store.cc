@@ -397,6 +397,26 @@ Result<std::optional<Store::FunctionName>> SqliteStore::make_room(std::uint64_t 
   return std::nullopt;
 }
 
+Result<void> SqliteStore::drop_application(const std::string& application) {
+  for (bool more = true; more;) {
+    const std::scoped_lock guarded(write_mutex_);
+    auto done = writer_->run(
+        "DELETE FROM journal WHERE row IN (SELECT row FROM journal WHERE application = ? LIMIT ?)",
+        [&](Statement& statement) { statement.bind(application).bind(static_cast<std::int64_t>(kForgottenAtOnce)); });
+    if (!done) return done;
+    more = writer_->database->changes() > 0;
+  }
+  const std::scoped_lock guarded(write_mutex_);
+  auto transaction = Transaction::begin(*writer_->database);
+  if (!transaction) return std::unexpected(transaction.error());
+  for (const char* const table : {"shares", "alarms", "guards", "tokens", "secrets", "tag_keys", "documents"}) {
+    auto done = writer_->run("DELETE FROM " + std::string(table) + " WHERE application = ?",
+                             [&](Statement& statement) { statement.bind(application); });
+    if (!done) return done;
+  }
+  return transaction->commit();
+}
+
 Result<void> SqliteStore::put_guard(const GuardRow& guard) {
   const std::scoped_lock guarded(write_mutex_);
   return writer_->put_guard(guard);

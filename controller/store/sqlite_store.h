@@ -27,6 +27,7 @@ class SqliteStore final : public Store {
                       const std::function<bool(std::uint64_t row, EventBatch&&)>& take) override;
   Result<std::uint64_t> forget(Time before) override;
   Result<std::optional<FunctionName>> make_room(std::uint64_t bytes_max, Time needed_since) override;
+  Result<void> drop_application(const std::string& application) override;
   Result<void> put_guard(const GuardRow& guard) override;
   Result<std::vector<GuardRow>> guards() override;
   Result<void> forget_guard(const GuardId& id) override;

@@ -144,6 +144,10 @@ class Store {
     return std::nullopt;
   }
 
+  // Forgets all that is of the application but the audit trail, what makes it one last: where it fails in the middle,
+  // it is called again.
+  virtual Result<void> drop_application(const std::string& application) = 0;
+
   virtual Result<void> put_guard(const GuardRow& guard) = 0;
   virtual Result<std::vector<GuardRow>> guards() = 0;
   virtual Result<void> forget_guard(const GuardId& id) = 0;

@@ -241,7 +241,7 @@ TEST_P(SqliteStoreTest, TakesOverWhatAnEarlierVersionHasKept) {
   EXPECT_THAT(replayed(), ElementsAre("1:3-3"));
 }
 
-TEST_P(SqliteStoreTest, ForgetsAlarmsWithTheEventsOfTheirTime) {
+TEST_P(StoreTest, ForgetsAlarmsWithTheEventsOfTheirTime) {
   ASSERT_TRUE(store().raise({"shop", "denied", "resize", "a", at(1'000), at(2'000), 1, "old"}, milliseconds(10)));
   ASSERT_TRUE(store().raise({"shop", "denied", "resize", "a", at(5'000), at(5'000), 1, "new"}, milliseconds(10)));
   ASSERT_TRUE(store().forget(at(3'000)));
@@ -249,6 +249,51 @@ TEST_P(SqliteStoreTest, ForgetsAlarmsWithTheEventsOfTheirTime) {
   ASSERT_TRUE(alarms);
   ASSERT_THAT(*alarms, SizeIs(1));
   EXPECT_EQ((*alarms)[0].text, "new");
+  ASSERT_TRUE(store().forget(at(6'000)));
+  EXPECT_THAT(*store().alarms("shop", at(0)), IsEmpty());
+  ASSERT_TRUE(store().raise({"shop", "denied", "resize", "a", at(5'005), at(5'005), 1, "again"}, milliseconds(10)));
+  ASSERT_THAT(*store().alarms("shop", at(0)), SizeIs(1));
+  EXPECT_EQ((*store().alarms("shop", at(0)))[0].count, 1U) << "of what is forgotten nothing is added to";
+}
+
+TEST_P(StoreTest, OfAnApplicationThatIsDroppedOnlyTheAuditStays) {
+  const auto fill = [&](const std::string& application, unsigned char number) {
+    ASSERT_TRUE(store().put_guard({guard_id(number), application, "resize", "pod-1", "token t1", at(1'000), 0}));
+    std::vector<Store::Entry> entries;
+    for (std::uint64_t i = 1; i <= 2'100; ++i) {
+      entries.push_back(batch(number, i, i));
+      entries.back().events->application = application;
+    }
+    entries.push_back({.decided = DecidedAsk{application, at(5'000), "of " + application}});
+    append(std::move(entries));
+    ASSERT_TRUE(store().raise({application, "denied", "resize", "a", at(1'000), at(2'000), 1, ""}, milliseconds(10)));
+    for (const char* const text : {"one", "two"}) {
+      ASSERT_TRUE(store().put_document({application, "resize", DocumentKind::policy, 0, text, "ann", at(1)}, 0));
+    }
+    ASSERT_TRUE(store().put_secret({application, "stripe", secret("sk-1")}));
+    ASSERT_TRUE(store().put_tag_key({application, 1, secret(std::string(32, 'k')), at(1)}));
+    JoinToken token{"t-" + application, application, "resize", {}, at(1), std::nullopt};
+    token.hash[0] = number;
+    ASSERT_TRUE(store().put_token(token));
+    ASSERT_TRUE(store().audit({at(1), "ann", "create", application, ""}));
+  };
+  fill("shop", 1);
+  fill("shop-2", 2);
+  ASSERT_TRUE(store().drop_application("shop"));
+  EXPECT_THAT(found({.application = "shop"}), IsEmpty());
+  EXPECT_THAT(found({.application = "shop-2"}), SizeIs(2'100));
+  EXPECT_THAT(replayed(), SizeIs(2'101));
+  EXPECT_THAT(*store().alarms("shop", at(0)), IsEmpty());
+  EXPECT_THAT(*store().alarms("shop-2", at(0)), SizeIs(1));
+  EXPECT_THAT(*restarted().guards(), SizeIs(1));
+  EXPECT_THAT(*store().documents(), SizeIs(1));
+  EXPECT_THAT(*store().versions("shop", "resize", DocumentKind::policy), IsEmpty());
+  EXPECT_THAT(*store().versions("shop-2", "resize", DocumentKind::policy), SizeIs(2));
+  EXPECT_THAT(*store().secrets(), SizeIs(1));
+  EXPECT_THAT(*store().tag_keys(), SizeIs(1));
+  EXPECT_THAT(*store().tokens(), SizeIs(1));
+  EXPECT_THAT(*store().audited(at(0), 10), SizeIs(2));
+  EXPECT_EQ(*store().put_document({"shop", "resize", DocumentKind::policy, 0, "anew", "ann", at(9)}, 0), 1U);
 }
 
 TEST_P(StoreTest, KeepsEveryVersionOfADocumentAndRefusesOneThatIsNotBasedOnTheNewest) {

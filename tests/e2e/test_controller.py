@@ -121,6 +121,26 @@ def test_what_is_taken_away_is_a_version_too_and_comes_back(shop):
     assert "take away" in shop.do("audit")
 
 
+def test_an_application_goes_with_all_that_is_of_it_but_the_audit(shop):
+    shop.put("policy", POLICY, function="checkout")
+    shop.do("secret", "put", "stripe", "-a", "shop", input="sk-live-1\n")
+    shop.do("token", "create", "-a", "shop")
+    trusted = shop.do("app", "get-ca", "-a", "shop")
+    assert shop.do("app", "delete", "shop") == "the application shop is gone\n"
+    assert shop.do("app", "list") == ""
+    again = shop.cli("app", "delete", "shop")
+    assert (again.returncode, again.stderr) == (
+        1, "sallyport: there is no application 'shop'; sallyport app create makes one\n")
+    assert "delete" in shop.do("audit").splitlines()[-1]
+    shop.kill()
+    shop.start()
+    assert shop.do("app", "list") == ""
+    shop.do("app", "create", "shop")
+    assert "secret" not in shop.do("app", "show", "shop")
+    assert shop.do("policy", "list", "-a", "shop").splitlines()[1:] == []
+    assert shop.do("app", "get-ca", "-a", "shop") != trusted
+
+
 def test_a_flow_graph_stays_as_long_as_the_policy_needs_it(shop):
     of = ["-a", "shop", "-f", "checkout"]
     shop.put("graph", FLOW, function="checkout")
@@ -226,7 +246,7 @@ def test_a_body_that_is_too_large_is_refused(shop):
 def test_every_call_of_the_description_is_there(shop):
     described = yaml.safe_load((pathlib.Path(__file__).parents[2] / "docs/openapi.yaml").read_text())
     calls = [(method, path) for path, item in described["paths"].items() for method in item if method != "parameters"]
-    assert len(calls) == 37
+    assert len(calls) == 38
     for method, path in calls:
         target = path.format(application="none", function="none", name="none", id="none")
         status, _, body = shop.api(method.upper(), target)
