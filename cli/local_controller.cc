@@ -66,8 +66,11 @@ Result<ControllerReply> LocalController::call(const ControllerCall& call) {
   controller::AdminAnswer answer = parts_->admin->answer(*parts_->controller, request);
   ControllerReply reply{.status = answer.status, .etag = {}, .row = {}, .body = std::move(answer.body)};
   for (auto& [name, value] : answer.headers) {
-    if (name == "ETag") reply.etag = std::move(value);
-    if (name == "Sallyport-Row") reply.row = std::move(value);
+    if (name == "ETag") {
+      reply.etag = std::move(value);
+    } else if (name == "Sallyport-Row") {
+      reply.row = std::move(value);
+    }
   }
   return reply;
 }

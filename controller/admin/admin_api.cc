@@ -212,6 +212,7 @@ struct AdminApi::Call {
   }
 
   AdminAnswer list_tokens() const {
+    if (const auto known = controller.figures(application()); !known) return problem(known.error());
     const auto all = controller.store().tokens();
     if (!all) return problem(all.error());
     v1alpha1::TokenList out;
@@ -246,6 +247,7 @@ struct AdminApi::Call {
   AdminAnswer list_alarms() const {
     const auto from = since();
     if (!from) return problem(from.error());
+    if (const auto known = controller.figures(application()); !known) return problem(known.error());
     const auto all = controller.store().alarms(application(), *from);
     if (!all) return problem(all.error());
     v1alpha1::AlarmList out;
@@ -276,13 +278,13 @@ Result<EventQuery> AdminApi::Call::event_query(std::size_t& most) const {
     if (name == "function") {
       out.function = value;
     } else if (name == "decision") {
-      static const std::map<std::string, v1alpha1::Decision, std::less<>> kDecisions = {
+      static const std::map<std::string, v1alpha1::Decision, std::less<>> decisions = {
           {"allow", v1alpha1::DECISION_ALLOW},
           {"deny", v1alpha1::DECISION_DENY},
           {"would-deny", v1alpha1::DECISION_WOULD_DENY},
           {"error", v1alpha1::DECISION_ERROR}};
-      const auto found = kDecisions.find(value);
-      if (found == kDecisions.end()) return wrong("decision: allow, deny, would-deny or error");
+      const auto found = decisions.find(value);
+      if (found == decisions.end()) return wrong("decision: allow, deny, would-deny or error");
       out.decisions = 1U << found->second;
     } else if (name == "since" || name == "until") {
       const auto time = time_of(value);
@@ -374,7 +376,7 @@ struct AdminApi::Route {
 };
 
 const std::vector<AdminApi::Route>& AdminApi::routes() {
-  static const std::vector<Route> kRoutes = [] {
+  static const std::vector<Route> all = [] {
     std::vector<Route> out = {
         {"GET",
          {"v1", "applications"},
@@ -439,7 +441,7 @@ const std::vector<AdminApi::Route>& AdminApi::routes() {
     add_document({"v1", "applications", "{}", "functions", "{}", "graph"}, DocumentKind::graph);
     return out;
   }();
-  return kRoutes;
+  return all;
 }
 
 // All of them, in the same time whoever it is.

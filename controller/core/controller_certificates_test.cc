@@ -70,7 +70,7 @@ std::string policy_of(const std::string& function, const std::string& host, cons
 ca::TimePoint today() { return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now()); }
 
 class Certificates : public ::testing::Test {
- protected:
+ public:
   Certificates() : folder_(::testing::TempDir() + "/sallyport_certificates." + std::to_string(getpid())) {
     std::filesystem::remove_all(folder_);
     start();
@@ -87,6 +87,7 @@ class Certificates : public ::testing::Test {
     std::filesystem::remove_all(folder_);
   }
 
+ protected:
   void start(SigningBudget::Rates signing = {}) {
     controller_.reset();
     store_.reset();

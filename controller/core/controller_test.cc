@@ -105,7 +105,7 @@ class Flood {
 };
 
 class ControllerTest : public ::testing::Test {
- protected:
+ public:
   ControllerTest() : folder_(::testing::TempDir() + "/sallyport_controller." + std::to_string(getpid())) {
     std::filesystem::remove_all(folder_);
     std::filesystem::create_directories(folder_);
@@ -122,6 +122,7 @@ class ControllerTest : public ::testing::Test {
     std::filesystem::remove_all(folder_);
   }
 
+ protected:
   void start() {
     auto opened = SqliteStore::open(folder_ + "/data");
     ASSERT_TRUE(opened) << opened.error().text;

@@ -19,9 +19,10 @@ using testing::HasSubstr;
 using testing::SizeIs;
 
 class DirectoryTest : public testing::Test {
- protected:
+ public:
   ~DirectoryTest() override { std::filesystem::remove_all(folder_); }
 
+ protected:
   Result<std::unique_ptr<Directory>> open(const std::string& options = {}, const std::string& more = {}) {
     return Directory::open(*parse_redis_url(server_.url(options)), folder_ + more);
   }

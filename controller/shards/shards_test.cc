@@ -48,12 +48,13 @@ struct Sharing {
 
 // Five shards, of which `shop` is in one that is given up when a second controller comes.
 class ShardsTest : public ::testing::Test {
- protected:
+ public:
   ~ShardsTest() override {
     EXPECT_EQ(lost_, 0);
     std::filesystem::remove_all(folder_);
   }
 
+ protected:
   std::unique_ptr<Sharing> join(std::uint16_t advertised = 0) {
     return std::make_unique<Sharing>(server_.url("&shards=5"), folder_, identity_, lost_, advertised);
   }

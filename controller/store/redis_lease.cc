@@ -35,7 +35,7 @@ std::string milliseconds() { return std::to_string(limits::kStoreLeaseTime.count
 
 }  // namespace
 
-RedisLease::RedisLease(const RedisUrl& url, std::string prefix, std::function<void()> on_lost)
+RedisLease::RedisLease(const RedisUrl& url, const std::string& prefix, std::function<void()> on_lost)
     : connection_(url), holder_key_(prefix + "holder"), lease_key_(prefix + "lease"), on_lost_(std::move(on_lost)) {}
 
 RedisLease::~RedisLease() {

@@ -19,7 +19,7 @@ namespace sallyport::controller {
 class RedisLease {
  public:
   // `prefix` is what the shard's keys begin with. `on_lost` is called on its own thread, once, when another holds it.
-  RedisLease(const RedisUrl& url, std::string prefix, std::function<void()> on_lost);
+  RedisLease(const RedisUrl& url, const std::string& prefix, std::function<void()> on_lost);
   ~RedisLease();  // gives it back, so that the next need not wait
   RedisLease(const RedisLease&) = delete;
   RedisLease& operator=(const RedisLease&) = delete;

@@ -26,9 +26,10 @@ Store::Entry batch(std::uint64_t first, std::uint64_t last) {
 }
 
 class RedisStoreTest : public testing::Test {
- protected:
+ public:
   ~RedisStoreTest() override { std::filesystem::remove_all(folder_); }
 
+ protected:
   Result<std::unique_ptr<RedisStore>> open(const std::string& url, bool lapsed = true) {
     return RedisStore::open(*parse_redis_url(url), 0, folder_, {.lapsed = lapsed, .on_lost = [this] { ++lost_; }});
   }

@@ -42,7 +42,7 @@ credentials::Secret secret(std::string_view text) { return std::move(*credential
 enum class Kind : std::uint8_t { sqlite, redis };
 
 class StoreTest : public testing::TestWithParam<Kind> {
- protected:
+ public:
   StoreTest() {
     std::filesystem::remove_all(folder_);
     if (GetParam() == Kind::redis) redis_ = std::make_unique<RedisServer>();
@@ -52,6 +52,7 @@ class StoreTest : public testing::TestWithParam<Kind> {
     std::filesystem::remove_all(folder_);
   }
 
+ protected:
   Result<std::unique_ptr<Store>> open() const {
     if (!redis_) return SqliteStore::open(folder_);
     return RedisStore::open(*parse_redis_url(redis_->url()), 0, folder_, {.on_lost = [] {}});
@@ -74,15 +75,14 @@ class StoreTest : public testing::TestWithParam<Kind> {
   }
 
   static Store::Entry batch(unsigned char guard, std::uint64_t first, std::uint64_t last, std::int64_t time = 5'000,
-                            const std::string& function = "resize", std::uint32_t decisions = 1U << DECISION_ALLOW) {
+                            const std::string& function = "resize",
+                            std::uint32_t decisions = 1U << v1alpha1::DECISION_ALLOW) {
     v1alpha1::Events events;
     for (std::uint64_t number = first; number <= last; ++number) events.add_events()->set_sequence(number);
     EventBatch out{guard_id(guard), "shop", function, first, last, at(time), at(time + 10), decisions, {}};
     out.events = events.SerializeAsString();
     return {std::move(out), std::nullopt};
   }
-  static constexpr int DECISION_ALLOW = v1alpha1::DECISION_ALLOW;
-  static constexpr int DECISION_DENY = v1alpha1::DECISION_DENY;
 
   void append(std::vector<Store::Entry> entries) {
     const auto written = store().append(entries);
@@ -159,14 +159,14 @@ TEST_P(StoreTest, FindsByFunctionGuardDecisionAndTime) {
   put_guard(1);
   put_guard(2, "thumb");
   append({batch(1, 1, 1, 1'000),
-          batch(1, 2, 2, 2'000, "resize", 1U << DECISION_DENY),
+          batch(1, 2, 2, 2'000, "resize", 1U << v1alpha1::DECISION_DENY),
           batch(2, 1, 1, 3'000, "thumb"),
           {.decided = DecidedAsk{"shop", at(3'000), "x"}}});
   EventQuery query{.application = "shop"};
   EXPECT_THAT(found(query), ElementsAre("1:1-1", "1:2-2", "2:1-1"));
   query.function = "resize";
   EXPECT_THAT(found(query), ElementsAre("1:1-1", "1:2-2"));
-  query.decisions = 1U << DECISION_DENY;
+  query.decisions = 1U << v1alpha1::DECISION_DENY;
   EXPECT_THAT(found(query), ElementsAre("1:2-2"));
   EXPECT_THAT(found({.application = "shop", .guard = guard_id(2)}), ElementsAre("2:1-1"));
   EXPECT_THAT(found({.application = "shop", .since = at(2'500)}), ElementsAre("2:1-1"));

@@ -23,7 +23,7 @@ class RedisServer {
  public:
   // `options` as on its command line, "--maxmemory", "1mb".
   explicit RedisServer(std::vector<std::string> options = {"--appendonly", "yes", "--appendfsync", "always"})
-      : folder_(::testing::TempDir() + "/sallyport_redis." + std::to_string(getpid()) + "." + std::to_string(++made_)),
+      : folder_(::testing::TempDir() + "/sallyport_redis." + std::to_string(getpid()) + "." + std::to_string(++made)),
         port_(free_port()),
         options_(std::move(options)) {
     std::filesystem::create_directory(folder_);
@@ -68,12 +68,12 @@ class RedisServer {
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     socklen_t size = sizeof address;
-    ::bind(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address);
+    EXPECT_EQ(::bind(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
     ::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&address), &size);
     return ntohs(address.sin_port);
   }
 
-  static inline int made_ = 0;
+  static inline int made = 0;
   const std::string folder_;
   const int port_;
   const std::vector<std::string> options_;

@@ -36,9 +36,9 @@ TakenEvent read_structured(std::string_view body, std::string& tag) {
   if (!event) return {{}, event.error().text};
   const auto member = event->member(tag::kEventAttribute);
   if (member && !*member) return {};
-  TakenEvent taken;
   auto rest = action::with_member(body, tag::kEventAttribute, std::nullopt);
-  if (rest) taken.body = std::move(*rest);
+  if (!rest) return {{}, rest.error().text};
+  TakenEvent taken{.body = std::move(*rest), .objection = {}};
   if (!member) {
     taken.objection = member.error().text;
   } else {

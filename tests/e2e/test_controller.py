@@ -248,9 +248,11 @@ def test_every_call_of_the_description_is_there(shop):
     calls = [(method, path) for path, item in described["paths"].items() for method in item if method != "parameters"]
     assert len(calls) == 38
     for method, path in calls:
-        target = path.format(application="none", function="none", name="none", id="none")
+        target = path.format(application="NONE", function="none", name="none", id="none")
         status, _, body = shop.api(method.upper(), target)
         assert status != 405 and "no such call" not in str(body), (method, path, status, body)
+        if "{application}" in path and method in ("get", "delete"):
+            assert status == 404 and "no application 'NONE'" in body["error"], (method, path, status, body)
 
 
 @pytest.mark.parametrize("config, told", [
