@@ -103,7 +103,7 @@ Result<void> Controller::load() {
     if (auto kept = keep_ca(*application, std::move(*made), OldCa::keep); !kept) return kept;
   }
   return store_.replay(now - memory(), [this](Store::Entry&& entry) -> Result<void> {
-    Application* const application = find(entry.events ? entry.events->application : entry.decided->application);
+    const auto application = find(entry.events ? entry.events->application : entry.decided->application);
     return application == nullptr ? Result<void>{} : application->tracker.replay(entry);
   });
 }
@@ -111,27 +111,27 @@ Result<void> Controller::load() {
 // How far back in the journal there is what matters for the state of an application.
 std::chrono::milliseconds Controller::memory() const {
   std::chrono::milliseconds longest{};
-  for (const Application* application : all()) longest = std::max(longest, application->tracker.memory());
+  for (const auto& application : all()) longest = std::max(longest, application->tracker.memory());
   return longest;
 }
 
 Controller::Application& Controller::add_application(const std::string& name) {
   const std::unique_lock lock(applications_mutex_);
   auto& application = applications_[name];
-  if (!application) application = std::make_unique<Application>(name, journal_, alarms_, options_);
+  if (!application) application = std::make_shared<Application>(name, journal_, alarms_, options_);
   return *application;
 }
 
-Controller::Application* Controller::find(std::string_view application) const {
+std::shared_ptr<Controller::Application> Controller::find(std::string_view application) const {
   const std::shared_lock lock(applications_mutex_);
   const auto found = applications_.find(application);
-  return found == applications_.end() ? nullptr : found->second.get();
+  return found == applications_.end() ? nullptr : found->second;
 }
 
-std::vector<Controller::Application*> Controller::all() const {
+std::vector<std::shared_ptr<Controller::Application>> Controller::all() const {
   const std::shared_lock lock(applications_mutex_);
-  std::vector<Application*> out;
-  for (const auto& [name, application] : applications_) out.push_back(application.get());
+  std::vector<std::shared_ptr<Application>> out;
+  for (const auto& [name, application] : applications_) out.push_back(application);
   return out;
 }
 
@@ -177,7 +177,7 @@ void Controller::run_clock() {
     const Time now = clock_.now();
     advance(now);
     std::optional<Time> due;
-    for (const Application* application : all()) {
+    for (const auto& application : all()) {
       const auto next = application->tracker.next_due();
       if (next && (!due || *next < *due)) due = next;
     }
@@ -189,7 +189,7 @@ void Controller::run_clock() {
 
 void Controller::advance(Time now) {
   std::vector<Tracker::Halted> halted;
-  for (Application* application : all()) {
+  for (const auto& application : all()) {
     application->tracker.advance(now, halted);
     if (!halted.empty()) tell_halted(*application, halted);
     halted.clear();
@@ -227,7 +227,7 @@ void Controller::look_after_guards(Time now) {
 
 // A new key makes tags once guards can have it; an old one goes once no tag of it is good any more.
 void Controller::look_after_keys(Time now) {
-  for (Application* application : all()) {
+  for (const auto& application : all()) {
     Catalog& catalog = application->catalog;
     const std::uint64_t making = catalog.making_key(now);
     if (std::exchange(application->making_key, making) != making) distribute_to_all(*application);
@@ -248,7 +248,7 @@ void Controller::look_after_keys(Time now) {
 void Controller::look_after_store(Time now) {
   const auto full = store_.make_room(options_.store_bytes_max, now - memory());
   if (!full) return say("the store can't be kept small: " + full.error().text);
-  for (Application* application : all()) {
+  for (const auto& application : all()) {
     const bool holds = *full && (*full)->application == application->catalog.application();
     application->tracker.hold(holds ? (*full)->function : std::string());
   }
@@ -259,7 +259,7 @@ void Controller::look_after_store(Time now) {
 }
 
 void Controller::look_after_cas(Time now) {
-  for (Application* application : all()) {
+  for (const auto& application : all()) {
     const std::string before = application->ca.trusted();
     for (const std::uint64_t number : application->ca.over(now)) {
       const std::string name = tenant_ca_name(number);

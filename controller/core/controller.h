@@ -139,15 +139,15 @@ class Controller final : public LinkHandler {
   };
   struct Session {
     std::shared_ptr<Member> member;
-    Application* application = nullptr;
+    std::shared_ptr<Application> application;
   };
 
   Controller(Store& store, ControllerOptions options);
   Result<void> load();
   std::chrono::milliseconds memory() const;
   Application& add_application(const std::string& name);
-  Application* find(std::string_view application) const;
-  std::vector<Application*> all() const;
+  std::shared_ptr<Application> find(std::string_view application) const;
+  std::vector<std::shared_ptr<Application>> all() const;
   const Given& give(Application& application, const std::string& function, bool anew);
   void distribute(Application& application, const std::string& function);
   void distribute_to_all(Application& application);
@@ -178,7 +178,7 @@ class Controller final : public LinkHandler {
   void drop_guards_of(const std::string& subject);
 
   // controller_administration.cc
-  Result<Application*> need(std::string_view application) const;
+  Result<std::shared_ptr<Application>> need(std::string_view application) const;
   Result<Put> put_checked(Document document, std::uint64_t after, const std::string& who);
   Result<void> take_effect(Application& application, const Document& document);
   Result<void> put_new_key(const std::string& application);
@@ -195,8 +195,7 @@ class Controller final : public LinkHandler {
 
   std::mutex admin_mutex_;  // one change after the other
   mutable std::shared_mutex applications_mutex_;
-  std::map<std::string, std::unique_ptr<Application>, std::less<>> applications_;
-  std::vector<std::unique_ptr<Application>> deleted_;  // somebody may be looking at one
+  std::map<std::string, std::shared_ptr<Application>, std::less<>> applications_;
 
   mutable std::mutex guards_mutex_;
   GuardTable guards_;

@@ -22,8 +22,8 @@ std::unexpected<Error> invalid(std::string text) {
 
 }  // namespace
 
-Result<Controller::Application*> Controller::need(std::string_view application) const {
-  Application* const found = find(application);
+Result<std::shared_ptr<Controller::Application>> Controller::need(std::string_view application) const {
+  auto found = find(application);
   if (found == nullptr) {
     return unresolved("there is no application " + document::quoted(application) + "; sallyport app create makes one");
   }
@@ -99,9 +99,8 @@ Result<void> Controller::delete_application(const std::string& name, const std::
     const std::lock_guard guards_lock(guards_mutex_);
     for (const GuardId& id : guards_.forget_application(name)) members_.erase(id);
   }
-  [[maybe_unused]] const auto emptied = application.tracker.set_graph(nullptr, store_, clock_.now());
   const std::unique_lock applications_lock(applications_mutex_);
-  deleted_.push_back(std::move(applications_.extract(name).mapped()));
+  applications_.erase(name);
   return {};
 }
 
@@ -155,7 +154,7 @@ Result<std::string> Controller::trusted(const std::string& application) const {
 }
 
 Result<void> Controller::put_new_key(const std::string& name) {
-  Application& application = *find(name);
+  const auto application = find(name);
   std::array<unsigned char, tag::kKeyBytes> bytes{};
   if (!random_bytes(bytes)) {
     return fail(ErrorSource::internal, ErrorKind::unavailable, "the machine has no randomness");
@@ -165,13 +164,13 @@ Result<void> Controller::put_new_key(const std::string& name) {
   auto kept = credentials::Secret::copy_of(view);
   if (!stored) return std::unexpected(stored.error());
   if (!kept) return std::unexpected(kept.error());
-  const auto keys = application.catalog.tag_keys();
+  const auto keys = application->catalog.tag_keys();
   const std::uint64_t number = keys.empty() ? 1 : keys.front().first + 1;
   const Time now = clock_.now();
   auto put = store_.put_tag_key({name, number, std::move(*stored), now});
   if (!put) return put;
-  application.catalog.put_tag_key({name, number, std::move(*kept), now});
-  distribute_to_all(application);
+  application->catalog.put_tag_key({name, number, std::move(*kept), now});
+  distribute_to_all(*application);
   return {};
 }
 
@@ -190,7 +189,7 @@ std::vector<std::string> Controller::applications() const {
 }
 
 std::vector<Controller::FunctionFigures> Controller::functions(const std::string& application) const {
-  const Application* const found = find(application);
+  const auto found = find(application);
   std::vector<FunctionFigures> out;
   if (found == nullptr) return out;
   for (const std::string& name : found->catalog.functions()) {
@@ -213,7 +212,7 @@ Result<std::vector<Controller::LimitFigures>> Controller::limits(const std::stri
 }
 
 std::vector<Controller::TagKeyFigures> Controller::tag_keys(const std::string& application) const {
-  const Application* const found = find(application);
+  const auto found = find(application);
   std::vector<TagKeyFigures> out;
   if (found == nullptr) return out;
   const std::uint64_t making = found->catalog.making_key(clock_.now());

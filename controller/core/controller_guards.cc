@@ -73,7 +73,7 @@ void Controller::review(Links& way, LinkId link, v1alpha1::Register&& wanted) {
 // Whom the guard is of, as Kubernetes and the application's settings have it.
 Result<std::string> Controller::judge(const Result<ReviewedToken>& token, const v1alpha1::Register& wanted) const {
   if (!token) return std::unexpected(token.error());
-  const Application* const application = find(wanted.application());
+  const auto application = find(wanted.application());
   if (application == nullptr || !application->catalog.believes(wanted.function(), token->account)) {
     return fail(ErrorSource::controller, ErrorKind::refused,
                 "the service account " + token->account + " is none of the function " +
@@ -89,7 +89,7 @@ void Controller::admit(Links& way, LinkId link, const v1alpha1::Register& wanted
   if (!store_.ours()) {
     return way.close(link, refused(v1alpha1::REFUSED_REASON_OVERLOADED, "another controller may be in charge"));
   }
-  Application* const application = find(wanted.application());
+  const auto application = find(wanted.application());
   if (application == nullptr || !application->catalog.has_function(wanted.function())) {
     return way.close(link, refused(v1alpha1::REFUSED_REASON_FUNCTION, "the application has no function " +
                                                                           document::quoted(wanted.function()) +
