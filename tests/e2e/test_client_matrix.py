@@ -254,9 +254,10 @@ def test_connections_are_kept(ran, client):
         assert step.connections <= 2, "the client must be able to keep its connection to the guard"
     else:
         assert step.connections == 5
-    # The guard keeps its own in any case.
-    assert all(record["reused"] for record in records)
-    assert len({request.connection.id for request in done.seen("/echo/keep-alive")}) == 1
+    # The guard keeps its own in any case: it makes another only for requests that come at once, by a second connection.
+    at_once = max(step.connections, 1) if client.keeps_alive else 1
+    assert sum(not record["reused"] for record in records) < at_once
+    assert len({request.connection.id for request in done.seen("/echo/keep-alive")}) <= at_once
 
 
 @of_kind("http")

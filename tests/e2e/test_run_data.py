@@ -64,7 +64,8 @@ def test_what_happens_is_kept_and_found_again(user_bench, world):
     assert "enforce" in shown and shown.count("  gone  ") == 3
     (guard_id, *_) = shown.splitlines()[-1].split()
     assert "join token" in do(user_bench, "guard", "show", guard_id)
-    assert "there is no guard 00" in do(user_bench, "guard", "show", "00", code=1)
+    nobody = "0" * 32
+    assert f"there is no guard {nobody}" in do(user_bench, "guard", "show", nobody, code=1)
     assert "no function other" in do(user_bench, "function", "show", "-a", "local", "-f", "other", code=1)
     alarm = json.loads(do(user_bench, "alarm", "list", "-a", "local", "-o", "json"))["alarms"]
     assert [(each["kind"], each["count"]) for each in alarm] == [("denied", "3")]
